@@ -92,8 +92,15 @@ def fetch() -> None:
 def attempt(*command: str, **variables: str) -> None:
     """Run `command` for at most five minutes; whether it helped is seen afterwards."""
     try:
-        subprocess.run(command, timeout=300, check=False, env={**os.environ, **variables})
-    except (OSError, subprocess.TimeoutExpired) as problem:
+        subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=300,
+            check=True,
+            env={**os.environ, **variables},
+        )
+    except (OSError, subprocess.SubprocessError) as problem:
         print(problem, flush=True)
 
 
