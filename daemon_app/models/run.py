@@ -1,0 +1,327 @@
+"""A run: one occurrence of a job, from due to its end, and the one gate for its changes."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from django.conf import settings
+from django.db import connection, models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce
+from django.utils.translation import gettext as _t
+from django.utils.translation import gettext_lazy as _
+
+from daemon_app import live
+from daemon_app.models import reasons
+from daemon_app.models.job import Job
+
+# Beyond this a start is remarked on as late (semantics 3).
+ON_TIME = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run's supervisor says it ended; what `Run.objects.finish` writes."""
+
+    run_id: int
+    fence: int
+    state: str
+    ended_at: datetime
+    started_at: datetime | None = None
+    reason_code: str = ""
+    reason_facts: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+    signal: int | None = None
+    cpu_seconds: float | None = None
+    peak_rss_bytes: int | None = None
+    output_bytes: int = 0
+    dropped_bytes: int = 0
+    output_lines: int = 0
+    last_line: str = ""
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    """Runs by what is true of them, and the moves of many at once."""
+
+    def active(self) -> Self:
+        """Runs that wait or run."""
+        return self.filter(state__in=Run.ACTIVE)
+
+    def queued(self) -> Self:
+        """Runs that wait for their start."""
+        return self.filter(state=Run.State.QUEUED)
+
+    def running(self) -> Self:
+        """Runs whose command is being run."""
+        return self.filter(state=Run.State.RUNNING)
+
+    def claim(self, ids: Sequence[int], *, owner: str, now: datetime) -> list["Run"]:
+        """Move queued runs to running for `owner`; return those that are now ours.
+
+        Any number may try with the same ids: each run goes to one of them, with a new fence.
+        """
+        if not ids:
+            return []
+        marks = ", ".join(["%s"] * len(ids))
+        statement = (
+            "UPDATE daemon_runs SET state = %s, fence = fence + 1, owner = %s, started_at = %s, "
+            f"reason_code = '', reason_facts = '{{}}' WHERE state = %s AND id IN ({marks}) RETURNING id"  # noqa: S608 - marks only
+        )
+        instant = _adapted(now)
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(
+                statement, [Run.State.RUNNING, owner, instant, Run.State.QUEUED, *ids]
+            )
+            mine = [row[0] for row in cursor.fetchall()]
+            runs = list(self.filter(pk__in=mine).order_by("-priority", "due_at", "id"))
+            _ring(runs)
+        return runs
+
+    def finish(self, endings: Iterable[Ending]) -> list[int]:
+        """Write the ends of running runs in one commit; return the ids that were written.
+
+        An ending counts only while the run is still running under the same fence: whoever was
+        given up for dead can't finish later.
+        """
+        statement = (
+            "UPDATE daemon_runs SET state = %s, ended_at = %s, "
+            "started_at = COALESCE(%s, started_at), reason_code = %s, reason_facts = %s, "
+            "exit_code = %s, signal = %s, cpu_seconds = %s, peak_rss_bytes = %s, "
+            "output_bytes = %s, dropped_bytes = %s, output_lines = %s, last_line = %s "
+            "WHERE id = %s AND fence = %s AND state = %s"
+        )
+        written = []
+        with transaction.atomic(), connection.cursor() as cursor:
+            for e in endings:
+                cursor.execute(
+                    statement,
+                    [
+                        e.state,
+                        _adapted(e.ended_at),
+                        _adapted(e.started_at) if e.started_at else None,
+                        e.reason_code,
+                        json.dumps(e.reason_facts),
+                        e.exit_code,
+                        e.signal,
+                        e.cpu_seconds,
+                        e.peak_rss_bytes,
+                        e.output_bytes,
+                        e.dropped_bytes,
+                        e.output_lines,
+                        e.last_line,
+                        e.run_id,
+                        e.fence,
+                        Run.State.RUNNING,
+                    ],
+                )
+                if cursor.rowcount:
+                    written.append(e.run_id)
+            live.changed("runs", *(f"run:{pk}" for pk in written))
+        return written
+
+
+class Run(models.Model):
+    """One occurrence of a job. Its row is the truth; queue, socket and browser are doorbells."""
+
+    class State(models.TextChoices):
+        """Where a run is; the final ones never change."""
+
+        QUEUED = "queued", _("waiting")
+        RUNNING = "running", _("running")
+        SUCCEEDED = "succeeded", _("done")
+        FAILED = "failed", _("failure")
+        TIMED_OUT = "timed_out", _("time limit")
+        CANCELLED = "cancelled", _("cancelled")
+        LOST = "lost", _("lost")
+        SKIPPED = "skipped", _("skipped")
+        MISSED = "missed", _("missed")
+
+    class Trigger(models.TextChoices):
+        """Who or what started a run."""
+
+        SCHEDULE = "schedule", _("schedule")
+        MANUAL = "manual", _("by hand")
+        API = "api", _("API")
+        CLI = "cli", _("command line")
+
+    ACTIVE: ClassVar = (State.QUEUED, State.RUNNING)
+    UNHAPPY: ClassVar = (State.FAILED, State.TIMED_OUT, State.LOST)
+
+    job = models.ForeignKey(
+        Job, on_delete=models.CASCADE, related_name="runs", verbose_name=_("job"), db_index=False
+    )
+    job_name = models.CharField(_("job"), max_length=80)
+    trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger.choices)
+    started_by = models.CharField(_("started by"), max_length=150, blank=True)
+    due_at = models.DateTimeField(_("due"))
+    definition = models.JSONField(default=dict)
+    idempotency_key = models.CharField(max_length=80, null=True, blank=True, unique=True)  # noqa: DJ001 - unique where given
+
+    state = models.CharField(_("state"), max_length=10, choices=State.choices)
+    reason_code = models.CharField(max_length=40, blank=True)
+    reason_facts = models.JSONField(default=dict, blank=True)
+    blocking_run_id = models.BigIntegerField(null=True, blank=True)
+    priority = models.SmallIntegerField(default=0)
+
+    fence = models.PositiveIntegerField(default=0)
+    attempt = models.PositiveSmallIntegerField(default=1)
+    owner = models.CharField(max_length=253, blank=True)
+    queued_at = models.DateTimeField()
+    submitted_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(_("started"), null=True)
+    ended_at = models.DateTimeField(_("ended"), null=True)
+    stop_requested_at = models.DateTimeField(null=True)
+    stop_requested_by = models.CharField(max_length=150, blank=True)
+
+    exit_code = models.IntegerField(_("exit code"), null=True)
+    signal = models.SmallIntegerField(_("signal"), null=True)
+    cpu_seconds = models.FloatField(_("CPU time"), null=True)
+    peak_rss_bytes = models.BigIntegerField(_("peak memory"), null=True)
+    output_bytes = models.BigIntegerField(_("output"), default=0)
+    dropped_bytes = models.BigIntegerField(default=0)
+    output_lines = models.BigIntegerField(default=0)
+    last_line = models.CharField(max_length=200, blank=True)
+
+    displacements = models.PositiveIntegerField(default=0)
+    progress = models.PositiveSmallIntegerField(null=True)
+    progress_label = models.CharField(max_length=200, blank=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        db_table = "daemon_runs"
+        verbose_name = _("run")
+        verbose_name_plural = _("runs")
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["job", "due_at"],
+                condition=Q(trigger="schedule"),
+                name="daemon_runs_occurrence",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["job", "-id"], name="daemon_runs_job"),
+            models.Index(
+                fields=["state", "due_at"],
+                name="daemon_runs_active",
+                condition=Q(state__in=["queued", "running"]),
+            ),
+            models.Index(fields=["state", "-id"], name="daemon_runs_state"),
+            models.Index(fields=["queued_at"], name="daemon_runs_queued"),
+        ]
+
+    def __str__(self) -> str:
+        return _t("Run %(n)s of %(job)s") % {"n": self.pk, "job": self.job_name}
+
+    # ── The gate ─────────────────────────────────────────────────────────────────────────────────
+    def _move(self, old: str, new: str, **changes: Any) -> bool:
+        """Move from `old` to `new` under the fence this object was read with.
+
+        Return whether it was ours to move. The open pages hear of it on commit.
+        """
+        with transaction.atomic():
+            moved = Run.objects.filter(pk=self.pk, state=old, fence=self.fence).update(
+                state=new, **changes
+            )
+            if moved:
+                live.changed("runs", f"run:{self.pk}")
+        if moved:
+            self.state = new
+            for field, value in changes.items():
+                setattr(self, field, value)
+        return bool(moved)
+
+    def claim(self, *, owner: str, now: datetime) -> bool:
+        """Take this queued run for `owner`; False when somebody else has it or it is over."""
+        runs = Run.objects.claim([self.pk], owner=owner, now=now)
+        if runs:
+            self.refresh_from_db()
+        return bool(runs)
+
+    def finish(self, state: str, *, now: datetime, **facts: Any) -> bool:
+        """Write the end of this running run; False when it is no longer ours to write."""
+        ending = Ending(run_id=self.pk, fence=self.fence, state=state, ended_at=now, **facts)
+        if not Run.objects.finish([ending]):
+            return False
+        self.refresh_from_db()
+        return True
+
+    def give_up(self, *, now: datetime, code: str = "supervisor_gone") -> bool:
+        """Call a running run lost: its supervisor is gone and nobody knows how it ended."""
+        return self._move(
+            self.State.RUNNING,
+            self.State.LOST,
+            ended_at=now,
+            reason_code=code,
+            reason_facts={},
+        )
+
+    def request_stop(self, *, by: str, now: datetime) -> bool:
+        """Ask this run to stop; False when it has already ended.
+
+        A queued run is cancelled at once. A running one carries the wish on its row; its runner
+        ends the whole process tree and writes the end.
+        """
+        if self._move(
+            self.State.QUEUED,
+            self.State.CANCELLED,
+            ended_at=now,
+            reason_code="cancelled",
+            stop_requested_at=now,
+            stop_requested_by=by,
+        ):
+            return True
+        with transaction.atomic():
+            asked = Run.objects.filter(pk=self.pk, state=self.State.RUNNING).update(
+                stop_requested_at=Coalesce(F("stop_requested_at"), now),
+                stop_requested_by=by,
+            )
+            if asked:
+                live.changed("runs", f"run:{self.pk}")
+        return bool(asked)
+
+    # ── Questions ────────────────────────────────────────────────────────────────────────────────
+    @property
+    def reason(self) -> str:
+        """Why this run is as it is, as a sentence in the current language; "" when plain."""
+        facts = {"who": self.stop_requested_by or "?", **self.reason_facts}
+        return reasons.sentence(self.reason_code, facts)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether this run waits or runs."""
+        return self.state in self.ACTIVE
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this run was asked to stop and has not ended yet."""
+        return self.state == self.State.RUNNING and self.stop_requested_at is not None
+
+    def duration(self, now: datetime) -> timedelta | None:
+        """Return how long the command has run, or ran; None when it never began."""
+        if self.started_at is None:
+            return None
+        return max((self.ended_at or now) - self.started_at, timedelta(0))
+
+    @property
+    def folder(self) -> Path:
+        """Where this run's output and result are kept; made of its number alone."""
+        return folder_of(self.pk)
+
+
+def folder_of(run_id: int) -> Path:
+    """Return the folder of a run's output and result."""
+    return Path(settings.RUNS_DIR) / str(run_id // 1000) / str(run_id)
+
+
+def _ring(runs: Iterable[Run]) -> None:
+    live.changed("runs", *(f"run:{run.pk}" for run in runs))
+
+
+def _adapted(instant: datetime) -> object:
+    """Return an aware instant as this database wants it in a statement of our own."""
+    return connection.ops.adapt_datetimefield_value(instant.astimezone(UTC))

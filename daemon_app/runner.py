@@ -1,0 +1,376 @@
+"""This host's running runs: claim, launch, adopt, stop, and write their ends in batches."""
+
+import contextlib
+import heapq
+import json
+import logging
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError
+
+from daemon_app import processes, supervisor
+from daemon_app.models import Run
+from daemon_app.models.run import Ending, folder_of
+
+log = logging.getLogger(__name__)
+
+# A bell may be lost: folders and rows are looked at this often while anything runs.
+LOOK_EVERY = 5.0  # seconds
+WISHES_EVERY = 1.0  # seconds between looks for stop wishes on the rows of running runs
+PER_CLAIM = 200
+WARM = 4
+
+# What a command gets from our own environment; everything else of ours stays ours.
+ALLOWED = (
+    "HOME LANG LANGUAGE LOGNAME SHELL TERM TMPDIR TZ USER XDG_RUNTIME_DIR DISPLAY SSH_AUTH_SOCK "
+    "DBUS_SESSION_BUS_ADDRESS CUDA_VISIBLE_DEVICES CUDA_HOME LD_LIBRARY_PATH http_proxy "
+    "https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY SSL_CERT_FILE REQUESTS_CA_BUNDLE"
+).split()
+PLAIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Runner:
+    """Runs the runs of one host. Lives in the daemon's one thread; nothing here blocks for long.
+
+    The caller waits until `runner` rings or `wake_at()` has come, then calls `turn(messages)`.
+    """
+
+    def __init__(self, *, host: str, runtime: Path, max_parallel: int) -> None:
+        self.owner = host
+        self.runtime = runtime
+        self.max_parallel = max_parallel
+        self.launcher = supervisor.Launcher(runtime, warm=WARM)
+        self._waiting: list[tuple[float, int]] = []  # a heap of (due instant, run id)
+        self._known: set[int] = set()  # ids in the heap
+        self._held: dict[int, int] = {}  # run id → fence of what runs here
+        self._endings: dict[int, Ending] = {}  # ends that are still to be written
+        self._forgotten: set[int] = set()  # runs whose rows are gone
+        self._look_at = 0.0
+        self._wishes_at = 0.0
+        self._retry_at = 0.0
+
+    # ── One turn ─────────────────────────────────────────────────────────────────────────────────
+    def turn(self, messages: Iterable[bytes]) -> None:
+        """Take in what was rung, start what is due, write what has ended."""
+        for message in messages:
+            self._take_in(message)
+        now = time.time()
+        # Starts go before ends: a command waits for its second, an ended one for nothing.
+        self._start_due(now)
+        self._write_endings()
+        if self._held and now >= self._wishes_at:
+            self._wishes_at = now + WISHES_EVERY
+            self._heed_wishes()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY
+            self._look()
+
+    def wake_at(self) -> float:
+        """Return when the next turn is due, in seconds since the epoch, whoever rings or not."""
+        instants = [time.time() + 60]
+        if self._waiting and len(self._held) < self.max_parallel:
+            instants.append(self._waiting[0][0])
+        if self._endings:
+            instants.append(self._retry_at)
+        if self._held:
+            instants += [self._wishes_at, self._look_at]
+        return min(instants)
+
+    def close(self) -> None:
+        """Let go: what runs goes on without us and is adopted at the next start."""
+        self._write_endings()
+        self.launcher.close()
+
+    # ── Messages ─────────────────────────────────────────────────────────────────────────────────
+    def _take_in(self, message: bytes) -> None:
+        try:
+            told = json.loads(message)
+            kind = told["op"]
+            if kind == "start":
+                for run_id, due in told["runs"]:
+                    self._expect(int(run_id), float(due))
+            elif kind == "stop":
+                self._stop(int(told["run"]))
+            elif kind == "ended":
+                self._ended(int(told["run"]), told["result"])
+            elif kind == "forget":
+                for run_id in told["runs"]:
+                    self._forget(int(run_id))
+        except (ValueError, KeyError, TypeError):
+            # Bells are hints; a torn one costs nothing but the next look.
+            log.warning("a message could not be read: %.200r", message)
+
+    def _expect(self, run_id: int, due: float) -> None:
+        if run_id not in self._known and run_id not in self._held:
+            self._known.add(run_id)
+            heapq.heappush(self._waiting, (due, run_id))
+
+    # ── Starting ─────────────────────────────────────────────────────────────────────────────────
+    def _start_due(self, now: float) -> None:
+        while self._waiting and self._waiting[0][0] <= now:
+            free = min(self.max_parallel - len(self._held), PER_CLAIM)
+            if free <= 0:
+                return
+            batch: list[tuple[float, int]] = []
+            while self._waiting and self._waiting[0][0] <= now and len(batch) < free:
+                batch.append(heapq.heappop(self._waiting))
+            ids = [run_id for _due, run_id in batch]
+            try:
+                runs = Run.objects.claim(ids, owner=self.owner, now=_instant(time.time()))
+            except DatabaseError:
+                log.exception("runs could not be claimed; trying again in a second")
+                for _due, run_id in batch:
+                    heapq.heappush(self._waiting, (now + 1, run_id))
+                return
+            self._known.difference_update(ids)
+            for run in runs:
+                self._launch(run)
+
+    def _launch(self, run: Run) -> None:
+        self._held[run.pk] = run.fence
+        try:
+            run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.launcher.launch(specification(run, self.runtime))
+        except (OSError, supervisor.LaunchError) as error:
+            log.exception("run %s could not be launched", run.pk)
+            self._end(
+                Ending(
+                    run_id=run.pk,
+                    fence=run.fence,
+                    state=Run.State.FAILED,
+                    ended_at=_instant(time.time()),
+                    reason_code="start_failed",
+                    reason_facts={"error": str(error)[:200]},
+                )
+            )
+
+    # ── Stopping ─────────────────────────────────────────────────────────────────────────────────
+    def _stop(self, run_id: int) -> None:
+        if run_id in self._held:
+            supervisor.request_stop(folder_of(run_id))
+
+    def _heed_wishes(self) -> None:
+        """Stop runs whose row says so although no bell did."""
+        try:
+            wished = Run.objects.running().filter(
+                pk__in=list(self._held), stop_requested_at__isnull=False
+            )
+            for run_id in wished.values_list("pk", flat=True):
+                self._stop(run_id)
+        except DatabaseError:
+            log.warning("the database did not answer a look for stop wishes")
+
+    # ── Ending ───────────────────────────────────────────────────────────────────────────────────
+    def _ended(self, run_id: int, result: dict[str, Any]) -> None:
+        if self._held.get(run_id) == result["fence"]:
+            self._end(ending(run_id, result))
+
+    def _end(self, end: Ending) -> None:
+        self._held.pop(end.run_id, None)
+        self._endings[end.run_id] = end
+        self._retry_at = 0.0
+
+    def _write_endings(self) -> None:
+        if not self._endings or time.time() < self._retry_at:
+            return
+        try:
+            Run.objects.finish(self._endings.values())
+        except DatabaseError:
+            # The results are in their folders too: nothing is lost, only late.
+            log.exception("%s ends could not be written; trying again", len(self._endings))
+            self._retry_at = time.time() + 2
+            return
+        for run_id in self._forgotten & self._endings.keys():
+            self._remove_folder(run_id)
+        self._endings.clear()
+
+    # ── What bells did not tell ──────────────────────────────────────────────────────────────────
+    def adopt(self) -> None:
+        """Take over what ran here before this daemon: watch the living, finish the ended.
+
+        A run whose supervisor is gone is lost; what is left of its processes is ended.
+        """
+        for run in Run.objects.running().filter(owner=self.owner):
+            self._held[run.pk] = run.fence
+        self._look()
+        for run_id, due in Run.objects.queued().values_list("pk", "due_at"):
+            self._expect(run_id, due.timestamp())
+        self._remove_orphaned_folders()
+
+    def _look(self) -> None:
+        lost: list[int] = []
+        for run_id, fence in list(self._held.items()):
+            seen = supervisor.look(folder_of(run_id))
+            if seen.kind == "ended" and seen.result and seen.result["fence"] == fence:
+                self._end(ending(run_id, seen.result))
+            elif seen.kind == "gone" or (
+                seen.kind == "absent" and not self.launcher.has_pending(run_id)
+            ):
+                lost.append(run_id)
+        if lost:
+            self._give_up(lost)
+        self._write_endings()
+
+    def _give_up(self, run_ids: list[int]) -> None:
+        for run in Run.objects.running().filter(pk__in=run_ids):
+            left = processes.end_marked(run.pk)
+            log.error("run %s lost its supervisor; %s processes ended", run.pk, left)
+            begun = (run.folder / "supervisor.json").exists()
+            run.give_up(
+                now=_instant(time.time()), code="supervisor_gone" if begun else "never_begun"
+            )
+        for run_id in run_ids:
+            self._held.pop(run_id, None)
+
+    def _forget(self, run_id: int) -> None:
+        self._forgotten.add(run_id)
+        if run_id in self._held:
+            self._stop(run_id)
+        else:
+            self._remove_folder(run_id)
+
+    def _remove_folder(self, run_id: int) -> None:
+        self._forgotten.discard(run_id)
+        shutil.rmtree(folder_of(run_id), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder_of(run_id).parent.rmdir()
+
+    def _remove_orphaned_folders(self) -> None:
+        """Remove output whose row was deleted while no runner was there to hear of it."""
+        root = Path(settings.RUNS_DIR)
+        for bucket in root.glob("[0-9]*"):
+            ids = {int(entry.name) for entry in bucket.glob("[0-9]*")}
+            kept = set(Run.objects.filter(pk__in=ids).values_list("pk", flat=True))
+            for run_id in ids - kept - self._held.keys():
+                self._remove_folder(run_id)
+
+
+def specification(run: Run, runtime: Path) -> dict[str, Any]:
+    """Return what a supervisor is told of a run: command, environment, limits, where to write."""
+    wanted = run.definition
+    return {
+        "run": run.pk,
+        "fence": run.fence,
+        "folder": str(run.folder),
+        "argv": command_line(wanted),
+        "env": environment(run),
+        "cwd": os.path.expanduser(wanted["working_directory"] or "~"),  # noqa: PTH111 - a string is sent
+        "timeout": wanted["timeout_seconds"] or None,
+        "soft_timeout": wanted["soft_timeout_seconds"],
+        "grace": wanted["grace_seconds"],
+        "nice": wanted["nice"] or None,
+        "ionice": "idle" if wanted["idle_io"] else None,
+        "leave_descendants": wanted["leave_descendants"],
+        "stop_command": None,
+        "runtime": str(runtime),
+    }
+
+
+def command_line(wanted: dict[str, Any]) -> list[str]:
+    """Return the arguments to execute: by the shell, split, or a script with its arguments."""
+    if wanted["script_path"]:
+        script = os.path.expanduser(wanted["script_path"])  # noqa: PTH111 - a string is sent
+        start = [sys.executable, script] if script.endswith(".py") else [script]
+        return [*start, *shlex.split(wanted["arguments"])]
+    line = f"{wanted['command']} {wanted['arguments']}".strip()
+    if wanted["use_shell"]:
+        return ["/bin/sh", "-c", line]
+    words = shlex.split(line)
+    if words and words[0] in {"python", "python3"}:
+        words[0] = sys.executable
+    return words
+
+
+def environment(run: Run) -> dict[str, str]:
+    """Return the command's environment: an allow-list of ours, the job's own, and who it is."""
+    inherited = {name: os.environ[name] for name in ALLOWED if name in os.environ}
+    inherited |= {k: v for k, v in os.environ.items() if k.startswith("LC_")}
+    # `python` and `bach` mean ours.
+    path = f"{os.path.dirname(sys.executable)}:{os.environ.get('PATH') or PLAIN_PATH}"  # noqa: PTH120
+    parameters = {
+        f"BACH_PARAM_{name.upper()}": value for name, value in run.definition["parameters"].items()
+    }
+    return {
+        **inherited,
+        "PATH": path,
+        **run.definition["environment"],
+        **parameters,
+        "BACH_RUN_ID": str(run.pk),
+        "BACH_JOB": run.job_name,
+        "BACH_DUE": run.due_at.astimezone(UTC).isoformat(),
+        "BACH_ATTEMPT": str(run.attempt),
+    }
+
+
+def ending(run_id: int, result: dict[str, Any]) -> Ending:
+    """Return what is written of a supervisor's result: the state, and a reason when unhappy."""
+    state, code, facts = _verdict(result)
+    return Ending(
+        run_id=run_id,
+        fence=result["fence"],
+        state=state,
+        ended_at=_instant(result["ended_at"]),
+        started_at=_instant(result["started_at"]) if result.get("started_at") else None,
+        reason_code=code,
+        reason_facts=facts,
+        exit_code=result.get("exit_code"),
+        signal=result.get("signal"),
+        cpu_seconds=result.get("cpu_seconds"),
+        peak_rss_bytes=result.get("peak_rss_bytes"),
+        output_bytes=result.get("output_bytes", 0),
+        dropped_bytes=result.get("dropped_bytes", 0),
+        output_lines=result.get("lines", 0),
+        last_line=(result.get("last_line") or "")[:200],
+    )
+
+
+NOT_STARTED = {
+    "ENOENT": "not_found",
+    "EACCES": "not_executable",
+    "EPERM": "not_executable",
+    "ENOEXEC": "bad_interpreter",
+    "ELIBBAD": "bad_interpreter",
+}
+SHELL_CODES = {126, 127}
+SIGKILL = 9
+
+
+def _verdict(result: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Return state, reason code and facts of a result."""
+    outcome = result["outcome"]
+    if outcome == "timed_out":
+        return Run.State.TIMED_OUT, "timed_out", {"seconds": result.get("timeout")}
+    if outcome == "stopped":
+        return Run.State.CANCELLED, "cancelled", {}
+    if outcome == "not_started":
+        error = str(result.get("error") or "")
+        path = str(result.get("error_path") or "")
+        if result.get("error_in") == "cwd":
+            return Run.State.FAILED, "no_folder", {"path": path}
+        code = NOT_STARTED.get(error, "start_failed")
+        return Run.State.FAILED, code, {"path": path, "error": error}
+    if outcome == "signaled":
+        number = result["signal"]
+        if number == SIGKILL:
+            return Run.State.FAILED, "killed", {}
+        return Run.State.FAILED, "signal", {"signal": number}
+    exit_code = result["exit_code"]
+    if exit_code == 0:
+        return Run.State.SUCCEEDED, "", {}
+    if exit_code in SHELL_CODES:
+        return Run.State.FAILED, f"exit_{exit_code}", {}
+    return Run.State.FAILED, "exit", {"code": exit_code}
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
