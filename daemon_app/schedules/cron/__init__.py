@@ -1,0 +1,89 @@
+"""Cron expressions with Debian's meaning, a strict grammar, and words in two languages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ClassVar, Final, Self
+
+from daemon_app.schedules import zones
+from daemon_app.schedules.cron import cautions, grammar, matching, words
+from daemon_app.schedules.errors import ScheduleError
+from daemon_app.schedules.language import LANGUAGES, listed, month, numbers, ordinal, spoken
+from daemon_app.schedules.language import OR as OR_
+from daemon_app.schedules.schedule import KINDS, Schedule
+
+if TYPE_CHECKING:
+    from daemon_app.schedules.language import Both
+    from daemon_app.schedules.schedule import ScheduleWarning
+
+REFERENCE: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""From here on an expression must fire once within the horizon. A fixed day, so that the
+same text is always judged alike; the calendar repeats every 28 years, 40 around 2100."""
+
+
+@KINDS.register("cron")
+@dataclass(frozen=True)
+class Cron(Schedule):
+    """Five fields: minute, hour, day of month, month, weekday; or a macro such as @daily."""
+
+    kind: ClassVar[str] = "cron"
+    fields: grammar.Fields
+    matcher: matching.Matcher = field(compare=False, repr=False)
+
+    @classmethod
+    def read(cls, text: str, tz: str) -> Self:
+        normal, fields = grammar.read(text)
+        schedule = cls(normal, tz, fields, matching.Matcher(fields))
+        schedule.ensure_fires(REFERENCE)
+        return schedule
+
+    def next_due(
+        self,
+        after: datetime,
+        previous: datetime | None = None,  # noqa: ARG002
+        anchor: datetime | None = None,  # noqa: ARG002
+    ) -> datetime | None:
+        """Return the first due instant later than `after`; None for none in fifty years.
+
+        On a full minute by the zone's clock, and each instant once, however many times
+        of a gap fall onto it.
+        """
+        return matching.due_after(
+            self.matcher,
+            self.zone,
+            zones.utc(after),
+            follows_real_time=self.fields.follows_real_time,
+        )
+
+    def describe(self, language: str = "de") -> str:
+        return words.describe(self.fields, spoken(language))
+
+    def warnings(self, after: datetime, language: str = "de") -> list[ScheduleWarning]:
+        return cautions.warnings(
+            self.fields, self.matcher, self.zone, zones.utc(after), spoken(language)
+        )
+
+    def ensure_fires(self, after: datetime) -> None:
+        if self.next_due(after) is not None:
+            return
+        if self.matcher.after(zones.wall(after, self.zone)) is not None:
+            raise ScheduleError("cron_never_clock", "schedule", self.text, zone=self.tz)
+        if self.fields.both_days and not self.fields.every_weekday:
+            raise ScheduleError("cron_never_both", "schedule", self.text)
+        raise ScheduleError("cron_never", "schedule", self.text, why=_no_such_day(self.fields))
+
+
+def _no_such_day(fields: grammar.Fields) -> Both:
+    """Return the date that no calendar has: "31. Februar"."""
+    days = fields.day.values or fields.day.nearest
+    return {
+        "de": f"{numbers(days, 'de', '.')} {_months(fields, 'de')}",
+        "en": f"{listed([ordinal(day, 'en') for day in days], OR_, 'en')} of "
+        f"{_months(fields, 'en')}",
+    }
+
+
+def _months(fields: grammar.Fields, language: str) -> str:
+    assert language in LANGUAGES
+    return listed([month(number, language) for number in fields.month.values], OR_, language)

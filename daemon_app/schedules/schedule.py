@@ -1,0 +1,114 @@
+"""What every kind of schedule can be asked, and the table of kinds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Final, Self
+
+from daemon_app.registry import Registry
+from daemon_app.schedules import zones
+from daemon_app.schedules.language import spoken
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    from daemon_app.schedules.language import Both
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleWarning:
+    """Something about a schedule that is legal but may surprise.
+
+    code      what it is about, stable: "gap", "repeated", "clock_shift", "day_or",
+              "day_and", "uneven", "step_too_wide", "short_months"
+    at        the instant it happens, aware and in UTC; None when it holds always
+    language  the language of `str()`
+    """
+
+    code: str
+    sentences: Both = field(hash=False)
+    at: datetime | None = None
+    language: str = "de"
+
+    def sentence(self, language: str | None = None) -> str:
+        """Return the warning as one sentence, by default in the language asked for."""
+        return self.sentences[spoken(language or self.language)]
+
+    def __str__(self) -> str:
+        return self.sentence()
+
+
+@dataclass(frozen=True)
+class Schedule(ABC):
+    """When a job is due. Made by `schedules.parse`; immutable, hashable, without a clock.
+
+    kind  the name it is registered under
+    text  the schedule's text, normalised: parsing it again gives an equal schedule
+    tz    IANA name of the zone in which wall times are meant
+    """
+
+    kind: ClassVar[str]
+    text: str
+    tz: str
+
+    @classmethod
+    @abstractmethod
+    def read(cls, text: str, tz: str) -> Self:
+        """Return the schedule written as `text`; raise ScheduleError when it is none.
+
+        `tz` is known to be a zone.
+        """
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone of `tz`."""
+        return zones.zone(self.tz)
+
+    @abstractmethod
+    def next_due(
+        self, after: datetime, previous: datetime | None = None, anchor: datetime | None = None
+    ) -> datetime | None:
+        """Return the first due instant strictly later than `after`; None for never.
+
+        Aware, in UTC. `previous` is the last due instant that was handled, `anchor` the
+        instant from which an interval counts. All three must be aware; a naive datetime
+        is a ValueError.
+        """
+
+    def upcoming(
+        self,
+        after: datetime,
+        n: int,
+        previous: datetime | None = None,
+        anchor: datetime | None = None,
+    ) -> list[datetime]:
+        """Return the next `n` due instants, fewer when the schedule ends before."""
+        found: list[datetime] = []
+        while len(found) < n and (due := self.next_due(after, previous, anchor)) is not None:
+            found.append(due)
+            after = previous = due
+        return found
+
+    @abstractmethod
+    def describe(self, language: str = "de") -> str:
+        """Return when it runs in words, without full stop: "täglich um 03:00 Uhr"."""
+
+    @abstractmethod
+    def warnings(self, after: datetime, language: str = "de") -> list[ScheduleWarning]:
+        """Return what may surprise; clock changes within thirteen months from `after`.
+
+        Each warning speaks both languages; `language` is the one of its `str()`.
+        """
+
+    @abstractmethod
+    def ensure_fires(self, after: datetime) -> None:
+        """Raise ScheduleError when nothing is due after `after` though something should be.
+
+        For forms: a moment that has passed is a fine text for a job that ran then, but
+        not for one that is saved now.
+        """
+
+
+KINDS: Final[Registry[type[Schedule]]] = Registry("kind of schedule")
