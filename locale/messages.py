@@ -62,7 +62,7 @@ class GermanCatalogue(Catalog):
     """A catalogue whose header has no dates: the same texts give the same file."""
 
     @property
-    def mime_headers(self) -> list[tuple[str, str]]:  # type: ignore[override]
+    def mime_headers(self) -> list[tuple[str, str]]:
         """The headers that matter."""
         return [
             ("Project-Id-Version", "bach-daemon"),
@@ -224,7 +224,7 @@ def differing_placeholders(message: Message) -> str | None:
     ids = message.id if isinstance(message.id, tuple | list) else (message.id,)
     forms = message.string if isinstance(message.string, tuple | list) else (message.string,)
     known = {name for part in ids for name in PLACEHOLDER.findall(part)}
-    for form in forms:
+    for form in filter(None, forms):
         found = set(PLACEHOLDER.findall(form))
         # "one run" needs no number: a plural's forms may leave one out.
         if found - known or (known - found and not message.pluralizable):
