@@ -15,3 +15,7 @@ atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
 os.environ["BACH_DATA_DIR"] = DATA_DIR
 # Here and not in pyproject.toml: pytest-django reads settings named there before this file.
 os.environ["DJANGO_SETTINGS_MODULE"] = "bachweb.settings"
+
+import django  # noqa: E402 - reads the environment above
+
+django.setup()

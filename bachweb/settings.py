@@ -109,7 +109,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # ── Database (docs/adr: SQLite settings) ─────────────────────────────────────────────────────────
 DATABASES = {
     "default": dj_database_url.config(
-        default=f"sqlite:///{DATA_DIR / 'bach.sqlite3'}", conn_max_age=None
+        default=f"sqlite:///{DATA_DIR / 'bach.sqlite3'}", conn_max_age=0
     )
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":

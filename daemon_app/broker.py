@@ -46,6 +46,12 @@ class WakingBroker(ORM):  # type: ignore[misc]  # django-q2 has no types
             return None
         return rows
 
+    def close(self) -> None:
+        """Stop listening."""
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
+
     def set_stat(self, key: str, value: str, timeout: int) -> None:  # noqa: ARG002 - q2's signature
         """Keep no statistics: the daemon's heartbeat row tells who is alive."""
 

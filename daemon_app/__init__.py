@@ -1,0 +1,1 @@
+"""The application: jobs, runs, the daemon and its pages."""
