@@ -1,0 +1,1157 @@
+"""One running run, from start to end, detached from everything else of ours.
+
+Three parts, one file:
+
+- `Launcher`, `look`, `request_stop`: what the runner uses, in any process.
+- the zygote: `python -I -S -B supervisor.py`, a tiny process without Django that forks supervisors
+  and keeps a few warm.
+- the supervisor: takes one launch after another; owns the command's process tree, its output, its
+  result, and a lock. It outlives the daemon, the zygote and the web server.
+
+Launches travel through one Unix socket that all idle supervisors read: the kernel hands each to one
+of them, and nothing of ours stands between. The run's folder holds the truth:
+
+    lock         flock'ed by the supervisor while the run lives; says who it is
+    output.*     what the command wrote (see `output`)
+    phase        how far a stop has come: asked, term, kill
+    stop         a wish to stop: "stop" or "kill"
+    result.json  how it ended; written once, whole
+"""
+
+# ruff: noqa: PTH  (supervisors are many and small: no pathlib)
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gc
+import json
+import mmap
+import os
+import re
+import select
+import signal
+import socket
+import sys
+import time
+
+if __name__ == "__main__":  # run as a file and isolated: nothing but this tells where we live
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from daemon_app import doorbell, output, processes
+from daemon_app.processes import LINUX, Identity
+
+TYPE_CHECKING = False  # `typing` costs a supervisor more memory than all of this module
+if TYPE_CHECKING:
+    import subprocess
+    import threading
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any, Literal, NoReturn
+
+GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL
+LINGER_SECONDS = 5.0  # for descendants that hold the output after the command has ended
+LEFTOVER_GRACE_SECONDS = 1.0  # from SIGTERM to SIGKILL for them
+KILL_SECONDS = 3.0  # after SIGKILL, for what cannot die; then it is reported as a survivor
+BELL_SECONDS = 0.04  # between two rings for output
+WARM = 2
+LINGER_IDLE_SECONDS = 10.0  # a warm supervisor beyond WARM waits so long for more work
+MOST_SUPERVISORS = 2000
+MOST_RUNS = 1000  # of one supervisor, against leaks
+LAST_LINE = 200  # characters
+PIPE_BYTES = 1 << 20  # of a busy pipe; a quiet one keeps the kernel's size
+
+
+# ── what the runner uses ─────────────────────────────────────────────────────────────────────────
+
+
+class LaunchError(Exception):
+    """No supervisor can be had; the message says why."""
+
+
+class Launcher:
+    """Starts runs in supervisors, and keeps `warm` of them ready.
+
+    Call `tend` now and then: it replaces a dead zygote, which `launch` does too. Running runs need
+    neither this object nor the zygote.
+    """
+
+    def __init__(self, runtime: Path | str, warm: int = WARM) -> None:
+        import threading  # noqa: PLC0415: a supervisor needs none
+
+        self._runtime = os.fspath(runtime)
+        self._warm = warm
+        doorbell.check_private(self._runtime)
+        # We keep the reading end, for the next zygote: launches on their way survive the old one.
+        self._sender, self._receiver = socket.socketpair(socket.AF_UNIX, WORK_SOCKET)
+        for option in (socket.SO_SNDBUF, SO_SNDBUFFORCE):
+            try:
+                self._sender.setsockopt(socket.SOL_SOCKET, option, 4 << 20)
+            except OSError:
+                pass  # forcing needs root
+        self._sender.setblocking(False)
+        self._waiting: list[bytes] = []
+        self._lock = threading.Lock()
+        self._helper: threading.Thread | None = None
+        self._early_deaths = 0
+        self._born = 0.0
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._start_zygote()
+
+    def launch(self, spec: Mapping[str, Any]) -> None:
+        """Have a supervisor start the run that `spec` describes (keys: `SPEC`); never blocks.
+
+        What becomes of it is told by bell, and by `look(spec["folder"])`. A launch of the same run
+        and fence that comes twice starts once. Raises LaunchError when no zygote can be started.
+        """
+        message = json.dumps(spec).encode()
+        if len(message) > LONGEST_LAUNCH:
+            message = self._by_file(message)
+        with self._lock:
+            self._tend()
+            self._waiting.append(message)
+            if self._helper is None and not self._send_waiting():
+                import threading  # noqa: PLC0415
+
+                self._helper = threading.Thread(target=self._help, daemon=True)
+                self._helper.start()
+
+    def tend(self) -> None:
+        """Replace the zygote if it has died. Raises LaunchError when that fails."""
+        with self._lock:
+            self._tend()
+
+    @property
+    def zygote(self) -> int | None:
+        """The zygote's process id; None after `close`."""
+        return self._zygote.pid if self._zygote else None
+
+    def close(self) -> None:
+        """End the zygote and the idle supervisors. Running runs go on."""
+        with self._lock:
+            self._waiting.clear()
+            self._sender.close()
+            self._receiver.close()
+            zygote, self._zygote = self._zygote, None
+        if zygote is not None:
+            try:
+                zygote.wait(2.0)
+            except Exception:  # noqa: BLE001: TimeoutExpired, without its import
+                zygote.kill()
+                zygote.wait()
+
+    def __enter__(self) -> Launcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _tend(self) -> None:
+        if self._zygote is None:
+            raise LaunchError("the launcher is closed")
+        if self._zygote.poll() is None:
+            return
+        lived = time.monotonic() - self._born
+        self._early_deaths = self._early_deaths + 1 if lived < 1.0 else 0
+        if self._early_deaths > 3:
+            self._early_deaths = 3  # the next call tries again
+            raise LaunchError(f"the supervisors' parent does not start: {self._last_words()}")
+        self._start_zygote()
+
+    def _start_zygote(self) -> None:
+        import subprocess  # noqa: PLC0415
+
+        self._born = time.monotonic()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
+        log = os.open(f"{self._runtime}/zygote.log", flags, mode=0o600)
+        try:
+            self._zygote = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-S", "-B", os.path.abspath(__file__)),
+                    *(str(self._receiver.fileno()), str(self._warm)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env={},  # nothing of ours, so that no secret shows in /proc
+                cwd="/",
+                pass_fds=[self._receiver.fileno()],
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise LaunchError(f"the supervisors' parent does not start: {error}") from error
+        finally:
+            os.close(log)
+
+    def _last_words(self) -> str:
+        try:
+            with open(f"{self._runtime}/zygote.log", errors="replace") as file:
+                return file.read()[-500:].strip() or "it says nothing"
+        except OSError as error:
+            return str(error)
+
+    def _send_waiting(self) -> bool:
+        """Send what waits; False when the socket is full. The lock is held."""
+        while self._waiting:
+            message = self._waiting[0]
+            try:
+                self._sender.send(message)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:
+                    return False
+                raise
+            del self._waiting[0]
+        return True
+
+    def _help(self) -> None:
+        """Send what waits as room comes free; a thread that lives only while the socket is full."""
+        room = select.poll()
+        room.register(self._sender, select.POLLOUT)
+        while True:
+            room.poll(100)
+            with self._lock:
+                try:
+                    if self._send_waiting():
+                        self._helper = None
+                        return
+                except OSError:
+                    return  # closed
+
+    def _by_file(self, message: bytes) -> bytes:
+        """Lay a launch that is too big for the socket into a file; return a launch naming it."""
+        path = f"{self._runtime}/launch-{os.getpid()}-{time.monotonic_ns()}.json"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with open(os.open(path, flags, mode=0o600), "wb") as file:
+            file.write(message)
+        return json.dumps({"file": path}).encode()
+
+
+class Sighting:
+    """What can be seen of a run from its folder.
+
+    `kind` is "running" (a supervisor holds the lock), "ended" (`result` says how), "gone" (the
+    supervisor died without a result) or "absent" (nothing was ever started here). `pid` is the
+    supervisor, `command` the command's process, `fence` that of the attempt; None where unknown.
+    """
+
+    __slots__ = ("command", "fence", "identity", "kind", "pid", "result", "started_at")
+
+    def __init__(
+        self,
+        kind: Literal["running", "ended", "gone", "absent"],
+        result: dict[str, Any] | None = None,
+        who: Mapping[str, Any] | None = None,
+    ) -> None:
+        who = who or {}
+        self.kind = kind
+        self.result = result
+        self.pid: int | None = who.get("pid")
+        self.fence: int | None = who.get("fence")
+        self.command: int | None = who.get("command")
+        self.started_at: float | None = who.get("started_at")
+        self.identity = (
+            Identity(self.pid, who.get("started"), who.get("boot")) if self.pid else None
+        )
+
+    @property
+    def session(self) -> Identity | None:
+        """The command's session, for `processes.end_marked`; None when it never started."""
+        if self.command is None or self.identity is None:
+            return None
+        return Identity(self.command, self.identity.started, self.identity.boot)
+
+    def __repr__(self) -> str:
+        return f"Sighting({self.kind!r}, pid={self.pid}, fence={self.fence})"
+
+
+def look(folder: Path | str) -> Sighting:
+    """Say what has become of the run in `folder`. Costs some file calls, waits for nothing."""
+    folder = os.fspath(folder)
+    try:
+        lock = os.open(f"{folder}/lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        result = _read_result(folder)
+        return Sighting("absent") if result is None else Sighting("ended", result, result)
+    try:
+        # Held first, result second: a supervisor writes the result before it lets go.
+        held = False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held = True
+        who = _read_lock(lock)
+    finally:
+        os.close(lock)
+    result = _read_result(folder)
+    if result is not None and result.get("fence") == who.get("fence", result.get("fence")):
+        return Sighting("ended", result, who)
+    if held:
+        return Sighting("running", None, who)
+    return Sighting("gone", None, who) if who else Sighting("absent")
+
+
+def request_stop(folder: Path | str, how: Literal["stop", "kill"] = "stop") -> bool:
+    """Ask for the end of the run in `folder`: "stop" asks politely first, "kill" does not.
+
+    False when there is nothing to stop any more. True when a supervisor was told, or when none has
+    begun yet: then the wish lies in the folder, and the run will end before it starts.
+    """
+    folder = os.fspath(folder)
+    if look(folder).kind in ("ended", "gone"):
+        return False
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    _write_whole(f"{folder}/stop", how.encode())
+    # Looked at again: a supervisor that began meanwhile has missed the file, or is still to see it.
+    found = look(folder)
+    if found.kind == "running" and found.identity is not None:
+        return found.identity.signal(signal.SIGUSR1)
+    return found.kind in ("running", "absent")
+
+
+def _read_lock(lock: int) -> dict[str, Any]:
+    """Return what a supervisor wrote into its lock: who it is, and later what it started."""
+    who: dict[str, Any] = {}
+    for line in os.pread(lock, 8192, 0).splitlines():
+        try:
+            who |= json.loads(line)
+        except ValueError:
+            break  # the rest was cut off by a full disk
+    return who
+
+
+def _read_result(folder: str) -> dict[str, Any] | None:
+    try:
+        file = os.open(f"{folder}/result.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(file, "rb") as opened:
+        try:
+            result = json.loads(opened.read())
+        except ValueError:
+            return None  # power was lost before it reached the disk
+    return result if isinstance(result, dict) else None
+
+
+def _write_whole(path: str, content: bytes) -> None:
+    """Write a file so that nobody ever sees half of it. Raises OSError."""
+    aside = f"{path}~"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(aside, flags, mode=0o600)
+    try:
+        while content:
+            content = content[os.write(file, content) :]
+    finally:
+        os.close(file)
+    os.rename(aside, path)
+
+
+WORK_SOCKET = socket.SOCK_SEQPACKET if LINUX else socket.SOCK_DGRAM
+SO_SNDBUFFORCE = 32  # <asm-generic/socket.h>; not in the socket module
+
+
+# ── the zygote ───────────────────────────────────────────────────────────────────────────────────
+
+# What a supervisor's slot in the shared table says
+FREE, IDLE, BUSY = 0, 1, 2
+# Exit status of a supervisor that left processes behind, on purpose or because they cannot be ended
+LEFT = 3
+
+
+def main() -> None:
+    """Be the zygote: arguments are the descriptor that launches come from, and how many to warm."""
+    os.umask(0o077)
+    os.chdir("/")
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # Handlers that do nothing, not SIG_IGN: an ignored signal would stay ignored in the commands.
+    for number in (
+        *(signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE),
+        *(signal.SIGXFSZ, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGTTOU),
+    ):
+        signal.signal(number, _nothing)
+    processes.adopt_orphans()
+    processes.rename("bach-zygote")
+    zygote = _Zygote(int(sys.argv[1]), int(sys.argv[2]))
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    zygote.serve()
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    pass
+
+
+class _Zygote:
+    """Forks supervisors: as many as keep `warm` of them idle."""
+
+    def __init__(self, receiver: int, warm: int) -> None:
+        self.warm = warm
+        self.work = receiver
+        os.set_blocking(receiver, False)
+        os.set_inheritable(receiver, False)
+        self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self.slots = mmap.mmap(-1, MOST_SUPERVISORS)  # shared with all supervisors
+        self.supervisors: dict[int, int] = {}  # process id → slot
+        self.left: set[int] = set()  # children that are meant to live on
+        # Supervisors note here that too few of them are idle.
+        self.notes, self.noted = os.pipe()
+        # Held open by us alone: its end tells the supervisors of ours.
+        self.lifeline, self.life = os.pipe()
+        for end in (self.notes, self.noted):
+            os.set_blocking(end, False)
+
+    def serve(self) -> NoReturn:
+        signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
+        woken = _wake_by_signals()
+        events = select.poll()
+        events.register(self.work, 0)  # nothing but the end of the daemon
+        events.register(self.notes, select.POLLIN)
+        events.register(woken, select.POLLIN)
+        patience = None
+        while True:
+            patience = None if self._keep_warm() else 200
+            for descriptor, _ in events.poll(patience):
+                if descriptor == self.work:
+                    os._exit(0)
+                _empty(descriptor)
+                if descriptor == woken:
+                    self._reap()
+
+    def idle(self) -> int:
+        """How many supervisors wait for work."""
+        return self.slots[:].count(IDLE)
+
+    def _keep_warm(self) -> bool:
+        """Fork until enough supervisors are idle; False when the system refuses."""
+        while self.idle() < self.warm and len(self.supervisors) < MOST_SUPERVISORS:
+            slot = self.slots.find(b"\0")
+            self.slots[slot] = IDLE
+            try:
+                pid = os.fork()
+            except OSError:
+                self.slots[slot] = FREE
+                return False
+            if pid == 0:
+                try:
+                    _Supervisor(self, slot).serve()
+                except BaseException:  # noqa: BLE001: this copy must never go on as a zygote
+                    sys.excepthook(*sys.exc_info())  # into zygote.log
+                finally:
+                    os._exit(1)
+            self.supervisors[pid] = slot
+        return True
+
+    def _reap(self) -> None:
+        killed = False
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            self.left.discard(pid)
+            slot = self.supervisors.pop(pid, None)
+            if slot is None:
+                continue
+            was, self.slots[slot] = self.slots[slot], FREE
+            if status == 0:
+                continue
+            if os.waitstatus_to_exitcode(status) == LEFT:
+                self.left |= self._strangers()
+            elif was == BUSY:
+                killed = True
+        if killed:
+            self._end_orphans()
+
+    def _strangers(self) -> set[int]:
+        """Children that are no supervisors: orphans of a supervisor's tree, adopted by us."""
+        found = {each.pid for each in processes.children(os.getpid()) if each.state not in "ZX"}
+        return found - self.supervisors.keys()
+
+    def _end_orphans(self) -> None:
+        """End what a killed supervisor left. Its command has died with it; its descendants not."""
+        for attempt in range(processes.FREEZE_PASSES):
+            orphans = self._strangers() - self.left
+            if not orphans:
+                return
+            for orphan in orphans:
+                processes.kill_tree(orphan, freeze=attempt > 1)
+            select.poll().poll(5)  # a moment to die
+
+
+def _wake_by_signals() -> int:
+    """Return a descriptor that becomes readable when a signal arrives, so that none is missed."""
+    woken, wake = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    return woken
+
+
+def _empty(descriptor: int) -> None:
+    try:
+        os.read(descriptor, 4096)
+    except BlockingIOError:
+        pass
+
+
+# ── the supervisor ───────────────────────────────────────────────────────────────────────────────
+
+
+class _Supervisor:
+    """Takes launches, one after another, and sees each through."""
+
+    def __init__(self, zygote: _Zygote, slot: int) -> None:
+        os.setsid()
+        os.close(zygote.life)
+        processes.adopt_orphans()
+        processes.rename("bach-supervisor")
+        self.zygote = zygote
+        self.slot = slot
+        self.null = zygote.null
+        self.woken = _wake_by_signals()
+        self.identity = Identity.of(os.getpid())
+        self.terminated = self.wished = False
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        signal.signal(signal.SIGUSR1, self._on_sigusr1)
+        if LINUX:
+            self._idle = select.epoll()
+            # Exclusive: one launch wakes one supervisor, and always the first that is free, so
+            # that a few stay hot in the caches and the others can leave.
+            self._idle.register(zygote.work, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        else:
+            self._idle = select.poll()
+            self._idle.register(zygote.work, select.POLLIN)
+        self._idle.register(zygote.lifeline, 0)
+        self._idle.register(self.woken, select.POLLIN)
+
+    def serve(self) -> NoReturn:
+        for _ in range(MOST_RUNS):
+            spec = self._next()
+            if spec is None:
+                break
+            if not _Run(spec, self).supervise():
+                os._exit(LEFT)
+        os._exit(0)  # quicker than an interpreter that tidies up, and nothing is buffered
+
+    def _next(self) -> dict[str, Any] | None:
+        """Wait for a launch; None when there is no more work for this supervisor."""
+        slots, warm = self.zygote.slots, self.zygote.warm
+        slots[self.slot] = IDLE
+        self.terminated = False
+        while True:
+            surplus = self.zygote.idle() > warm
+            events = self._idle.poll(LINGER_IDLE_SECONDS * TIMEOUT_UNIT if surplus else None)
+            for descriptor, event in events:
+                if descriptor == self.woken:
+                    _empty(descriptor)
+                elif event & ~select.POLLIN:
+                    return None  # the daemon or the zygote has ended
+            if self.terminated or (not events and self.zygote.idle() > warm):
+                slots[self.slot] = FREE
+                return None
+            try:
+                message = os.read(self.zygote.work, LONGEST_LAUNCH)
+            except BlockingIOError:
+                continue  # somebody was quicker
+            except OSError:
+                return None
+            if not message:
+                return None
+            slots[self.slot] = BUSY
+            if self.zygote.idle() < warm:
+                try:
+                    os.write(self.zygote.noted, b"\0")
+                except BlockingIOError:
+                    pass  # a thousand notes wait already
+            spec: dict[str, Any] = json.loads(message)
+            if "file" in spec:
+                with open(spec["file"], "rb") as file:
+                    message = file.read()
+                os.unlink(spec["file"])
+                spec = json.loads(message)
+            return spec
+
+    def _on_sigterm(self, _number: int, _frame: object) -> None:
+        self.terminated = True
+
+    def _on_sigusr1(self, _number: int, _frame: object) -> None:
+        self.wished = True
+
+
+LONGEST_LAUNCH = 65_536
+TIMEOUT_UNIT = 1 if LINUX else 1000  # epoll counts in seconds, poll in milliseconds
+
+
+class _Run:
+    """One run: from its launch to its result."""
+
+    def __init__(self, spec: Mapping[str, Any], supervisor: _Supervisor) -> None:
+        self.spec = spec
+        self.supervisor = supervisor
+        self.folder: str = spec["folder"]
+        self.runtime: str = spec["runtime"]
+        self.grace: float = spec.get("grace", GRACE_SECONDS)
+        self.lock = -1
+        self.output = output.Writer(
+            self.folder,
+            chunk=spec.get("chunk", output.CHUNK),
+            tail_chunks=spec.get("tail_chunks", output.TAIL_CHUNKS),
+        )
+        self.remarks: list[str] = []
+        self.error: processes.StartError | None = None
+        self.reason: str | None = None  # "timed_out" or "stopped", once we end it
+        self.phase: str | None = None
+        self.command: int | None = None  # process id
+        self.status: int | None = None  # of the command, once it has ended
+        self.stopper: int | None = None  # process id of the stop command
+        self.alone = False  # no child is left, so no descendant either
+        self.cpu = 0.0
+        self.peak = 0
+        self.left_behind: set[int] = set()
+        self.left_running = self.survivors = 0
+        self.started_at: float | None = None
+        self.ended_at: float | None = None
+        self.started = self.ended = 0.0  # by the monotonic clock, like all that follow
+        self.streams: dict[int, int] = {}  # open reading end → STDOUT or STDERR
+        self.events = select.poll()
+        self.escalate_at: float | None = None  # the next step of the ladder
+        self.linger_until: float | None = None
+        self.kill_until: float | None = None
+        self.kills = 0
+        self.measure_at = self.measure_every = 0.25
+        self.bell_at = 0.0  # not before
+        self.unrung = False  # bytes came that no bell has told of
+        self.untold: bytes | None = None  # the news of the start, while the runner's bell is full
+        self.soft_announced = False
+
+    def supervise(self) -> bool:
+        """See the run through; False when processes are left, so that this supervisor must go."""
+        try:
+            if not self._take_folder():
+                return True
+        except OSError as error:
+            self._cannot(error, "folder", self.folder)
+            self._tell_end(self._result())
+            return True
+        try:
+            if self._read_wish() is not None:
+                self.reason = "stopped"
+            elif self._start():
+                self._watch()
+        except Exception:  # noqa: BLE001: one run must not take others with it
+            self._give_up()
+        self._finish()
+        return self.survivors == 0 and self.left_running == 0
+
+    # ── the folder ───────────────────────────────────────────────────────────────────────────────
+
+    def _take_folder(self) -> bool:
+        """Make the folder ours. False when this run was started before; raises OSError."""
+        try:
+            os.mkdir(self.folder, 0o700)
+        except FileExistsError:
+            pass  # a stop was wished already, or this is another attempt
+        except FileNotFoundError:
+            os.makedirs(self.folder, 0o700, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.lock = os.open(f"{self.folder}/lock", flags, mode=0o600)
+        if not self._hold_lock():
+            os.close(self.lock)
+            return False
+        earlier = _read_lock(self.lock)
+        if earlier:
+            if earlier.get("fence", 0) >= self.spec["fence"]:
+                os.close(self.lock)
+                result = _read_result(self.folder)
+                if result is not None and result.get("fence") == self.spec["fence"]:
+                    self._tell_end(result)  # whoever asks again has missed it
+                return False
+            self._clear_folder()
+        identity = self.supervisor.identity
+        self._note(
+            {
+                "run": self.spec["run"],
+                "fence": self.spec["fence"],
+                "pid": identity.pid,
+                "started": identity.started,
+                "boot": identity.boot,
+            }
+        )
+        return True
+
+    def _hold_lock(self) -> bool:
+        for _ in range(100):
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # Somebody looks at it (`look` takes a moment), or the run is running.
+                select.poll().poll(10)
+            else:
+                return True
+        return False
+
+    def _clear_folder(self) -> None:
+        """Remove what an earlier attempt, with a lower fence, has left."""
+        for name in os.listdir(self.folder):
+            if name != "lock":
+                os.unlink(f"{self.folder}/{name}")
+        os.ftruncate(self.lock, 0)
+
+    def _note(self, who: Mapping[str, Any]) -> None:
+        os.write(self.lock, json.dumps(who).encode() + b"\n")
+
+    def _read_wish(self) -> str | None:
+        try:
+            with open(f"{self.folder}/stop", "rb") as file:
+                return file.read(16).decode(errors="replace")
+        except OSError:
+            return None
+
+    # ── the command ──────────────────────────────────────────────────────────────────────────────
+
+    def _start(self) -> bool:
+        """Start the command; False when it cannot be, with the reason in `error`."""
+        spec = self.spec
+        try:
+            out, out_end = os.pipe()
+            err, err_end = os.pipe()
+        except OSError as error:
+            self._cannot(error, "process", None)
+            return False
+        try:
+            self.command = processes.start(
+                spec["argv"],
+                spec["env"],
+                cwd=spec.get("cwd"),
+                stdin=self.supervisor.null,
+                stdout=out_end,
+                stderr=err_end,
+                umask=spec.get("umask", 0o022),
+                nice=spec.get("nice"),
+                ionice=spec.get("ionice"),
+                remark=self.remarks.append,
+            )
+        except processes.StartError as error:
+            self.error = error
+            os.close(out)
+            os.close(err)
+            return False
+        finally:
+            os.close(out_end)
+            os.close(err_end)
+        self.started_at, self.started = time.time(), time.monotonic()
+        news = {"command": self.command, "started_at": self.started_at}
+        try:
+            self._note(news)
+        except OSError as error:
+            self.remarks.append(f"lock: {_name(error)}")
+        self.untold = self._news("started", {"pid": self.command, "at": self.started_at})
+        self._tell_start()
+        self.streams = {out: output.STDOUT, err: output.STDERR}
+        for end in (out, err, self.supervisor.woken):
+            os.set_blocking(end, False)
+            self.events.register(end, select.POLLIN)
+        self.measure_at += self.started
+        return True
+
+    def _cannot(self, error: OSError, what: str, path: str | None) -> None:
+        self.error = processes.StartError(error.errno or errno.EIO, what, path)
+
+    def _watch(self) -> None:
+        """Serve output, signals and deadlines until nothing of the run lives."""
+        woken = self.supervisor.woken
+        # What ended before we listened was not announced to this run.
+        self._reap()
+        while True:
+            now = time.monotonic()
+            wait = self._advance(now)
+            if wait is None:
+                break
+            for descriptor, _ in self.events.poll(wait):
+                if descriptor == woken:
+                    _empty(woken)
+                    self._reap()
+                    self._heed()
+                else:
+                    self._drain(descriptor)
+        for descriptor in list(self.streams):
+            self._drain(descriptor, to_the_end=True)
+        for descriptor in list(self.streams):
+            self._close(descriptor)
+
+    def _advance(self, now: float) -> float | None:
+        """Do what is due; return the milliseconds until more is, or None when all is over.
+
+        -1 says that nothing is due, ever.
+        """
+        if self.status is not None and (self.alone or self._is_left_alone(now)):
+            return None
+        due: list[float] = []
+        if self.phase == "kill":
+            due.append(self._kill(now))
+            if self.kill_until is not None and now >= self.kill_until:
+                self.survivors = len(self._tree())
+                return None
+        else:
+            if self.escalate_at is not None:
+                if now >= self.escalate_at:
+                    self._escalate(now)
+                    return 0
+                due.append(self.escalate_at)
+            if self.status is None and self.reason is None:
+                due += self._limits(now)
+                if self.reason is not None:
+                    return 0
+        if self.linger_until is not None and self.phase is None:
+            due.append(self.linger_until)
+        if self.unrung:
+            if now >= self.bell_at:
+                self._ring(now)
+            if self.unrung:
+                due.append(self.bell_at)
+        if self.untold is not None:
+            self._tell_start()
+            due.append(now + 0.02)
+        if now >= self.measure_at:
+            self._measure(now)
+        due.append(self.measure_at)
+        return max(0.0, min(due) - now) * 1000 + 0.5
+
+    def _limits(self, now: float) -> list[float]:
+        due = []
+        limit, soft = self.spec.get("timeout"), self.spec.get("soft_timeout")
+        if limit:
+            if now >= self.started + limit:
+                self._end("timed_out", now)
+                return []
+            due.append(self.started + limit)
+        if soft and not self.soft_announced:
+            if now >= self.started + soft:
+                self.soft_announced = True
+                self._announce("soft")
+            else:
+                due.append(self.started + soft)
+        return due
+
+    def _is_left_alone(self, now: float) -> bool:
+        """After the command: say whether what still lives may live on. If not, see to its end."""
+        if not LINUX and not self._tree():
+            return True
+        if self.linger_until is None:
+            self.linger_until = now + self.spec.get("linger", LINGER_SECONDS)
+        if self.phase is not None or (self.streams and now < self.linger_until):
+            return False
+        if self.spec.get("leave_descendants") and self.reason is None:
+            self.left_running = len(self._tree())
+            return True
+        # No grace as long as the command's own: it has had its say, they are only in the way.
+        self.phase = "term"
+        self._term()
+        self.escalate_at = now + min(self.grace, LEFTOVER_GRACE_SECONDS)
+        return False
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                self.alone = LINUX  # elsewhere orphans are not our children
+                return
+            if pid == 0:
+                self.alone = False
+                return
+            self.cpu += usage.ru_utime + usage.ru_stime
+            self.peak = max(self.peak, usage.ru_maxrss * MAXRSS_UNIT)
+            if pid == self.command:
+                self.status = status
+                self.ended, self.ended_at = time.monotonic(), time.time()
+            elif pid == self.stopper and status != 0 and self.phase == "asked":
+                self.remarks.append(f"stop_command: exit {os.waitstatus_to_exitcode(status)}")
+                self.escalate_at = 0.0
+
+    # ── the end that we bring ────────────────────────────────────────────────────────────────────
+
+    def _heed(self) -> None:
+        """Follow a wish to stop, which came by signal."""
+        if self.supervisor.wished:
+            self.supervisor.wished = False
+            wish = self._read_wish()
+            if wish is not None:
+                self._end("stopped", time.monotonic(), at_once=wish == "kill")
+        if self.supervisor.terminated:
+            self.supervisor.terminated = False
+            self._end("stopped", time.monotonic())
+
+    def _end(self, reason: str, now: float, *, at_once: bool = False) -> None:
+        """Step onto the ladder, or jump to its last rung."""
+        if self.status is None and self.reason is None:
+            self.reason = reason
+        if at_once:
+            self._enter("kill", now)
+        elif self.phase is None:
+            self._escalate(now)
+
+    def _escalate(self, now: float) -> None:
+        if self.phase is None and self.spec.get("stop_command") and self.status is None:
+            self._enter("asked", now)
+        elif self.phase in (None, "asked"):
+            self._enter("term", now)
+        else:
+            self._enter("kill", now)
+
+    def _enter(self, phase: str, now: float) -> None:
+        if self.phase == phase:
+            return
+        self.phase = phase
+        self.escalate_at = now + self.grace
+        try:
+            _write_whole(f"{self.folder}/phase", phase.encode())
+        except OSError as error:
+            self.remarks.append(f"phase: {_name(error)}")
+        self._announce(phase)
+        if phase == "asked":
+            self._ask()
+        elif phase == "term":
+            self._term()
+        else:
+            self.escalate_at = None
+            self.kill_until = now + KILL_SECONDS
+
+    def _ask(self) -> None:
+        """Run the stop command. Its own output goes where the command's errors go."""
+        stderr = self.supervisor.null
+        for descriptor, stream in self.streams.items():
+            if stream == output.STDERR and LINUX:
+                stderr = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            self.stopper = processes.start(
+                ["/bin/sh", "-c", self.spec["stop_command"]],
+                {**self.spec["env"], "BACH_COMMAND_PID": str(self.command)},
+                cwd=self.spec.get("cwd"),
+                stdin=self.supervisor.null,
+                stdout=stderr,
+                stderr=stderr,
+                umask=self.spec.get("umask", 0o022),
+            )
+        except processes.StartError as error:
+            self.remarks.append(f"stop_command: {error.name}")
+            self.escalate_at = 0.0
+        finally:
+            if stderr != self.supervisor.null:
+                os.close(stderr)
+
+    def _term(self) -> None:
+        tree = self._tree()
+        if self.status is not None:
+            self.left_behind.update(each.pid for each in tree)
+        processes.signal_all(tree, signal.SIGTERM)
+        # Who is stopped sees no SIGTERM before it may go on.
+        processes.signal_all([each for each in tree if each.state == "T"], signal.SIGCONT)
+
+    def _kill(self, now: float) -> float:
+        """Kill whatever lives, once more; return when to look again."""
+        if self.kill_until is None:
+            self.kill_until = now + KILL_SECONDS
+        killed = processes.kill_descendants(os.getpid(), freeze=self.kills > 1)
+        if not LINUX and self.command is not None:
+            killed += self._tree()
+            processes.signal_all(self._tree(), signal.SIGKILL)
+        if self.status is not None:
+            self.left_behind.update(each.pid for each in killed)
+        self.kills += 1
+        return now + min(0.2, 0.005 * self.kills)
+
+    def _tree(self) -> list[processes.Process]:
+        """All that lives of the run."""
+        found = processes.descendants(os.getpid())
+        if not LINUX and self.command is not None:
+            found += processes.group(self.command, besides={each.pid for each in found})
+        return found
+
+    # ── output and bells ─────────────────────────────────────────────────────────────────────────
+
+    def _drain(self, descriptor: int, *, to_the_end: bool = False) -> None:
+        """Store what has come; at most once around the bounded file, so that others get a turn."""
+        while True:
+            try:
+                data = os.read(descriptor, READ_BYTES)
+            except BlockingIOError:
+                return
+            if not data:
+                self._close(descriptor)
+                return
+            now = time.monotonic()
+            self.output.write(data, self.streams[descriptor], time.time())
+            self.unrung = True
+            if now >= self.bell_at:
+                self._ring(now)
+            if not to_the_end:
+                if len(data) == READ_BYTES:
+                    _widen(descriptor)
+                return
+
+    def _close(self, descriptor: int) -> None:
+        self.events.unregister(descriptor)
+        os.close(descriptor)
+        del self.streams[descriptor]
+
+    def _ring(self, now: float, *, patient: bool = False) -> None:
+        topics = b'["log:%d"]' % self.spec["run"]
+        _, missed = doorbell.deliver(self.runtime, "live-*", topics, patient=patient)
+        self.unrung = missed > 0
+        self.bell_at = now + BELL_SECONDS
+
+    def _news(self, op: str, details: Mapping[str, Any]) -> bytes:
+        news = {"op": op, "run": self.spec["run"], "fence": self.spec["fence"], **details}
+        return json.dumps(news).encode()
+
+    def _tell_start(self) -> None:
+        if self.untold is not None:
+            _, missed = doorbell.deliver(self.runtime, "runner", self.untold)
+            if not missed:
+                self.untold = None
+
+    def _announce(self, phase: str) -> None:
+        doorbell.ring(self.runtime, "runner", self._news("phase", {"phase": phase}))
+
+    def _measure(self, now: float) -> None:
+        """Add up what the tree occupies; ever more seldom, as looking costs time."""
+        self.peak = max(self.peak, sum(each.resident for each in self._tree()))
+        self.measure_every = min(self.measure_every * 2, 30.0)
+        self.measure_at = now + self.measure_every
+
+    # ── the result ───────────────────────────────────────────────────────────────────────────────
+
+    def _give_up(self) -> None:
+        """After a fault of our own: leave its trace in the folder, and nothing of the run alive."""
+        import traceback  # noqa: PLC0415
+
+        try:
+            with open(f"{self.folder}/supervisor.err", "a") as file:
+                traceback.print_exc(file=file)
+        except OSError:
+            pass
+        self.error = processes.StartError(errno.EIO, "supervisor", f"{self.folder}/supervisor.err")
+        limit = time.monotonic() + KILL_SECONDS
+        while not self.alone and time.monotonic() < limit:
+            processes.kill_descendants(os.getpid(), freeze=self.kills > 1)
+            self.kills += 1
+            select.poll().poll(5)
+            self._reap()
+        self.survivors = len(self._tree())
+        for descriptor in self.streams:
+            os.close(descriptor)
+
+    def _finish(self) -> None:
+        self.output.close()
+        result = self._result()
+        content = json.dumps(result).encode()
+        for _ in range(RESULT_TRIES):
+            try:
+                _write_whole(f"{self.folder}/result.json", content)
+            except OSError:
+                # The disk is full. The end is worth more than old output; and else somebody may
+                # make room. The runner hears of it at once, and it stays true that we hold the lock.
+                if not self.output.give_up_room():
+                    self._tell_end(result)
+                    select.poll().poll(1000)
+                result["dropped_bytes"] = self.output.dropped
+                content = json.dumps(result).encode()
+            else:
+                break
+        if self.unrung:
+            self._ring(time.monotonic(), patient=True)
+        self._tell_end(result)
+        os.close(self.lock)
+
+    def _result(self) -> dict[str, Any]:
+        status, error = self.status, self.error
+        exit_code = number = None
+        if status is not None:
+            code = os.waitstatus_to_exitcode(status)
+            exit_code, number = (code, None) if code >= 0 else (None, -code)
+        if self.reason is not None:
+            outcome = self.reason
+        elif status is None:
+            outcome = "not_started" if self.started_at is None else "signaled"
+        else:
+            outcome = "exited" if number is None else "signaled"
+        if self.ended_at is None:
+            self.ended, self.ended_at = time.monotonic(), time.time()
+        return {
+            "run": self.spec["run"],
+            "fence": self.spec["fence"],
+            "outcome": outcome,
+            "exit_code": exit_code,
+            "signal": number,
+            "error": error.name if error else None,
+            "error_what": error.what if error else None,
+            "error_path": error.path if error else None,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "duration": self.ended - self.started if self.started_at is not None else 0.0,
+            "cpu_seconds": self.cpu,
+            "peak_rss_bytes": self.peak,
+            "output_bytes": self.output.produced,
+            "dropped_bytes": self.output.dropped,
+            "output_error": self.output.error,
+            "lines": self.output.lines,
+            "last_line": last_line(self.output.ending),
+            "left_behind": len(self.left_behind),
+            "left_running": self.left_running,
+            "survivors": self.survivors,
+            "remarks": self.remarks,
+        }
+
+    def _tell_end(self, result: Mapping[str, Any]) -> None:
+        news = self._news("ended", {"result": result})
+        doorbell.deliver(self.runtime, "runner", news, patient=True)
+
+
+READ_BYTES = 65_536
+RESULT_TRIES = 600
+MAXRSS_UNIT = 1024 if LINUX else 1
+
+
+def _widen(descriptor: int) -> None:
+    """Give a busy pipe more room, so that the command waits less often for us."""
+    if LINUX:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        except OSError:
+            pass  # the user's share of pipe pages is used up
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "EIO")
+
+
+def last_line(ending: bytes) -> str:
+    """Return the last line that shows anything, fit to be shown: no escapes, no controls."""
+    text = ESCAPES.sub("", ending.decode(errors="replace"))
+    for line in reversed(LINE_BREAKS.split(text)):
+        shown = UNSHOWN.sub("", line.replace("\t", " ")).strip()
+        if shown:
+            return shown[:LAST_LINE]
+    return ""
+
+
+# CSI, then OSC/DCS/APC/PM/SOS up to their end, then every other escape
+ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]?"
+)
+LINE_BREAKS = re.compile(r"[\n\r\v\f\x85\u2028\u2029]")
+# controls, soft hyphen, marks of direction and of no width
+UNSHOWN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+)
+
+
+if __name__ == "__main__":
+    main()
