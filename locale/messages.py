@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PO = ROOT / "locale/de/LC_MESSAGES/django.po"
 MO = PO.with_suffix(".mo")
 
+# Where code imports those functions from; the command line has its own, which need no Django.
+GETTEXT = ("django.utils.translation", "daemon_app.cli.language")
 # What each function of django.utils.translation takes, in order.
 TEXTS_OF = {
     "gettext": ("singular",),
@@ -141,7 +143,7 @@ def texts_in_python(source: str, place: str) -> Iterator[Text]:
     functions = {
         alias.asname or alias.name: alias.name
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "django.utils.translation"
+        if isinstance(node, ast.ImportFrom) and node.module in GETTEXT
         for alias in node.names
         if alias.name in TEXTS_OF
     }
@@ -203,7 +205,7 @@ def po_bytes(catalogue: Catalog) -> bytes:
     """Return the text file: sorted, without line numbers, so that only real changes show."""
     file = io.BytesIO()
     write_po(file, catalogue, width=100, sort_output=True, include_lineno=False)
-    return file.getvalue()
+    return file.getvalue().rstrip() + b"\n"
 
 
 def mo_bytes(catalogue: Catalog) -> bytes:
