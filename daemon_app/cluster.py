@@ -8,13 +8,11 @@
 """
 
 import contextlib
-import ctypes
 import logging
 import multiprocessing
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from multiprocessing import connection
 from typing import Any
@@ -25,12 +23,12 @@ from django_q.conf import Conf
 from django_q.queues import Queue
 from django_q.worker import worker
 
+from daemon_app import processes
 from daemon_app.broker import wake
 
 log = logging.getLogger(__name__)
 
 DRAIN = 15.0  # seconds a stop waits for tasks; they last milliseconds
-PR_SET_PDEATHSIG = 1
 
 
 class MarkedLock:
@@ -86,7 +84,7 @@ class Sentinel(stock.Sentinel):  # type: ignore[misc]
 
     def start(self) -> None:
         """Guard until told to stop."""
-        _die_with_parent()
+        processes.die_with_parent()
         _leave_signals_to_main()
         super().start()
 
@@ -158,7 +156,7 @@ def run() -> int:
 
 
 def _in_child(target: Callable[..., None], *args: Any) -> None:
-    _die_with_parent()
+    processes.die_with_parent()
     _leave_signals_to_main()
     with contextlib.suppress(ValueError):
         signal.set_wakeup_fd(-1)
@@ -173,8 +171,3 @@ def _leave_signals_to_main() -> None:
 
 def _noop(_signum: int, _frame: object) -> None:
     return
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 # A bell may be lost: folders and rows are looked at this often while anything runs.
 LOOK_EVERY = 5.0  # seconds
 WISHES_EVERY = 1.0  # seconds between looks for stop wishes on the rows of running runs
+BEGINS_WITHIN = 20.0  # seconds; a launch that has left no trace by then is lost
 PER_CLAIM = 200
 WARM = 4
 
@@ -36,6 +38,14 @@ ALLOWED = (
     "https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY SSL_CERT_FILE REQUESTS_CA_BUNDLE"
 ).split()
 PLAIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A run of ours that has not ended: under which fence, and since when it is ours."""
+
+    fence: int
+    since: float
 
 
 class Runner:
@@ -51,7 +61,7 @@ class Runner:
         self.launcher = supervisor.Launcher(runtime, warm=WARM)
         self._waiting: list[tuple[float, int]] = []  # a heap of (due instant, run id)
         self._known: set[int] = set()  # ids in the heap
-        self._held: dict[int, int] = {}  # run id → fence of what runs here
+        self._held: dict[int, Held] = {}  # run id → what runs here
         self._endings: dict[int, Ending] = {}  # ends that are still to be written
         self._forgotten: set[int] = set()  # runs whose rows are gone
         self._look_at = 0.0
@@ -136,7 +146,7 @@ class Runner:
                 self._launch(run)
 
     def _launch(self, run: Run) -> None:
-        self._held[run.pk] = run.fence
+        self._held[run.pk] = Held(run.fence, time.time())
         try:
             run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.launcher.launch(specification(run, self.runtime))
@@ -171,7 +181,8 @@ class Runner:
 
     # ── Ending ───────────────────────────────────────────────────────────────────────────────────
     def _ended(self, run_id: int, result: dict[str, Any]) -> None:
-        if self._held.get(run_id) == result["fence"]:
+        held = self._held.get(run_id)
+        if held and held.fence == result["fence"]:
             self._end(ending(run_id, result))
 
     def _end(self, end: Ending) -> None:
@@ -200,31 +211,40 @@ class Runner:
         A run whose supervisor is gone is lost; what is left of its processes is ended.
         """
         for run in Run.objects.running().filter(owner=self.owner):
-            self._held[run.pk] = run.fence
+            self._held[run.pk] = Held(run.fence, 0.0)
         self._look()
         for run_id, due in Run.objects.queued().values_list("pk", "due_at"):
             self._expect(run_id, due.timestamp())
         self._remove_orphaned_folders()
 
     def _look(self) -> None:
+        now = time.time()
         lost: list[int] = []
-        for run_id, fence in list(self._held.items()):
+        for run_id, held in list(self._held.items()):
             seen = supervisor.look(folder_of(run_id))
-            if seen.kind == "ended" and seen.result and seen.result["fence"] == fence:
+            if seen.kind == "ended" and seen.result and seen.result["fence"] == held.fence:
                 self._end(ending(run_id, seen.result))
             elif seen.kind == "gone" or (
-                seen.kind == "absent" and not self.launcher.has_pending(run_id)
+                seen.kind == "absent"
+                and now - held.since > BEGINS_WITHIN
+                and self._never_begins(run_id)
             ):
                 lost.append(run_id)
         if lost:
             self._give_up(lost)
         self._write_endings()
 
+    def _never_begins(self, run_id: int) -> bool:
+        """Make sure that a launch which was lost on its way does not begin later after all."""
+        supervisor.request_stop(folder_of(run_id), "kill")
+        return supervisor.look(folder_of(run_id)).kind == "absent"
+
     def _give_up(self, run_ids: list[int]) -> None:
         for run in Run.objects.running().filter(pk__in=run_ids):
-            left = processes.end_marked(run.pk)
+            seen = supervisor.look(run.folder)
+            left = processes.end_marked(run.pk, session=seen.session)
             log.error("run %s lost its supervisor; %s processes ended", run.pk, left)
-            begun = (run.folder / "supervisor.json").exists()
+            begun = seen.kind == "gone"
             run.give_up(
                 now=_instant(time.time()), code="supervisor_gone" if begun else "never_begun"
             )
@@ -348,13 +368,13 @@ def _verdict(result: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     """Return state, reason code and facts of a result."""
     outcome = result["outcome"]
     if outcome == "timed_out":
-        return Run.State.TIMED_OUT, "timed_out", {"seconds": result.get("timeout")}
+        return Run.State.TIMED_OUT, "timed_out", {}
     if outcome == "stopped":
         return Run.State.CANCELLED, "cancelled", {}
     if outcome == "not_started":
         error = str(result.get("error") or "")
         path = str(result.get("error_path") or "")
-        if result.get("error_in") == "cwd":
+        if result.get("error_what") == "cwd":
             return Run.State.FAILED, "no_folder", {"path": path}
         code = NOT_STARTED.get(error, "start_failed")
         return Run.State.FAILED, code, {"path": path, "error": error}

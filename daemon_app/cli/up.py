@@ -56,11 +56,10 @@ def _supervised(parts: set[str], ready: Callable[[], None]) -> int:
         if "daemon" in parts:
             address = f"http://{settings.HOST}:{settings.PORT}" if "web" in parts else ""
             try:
-                stack.enter_context(pidfile.hold(settings.DATA_DIR / "daemon.pid", address))
-            except pidfile.AlreadyRunningError as error:
-                pid = error.holder.pid if error.holder else "?"
+                stack.enter_context(pidfile.held(settings.DATA_DIR / "daemon.pid", address))
+            except pidfile.Taken as taken:
                 print(  # noqa: T201
-                    _t("The daemon is already running (process %(pid)s).") % {"pid": pid},
+                    _t("The daemon is already running (process %(pid)s).") % {"pid": taken.pid or "?"},
                     file=sys.stderr,
                 )
                 return 1

@@ -288,7 +288,11 @@ class Run(models.Model):
     @property
     def reason(self) -> str:
         """Why this run is as it is, as a sentence in the current language; "" when plain."""
-        facts = {"who": self.stop_requested_by or "?", **self.reason_facts}
+        facts = {
+            "who": self.stop_requested_by or "?",
+            "seconds": self.definition.get("timeout_seconds"),
+            **self.reason_facts,
+        }
         return reasons.sentence(self.reason_code, facts)
 
     @property
