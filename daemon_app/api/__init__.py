@@ -1,0 +1,1 @@
+"""The REST interface under /api/daemon/ (docs/api.md). A door: it reads, asks and answers."""

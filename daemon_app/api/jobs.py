@@ -1,0 +1,228 @@
+"""Jobs: list, create, read, change, delete, switch on and off, run."""
+
+import re
+from typing import ClassVar
+
+from django.db import transaction
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils.translation import gettext as _t
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from daemon_app import scheduler
+from daemon_app.api import serializers
+from daemon_app.api.endpoint import Endpoint, asking, following, trigger_of
+from daemon_app.api.errors import Problem, refused
+from daemon_app.api.schema import NOT_STARTED, SEED_JOB, answers
+from daemon_app.api.serializers import JobSerializer, RunSerializer
+from daemon_app.models import Job
+from daemon_app.schedules import ScheduleError
+
+# A body that may be left out.
+MAYBE_TOGGLE = OpenApiRequest(serializers.Toggle)
+IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,80}")
+
+
+class Jobs(Endpoint):
+    """All jobs."""
+
+    rights: ClassVar = {"GET": "view", "POST": "edit"}
+    query_class = serializers.JobsQuery
+
+    @extend_schema(
+        operation_id="list_jobs",
+        summary="List jobs",
+        tags=["jobs"],
+        parameters=[serializers.JobsQuery],
+        responses=answers({200: serializers.Jobs}),
+    )
+    def get(self, request: Request) -> Response:
+        """Return jobs by id."""
+        limit = self.query.get("limit", 1000)
+        jobs = Job.objects.order_by("id")
+        for name in ("name", "is_active"):
+            if name in self.query:
+                jobs = jobs.filter(**{name: self.query[name]})
+        if "after" in self.query:
+            jobs = jobs.filter(pk__gt=self.query["after"])
+        page = list(jobs[: limit + 1])
+        shown = page[:limit]
+        return Response(
+            {
+                "jobs": JobSerializer(shown, many=True).data,
+                "next": following(request, after=shown[-1].pk) if len(page) > limit else None,
+            }
+        )
+
+    @extend_schema(
+        operation_id="create_job",
+        summary="Create a job",
+        tags=["jobs"],
+        request=JobSerializer,
+        examples=[
+            OpenApiExample("Every hour", SEED_JOB, request_only=True),
+            OpenApiExample(
+                "Backup on workdays",
+                {
+                    "name": "nightly-backup",
+                    "schedule": "30 3 * * MON-FRI",
+                    "command": "tar -czf /srv/backup/home.tgz /home",
+                    "timeout_seconds": 3600,
+                },
+                request_only=True,
+            ),
+        ],
+        responses=answers({201: JobSerializer}, 409, changes=True),
+    )
+    def post(self, request: Request) -> Response:
+        """Create a job; it takes effect at once."""
+        with transaction.atomic():
+            job = JobSerializer().write(Job(), request.data, now=self.now, by=asking(request))
+        return Response(
+            JobSerializer(job).data,
+            status=201,
+            headers={"Location": reverse("api:job", args=[job.pk])},
+        )
+
+
+class OneJob(Endpoint):
+    """One job."""
+
+    rights: ClassVar = {"GET": "view", "PATCH": "edit", "DELETE": "edit"}
+
+    @extend_schema(
+        operation_id="read_job",
+        summary="Read a job",
+        tags=["jobs"],
+        responses=answers({200: JobSerializer}, 404),
+    )
+    def get(self, request: Request, pk: int) -> Response:
+        """Return a job."""
+        return Response(JobSerializer(get_object_or_404(Job, pk=pk)).data)
+
+    @extend_schema(
+        operation_id="change_job",
+        summary="Change a job",
+        tags=["jobs"],
+        request=JobSerializer,
+        examples=[OpenApiExample("Other times", {"schedule": "2h"}, request_only=True)],
+        responses=answers({200: JobSerializer}, 404, 409, changes=True),
+    )
+    def patch(self, request: Request, pk: int) -> Response:
+        """Change the fields that are given. A changed schedule starts anew and owes nothing."""
+        with transaction.atomic():
+            job = get_object_or_404(Job.objects.select_for_update(), pk=pk)
+            job = JobSerializer().write(job, request.data, now=self.now, by=asking(request))
+        return Response(JobSerializer(job).data)
+
+    @extend_schema(
+        operation_id="delete_job",
+        summary="Delete a job",
+        tags=["jobs"],
+        request=None,
+        responses=answers({204: OpenApiResponse(description="It is gone.")}, 404, changes=True),
+    )
+    def delete(self, request: Request, pk: int) -> Response:
+        """Delete a job with its runs and their output; what still runs of it is stopped."""
+        job = get_object_or_404(Job, pk=pk)
+        scheduler.remove(job, by=asking(request), now=self.now)
+        return Response(status=204)
+
+
+class ToggleJob(Endpoint):
+    """A job's schedule, on or off."""
+
+    rights: ClassVar = {"PUT": "edit"}
+
+    @extend_schema(
+        operation_id="toggle_job",
+        summary="Switch a job on or off",
+        tags=["jobs"],
+        request=MAYBE_TOGGLE,
+        examples=[OpenApiExample("Off", {"is_active": False}, request_only=True)],
+        responses=answers({200: JobSerializer}, 404, changes=True),
+    )
+    def put(self, request: Request, pk: int) -> Response:
+        """Switch a job on or off; without a body to the other state."""
+        values, wrong = serializers.Toggle().read(request.data)
+        if wrong:
+            raise refused(wrong)
+        with transaction.atomic():
+            job = get_object_or_404(Job.objects.select_for_update(), pk=pk)
+            try:
+                job.set_active(
+                    values.get("is_active", not job.is_active), now=self.now, by=asking(request)
+                )
+            except ScheduleError as error:
+                raise refused({"schedule": [error.message("de")]}) from error
+        return Response(JobSerializer(job).data)
+
+
+class RunJob(Endpoint):
+    """Starting a job by hand."""
+
+    rights: ClassVar = {"POST": "operate"}
+
+    @extend_schema(
+        operation_id="run_job",
+        summary="Run a job now",
+        tags=["jobs", "runs"],
+        request=None,
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                OpenApiTypes.STR,
+                OpenApiParameter.HEADER,
+                description="Up to 80 visible characters. The same key starts no second run.",
+            )
+        ],
+        responses=answers(
+            {
+                200: OpenApiResponse(RunSerializer, "The run that this key has started before."),
+                202: OpenApiResponse(RunSerializer, "The new run; it starts at once."),
+                409: OpenApiResponse(NOT_STARTED, "It can't start: why, and what is in its way."),
+            },
+            404,
+            changes=True,
+        ),
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Start a job now, an inactive one too. The schedule does not move."""
+        key = request.headers.get("Idempotency-Key")
+        if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+            raise refused({"Idempotency-Key": [_t("Give 1 to 80 visible ASCII characters.")]})
+        _values, wrong = serializers.Strict().read(request.data)
+        if wrong:
+            raise refused(wrong)
+        job = get_object_or_404(Job, pk=pk)
+        started = scheduler.start(
+            job,
+            trigger=trigger_of(request),
+            by=asking(request),
+            now=self.now,
+            idempotency_key=key,
+        )
+        context = {"now": self.now}
+        if started.run is None:
+            blocking = started.blocking
+            raise Problem(
+                404 if started.code == "gone" else 409,
+                started.code,
+                started.reason,
+                blocking_run=RunSerializer(blocking, context=context).data if blocking else None,
+            )
+        if started.run.job_id != job.pk:
+            raise Problem(
+                409,
+                "key_used",
+                _t("This key has already started a run of another job."),
+                blocking_run=None,
+            )
+        return Response(
+            RunSerializer(started.run, context=context).data,
+            status=200 if started.code == "repeated" else 202,
+            headers={"Location": reverse("api:run", args=[started.run.pk])},
+        )

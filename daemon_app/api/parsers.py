@@ -1,0 +1,85 @@
+"""JSON bodies, within bounds."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import IO, Any, NoReturn
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.utils.translation import gettext as _t
+from rest_framework.parsers import BaseParser
+
+from daemon_app.api.errors import Problem
+
+MAX_DEPTH = 32
+
+
+class StrictJSON(BaseParser):
+    """Reads UTF-8 JSON: bounded in size and depth, without NaN and half characters."""
+
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return the value a body holds. Raises Problem when it is none we take."""
+        body = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+        if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            raise RequestDataTooBig
+        try:
+            value = json.loads(body.decode(), parse_constant=_no_constant)
+        except RecursionError:
+            raise _too_deep() from None
+        except json.JSONDecodeError as error:
+            raise _malformed(
+                _t("The body is not valid JSON (line %(line)s, column %(column)s).")
+                % {"line": error.lineno, "column": error.colno}
+            ) from None
+        except UnicodeDecodeError:
+            raise _malformed(_t("The body is not valid UTF-8.")) from None
+        except ValueError:
+            raise _malformed(_t("The body holds a number that is none or too long.")) from None
+        if _depth_exceeds(value, MAX_DEPTH):
+            raise _too_deep()
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            # Half a surrogate pair can be written as \ud800, but neither stored nor sent back.
+            raise _malformed(
+                _t("The body holds half a character (an unpaired surrogate).")
+            ) from None
+        return value
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    level: list[Any] = [value]
+    for _depth in range(limit + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _malformed(message: str) -> Problem:
+    return Problem(400, "malformed", message)
+
+
+def _too_deep() -> Problem:
+    return Problem(
+        400,
+        "too_deep",
+        _t("The body is nested too deeply: at most %(n)s levels.") % {"n": MAX_DEPTH},
+    )

@@ -1,0 +1,197 @@
+"""Runs: list, read, output, cancel."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _t
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from daemon_app import output, scheduler
+from daemon_app.api import serializers
+from daemon_app.api.endpoint import Endpoint, asking, following
+from daemon_app.api.errors import Problem, refused
+from daemon_app.api.schema import answers
+from daemon_app.api.serializers import LARGEST_PIECE, OneRun, RunSerializer
+from daemon_app.models import Run
+
+STEP = 1024 * 1024
+
+
+class Runs(Endpoint):
+    """All runs."""
+
+    rights: ClassVar = {"GET": "view"}
+    query_class = serializers.RunsQuery
+
+    @extend_schema(
+        operation_id="list_runs",
+        summary="List runs",
+        tags=["runs"],
+        parameters=[serializers.RunsQuery],
+        responses=answers({200: serializers.Runs}),
+    )
+    def get(self, request: Request) -> Response:
+        """Return runs, newest first."""
+        limit = self.query.get("limit", 50)
+        runs = Run.objects.order_by("-id").defer("definition")
+        for name in ("job_id", "state", "trigger"):
+            if name in self.query:
+                runs = runs.filter(**{name: self.query[name]})
+        if "before" in self.query:
+            runs = runs.filter(pk__lt=self.query["before"])
+        page = list(runs[: limit + 1])
+        shown = page[:limit]
+        return Response(
+            {
+                "runs": RunSerializer(shown, many=True, context={"now": self.now}).data,
+                "next": following(request, before=shown[-1].pk) if len(page) > limit else None,
+            }
+        )
+
+
+class ReadRun(Endpoint):
+    """One run."""
+
+    rights: ClassVar = {"GET": "view"}
+
+    @extend_schema(
+        operation_id="read_run",
+        summary="Read a run",
+        tags=["runs"],
+        responses=answers({200: OneRun}, 404),
+    )
+    def get(self, request: Request, pk: int) -> Response:
+        """Return a run, with what was to be executed."""
+        run = get_object_or_404(Run, pk=pk)
+        return Response(OneRun(run, context={"now": self.now}).data)
+
+
+class CancelRun(Endpoint):
+    """Ending a run early."""
+
+    rights: ClassVar = {"POST": "operate"}
+
+    @extend_schema(
+        operation_id="cancel_run",
+        summary="Cancel a run",
+        tags=["runs"],
+        request=None,
+        responses=answers(
+            {202: OpenApiResponse(RunSerializer, "It was asked to stop; one that waited is over.")},
+            404,
+            409,
+            changes=True,
+        ),
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Cancel a run: all its processes get SIGTERM and, after the grace, SIGKILL."""
+        _values, wrong = serializers.Strict().read(request.data)
+        if wrong:
+            raise refused(wrong)
+        run = get_object_or_404(Run, pk=pk)
+        if not scheduler.stop(run, by=asking(request), now=self.now):
+            raise Problem(409, "ended", _t("This run has already ended."))
+        run.refresh_from_db()
+        return Response(RunSerializer(run, context={"now": self.now}).data, status=202)
+
+
+class _JSONForErrors(BaseContentNegotiation):
+    """Takes any Accept header: the output is plain text, and errors are JSON."""
+
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
+        return next(iter(parsers))
+
+    def select_renderer(
+        self,
+        request: Request,
+        renderers: Iterable[BaseRenderer],
+        format_suffix: str | None = None,
+    ) -> tuple[BaseRenderer, str]:
+        renderer = next(iter(renderers))
+        return renderer, str(renderer.media_type)
+
+
+def _header(name: str, meaning: str) -> OpenApiParameter:
+    return OpenApiParameter(
+        name, OpenApiTypes.INT, OpenApiParameter.HEADER, description=meaning, response=[200]
+    )
+
+
+class ReadLog(Endpoint):
+    """What a run wrote."""
+
+    rights: ClassVar = {"GET": "view"}
+    query_class = serializers.LogQuery
+    content_negotiation_class = _JSONForErrors
+
+    @extend_schema(
+        operation_id="read_log",
+        summary="Read a run's output",
+        tags=["runs"],
+        parameters=[
+            serializers.LogQuery,
+            _header("Log-Offset", "Where in the output the body begins."),
+            _header("Log-Next-Offset", "Where to go on from."),
+            _header("Log-Size", "How many bytes the run has written so far, kept or not."),
+            _header("Log-Dropped", "How many of them were not kept."),
+            _header("Log-Gap", "How many of the dropped bytes lie within the part asked for."),
+        ],
+        responses=answers({(200, "text/plain"): OpenApiTypes.STR}, 404, 410),
+    )
+    def get(self, request: Request, pk: int) -> HttpResponse:
+        """Return the bytes both streams wrote, in order, as they are; while the run writes too."""
+        run = get_object_or_404(Run.objects.defer("definition"), pk=pk)
+        folder, query = run.folder, self.query
+        if "lines" in query and "offset" in query:
+            raise refused({"lines": [_t("Give either lines or offset, not both.")]})
+        # What found no room behind the last file is known to the row alone, at the end.
+        size = run.output_bytes or output.size(folder)
+        dropped = run.dropped_bytes or output.dropped(folder)
+        if run.output_bytes > run.dropped_bytes and not output.size(folder):
+            raise Problem(410, "tidied_away", _t("The output of this run has been tidied away."))
+        limit = query.get("limit", LARGEST_PIECE)
+        if "lines" in query:
+            start, data = output.tail(folder, query["lines"], limit)
+            end, gap = start + len(data), 0
+        else:
+            start, end, gap, data = _kept(folder, query.get("offset", 0), limit)
+        return HttpResponse(
+            data,
+            content_type="text/plain; charset=utf-8",
+            headers={
+                "Content-Disposition": f'attachment; filename="run-{run.pk}.log"',
+                "X-Content-Type-Options": "nosniff",
+                "Cache-Control": "no-store",
+                "Log-Offset": start,
+                "Log-Next-Offset": end,
+                "Log-Size": size,
+                "Log-Dropped": dropped,
+                "Log-Gap": gap,
+            },
+        )
+
+
+def _kept(folder: Path, offset: int, limit: int) -> tuple[int, int, int, bytes]:
+    """Return what is kept of the output from `offset` on: (start, end, bytes left out, bytes)."""
+    parts: list[bytes] = []
+    start: int | None = None
+    gap, end, room = 0, offset, limit
+    while room:
+        piece = output.read(folder, end, min(room, STEP))
+        if not piece.data:
+            break
+        start = piece.offset if start is None else start
+        gap += piece.gap
+        end = piece.end
+        room -= len(piece.data)
+        parts.append(piece.data)
+    return (offset if start is None else start), end, gap, b"".join(parts)

@@ -1,0 +1,43 @@
+"""Addresses of the REST interface. None ends in a slash."""
+
+from typing import Any, ClassVar, NoReturn
+
+from django.urls import path, re_path
+from django.utils.translation import gettext as _t
+from rest_framework.request import Request
+
+from daemon_app.api import jobs, runs, schema, status
+from daemon_app.api.endpoint import Endpoint
+from daemon_app.api.errors import Problem
+
+
+class Nowhere(Endpoint):
+    """Every other address here: an answer in JSON, not the page a person would get."""
+
+    schema = None
+    rights: ClassVar = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), "view")
+
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> NoReturn:
+        """Say that there is nothing."""
+        message = _t("There is nothing at this address.")
+        if request.path.endswith("/"):
+            message += " " + _t("Addresses here have no slash at the end.")
+        raise Problem(404, "not_found", message)
+
+    post = put = patch = delete = get
+
+
+app_name = "api"
+urlpatterns = [
+    path("jobs", jobs.Jobs.as_view(), name="jobs"),
+    path("jobs/<int:pk>", jobs.OneJob.as_view(), name="job"),
+    path("jobs/<int:pk>/toggle", jobs.ToggleJob.as_view(), name="toggle"),
+    path("jobs/<int:pk>/run", jobs.RunJob.as_view(), name="start"),
+    path("runs", runs.Runs.as_view(), name="runs"),
+    path("runs/<int:pk>", runs.ReadRun.as_view(), name="run"),
+    path("runs/<int:pk>/log", runs.ReadLog.as_view(), name="log"),
+    path("runs/<int:pk>/cancel", runs.CancelRun.as_view(), name="cancel"),
+    path("status", status.ReadStatus.as_view(), name="status"),
+    path("openapi.json", schema.OpenAPI.as_view(), name="openapi"),
+    re_path(r"", Nowhere.as_view()),
+]
