@@ -240,6 +240,14 @@ def size(folder: Path | str) -> int:
     return 0
 
 
+def dropped(folder: Path | str) -> int:
+    """Return how many of those bytes are not kept."""
+    with _Folder(folder) as output:
+        pieces = [(offset, output.length(offset) or 0) for offset in output.starts]
+    end = max((offset + length for offset, length in pieces), default=0)
+    return end - sum(length for _offset, length in pieces)
+
+
 def read(folder: Path | str, offset: int, limit: int = 65_536) -> Piece:
     """Return up to `limit` bytes from `offset` on.
 
