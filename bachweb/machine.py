@@ -4,6 +4,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
@@ -66,8 +67,8 @@ def time_zone() -> str:
     return usable[0] if usable else "UTC"
 
 
-def origins(host: str, port: int, extra: Iterable[str]) -> Iterable[str]:
-    """Yield the exact origins under which this server may be addressed.
+def origins(scheme: str, host: str, port: int, extra: Iterable[str]) -> Iterable[str]:
+    """Yield the exact origins under which this server, speaking `scheme`, may be addressed.
 
     Loopback names always; the bound address when it is a plain one; then `extra`, each checked.
     Raises ImproperlyConfigured for an origin with a path or without a scheme.
@@ -76,13 +77,35 @@ def origins(host: str, port: int, extra: Iterable[str]) -> Iterable[str]:
     if host not in {"0.0.0.0", "::", "", *LOOPBACK, "::1"}:  # noqa: S104 - compared, not bound
         names.append(f"[{host}]" if ":" in host else host)
     for name in names:
-        yield f"http://{name}" if port == 80 else f"http://{name}:{port}"
+        yield plain_origin(f"{scheme}://{name}:{port}")
     for origin in extra:
         parts = urlsplit(origin)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
             msg = f"BACH_ORIGINS wants scheme://host[:port], not {origin!r}"
             raise ImproperlyConfigured(msg)
-        yield f"{parts.scheme}://{parts.netloc}".lower()
+        yield plain_origin(f"{parts.scheme}://{parts.netloc}")
+
+
+def plain_origin(origin: str) -> str:
+    """Return an origin as browsers write it: in lower case, without its scheme's own port."""
+    origin = origin.lower()
+    default = {"http": ":80", "https": ":443"}.get(origin.partition(":")[0], "")
+    return origin.removesuffix(default)
+
+
+def networks(entries: Iterable[str]) -> list[str]:
+    """Return addresses or networks as given, without empty ones.
+
+    Raises ImproperlyConfigured for what is neither.
+    """
+    named = [entry.strip() for entry in entries if entry.strip()]
+    for entry in named:
+        try:
+            ip_network(entry)
+        except ValueError as error:
+            msg = f"BACH_TRUSTED_PROXIES wants addresses like 127.0.0.1 or 10.0.0.0/8: {error}"
+            raise ImproperlyConfigured(msg) from error
+    return named
 
 
 def hostname(origin: str) -> str:

@@ -50,10 +50,10 @@ DEBUG = False
 HOST = os.environ.get("BACH_HOST") or "127.0.0.1"
 PORT = number("BACH_PORT", 8000, 1, 65535)
 TLS = flag("BACH_TLS")
-TRUSTED_PROXIES = [p for p in os.environ.get("BACH_TRUSTED_PROXIES", "").split(",") if p]
+TRUSTED_PROXIES = machine.networks(os.environ.get("BACH_TRUSTED_PROXIES", "").split(","))
 # Further exact origins (scheme://host[:port]) under which people reach this server.
 EXTRA_ORIGINS = [o.strip() for o in os.environ.get("BACH_ORIGINS", "").split(",") if o.strip()]
-ORIGINS = frozenset(machine.origins(HOST, PORT, EXTRA_ORIGINS))
+ORIGINS = frozenset(machine.origins("https" if TLS else "http", HOST, PORT, EXTRA_ORIGINS))
 # Host names with port are judged by the guard around the whole application (bachweb/asgi.py);
 # Django's own list only sees the name.
 ALLOWED_HOSTS = sorted({machine.hostname(origin) for origin in ORIGINS})
@@ -63,7 +63,7 @@ PUBLIC_STATUS = flag("BACH_PUBLIC_STATUS", "1")
 # ── The application ──────────────────────────────────────────────────────────────────────────────
 INSTALLED_APPS = [
     "daemon_app.apps.DaemonConfig",
-    "django.contrib.admin",
+    "daemon_app.apps.AdministrationConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -78,13 +78,12 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "daemon_app.middleware.SecurityHeaders",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "daemon_app.middleware.SessionLimits",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "daemon_app.middleware.SignInRequired",
+    "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
@@ -189,13 +188,9 @@ SESSION_COOKIE_SECURE = TLS
 CSRF_USE_SESSIONS = True
 CSRF_COOKIE_SECURE = TLS
 CSRF_FAILURE_VIEW = "daemon_app.views.errors.csrf_failure"
-SECURE_CONTENT_TYPE_NOSNIFF = True
-SECURE_HSTS_SECONDS = 31_536_000 if TLS else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = TLS
-SECURE_HSTS_PRELOAD = TLS
-# No SECURE_SSL_REDIRECT: with TLS the guard refuses every other scheme before Django sees it.
-SILENCED_SYSTEM_CHECKS = ["security.W008"]
-X_FRAME_OPTIONS = "DENY"
+# The guard puts the headers of Django's two security middlewares on every answer, static files and
+# refusals included, and with TLS refuses every other scheme (daemon_app.guard).
+SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"

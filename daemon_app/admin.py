@@ -1,0 +1,278 @@
+"""Django's admin: jobs to edit, runs to look at, accounts and tokens. For administrators alone."""
+
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth import password_validation, update_session_auth_hash
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _t
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+from django.views.decorators.debug import sensitive_post_parameters
+
+from daemon_app.models import Account, Job, Run, Token
+
+
+# ── Jobs and runs ────────────────────────────────────────────────────────────────────────────────
+class JobForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A job, stored by its own gate: what that refuses stands beside the field."""
+
+    by = ""
+
+    def _post_clean(self) -> None:
+        # Here and not after the check: storing may still refuse, and what was typed must stay.
+        # The admin's transaction is around it.
+        super()._post_clean()  # type: ignore[misc]
+        if self.errors:
+            return
+        try:
+            self.instance.store(now=timezone.now(), by=self.by)
+        except ValidationError as error:
+            for field, texts in error.message_dict.items():
+                self.add_error(field if field in self.fields else None, texts)
+
+
+@admin.register(Job)
+class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Jobs. To delete one, with its runs and their output, is for its own page."""
+
+    form = JobForm
+    list_display = ("name", "described", "is_active", "next_due_at", "updated_at", "updated_by")
+    list_filter = ("is_active", "job_type")
+    search_fields = ("name", "description", "command")
+    actions = None
+    readonly_fields = ("next_due_at", "version", "created_at", "updated_at", "updated_by")
+    fieldsets = (
+        (None, {"fields": ("name", "description", "is_active")}),
+        (_("When"), {"fields": ("job_type", "schedule", "timezone", "next_due_at")}),
+        (
+            _("What"),
+            {
+                "fields": (
+                    "command",
+                    "use_shell",
+                    "script_path",
+                    "arguments",
+                    "working_directory",
+                    "environment",
+                    "parameters",
+                )
+            },
+        ),
+        (
+            _("Rules"),
+            {
+                "fields": (
+                    "timeout_seconds",
+                    "soft_timeout_seconds",
+                    "grace_seconds",
+                    "leave_descendants",
+                    "overlap",
+                    "max_instances",
+                    "nice",
+                    "idle_io",
+                )
+            },
+        ),
+        (_("History"), {"fields": ("version", "created_at", "updated_at", "updated_by")}),
+    )
+
+    @admin.display(description=_("schedule"))
+    def described(self, job: Job) -> str:
+        """Return the schedule as a sentence."""
+        return job.describe()
+
+    def get_form(
+        self, request: HttpRequest, obj: Job | None = None, change: bool = False, **kwargs: Any
+    ) -> "type[forms.ModelForm[Job]]":
+        """Return the form, which knows who edits."""
+        form = super().get_form(request, obj, change, **kwargs)
+        form.by = request.user.get_username()  # type: ignore[attr-defined]
+        return form
+
+    def save_model(
+        self, request: HttpRequest, obj: Job, form: "forms.ModelForm[Job]", change: bool
+    ) -> None:
+        """Do nothing: the form has stored the job."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
+        """Return False: its page ends the active runs first."""
+        return False
+
+
+class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Rows that may be looked at: to change one would be to lie."""
+
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Return False."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Return False."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Return False."""
+        return False
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnly):
+    """Runs, as they were."""
+
+    list_display = ("id", "job_name", "state", "trigger", "due_at", "started_at", "ended_at")
+    list_filter = ("state", "trigger")
+    search_fields = ("=id", "job_name")
+    show_full_result_count = False
+    list_per_page = 50
+
+
+# ── Accounts and tokens ──────────────────────────────────────────────────────────────────────────
+class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
+    """An account; a password may be set, and is never shown."""
+
+    new_password = forms.CharField(
+        label=_("New password"),
+        required=False,
+        strip=False,
+        max_length=1000,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text=_("Empty: nothing changes. A new one ends every session of the account."),
+    )
+
+    class Meta:
+        model = Account
+        fields = ("username", "role", "is_active")
+
+    def _post_clean(self) -> None:
+        # Judged when the name is known: a password may not resemble it.
+        super()._post_clean()  # type: ignore[misc]
+        text = self.cleaned_data.get("new_password")
+        if text:
+            try:
+                password_validation.validate_password(text, self.instance)
+            except ValidationError as error:
+                self.add_error("new_password", error)
+
+
+@admin.register(Account)
+class AccountAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Accounts. They are switched off, not deleted: the log names them."""
+
+    form = AccountForm
+    list_display = ("username", "role", "is_active", "has_password", "last_login")
+    list_filter = ("role", "is_active")
+    search_fields = ("username",)
+    fields = ("username", "role", "is_active", "new_password", "last_login", "date_joined")
+    readonly_fields = ("last_login", "date_joined")
+    actions = None
+
+    @admin.display(description=_("password"), boolean=True)
+    def has_password(self, account: Account) -> bool:
+        """Return whether the account can sign in with a password."""
+        return account.has_usable_password()
+
+    @method_decorator(sensitive_post_parameters())
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Show or take the form; the password in it stays out of error reports."""
+        return super().changeform_view(request, *args, **kwargs)
+
+    def save_model(
+        self, request: HttpRequest, obj: Account, form: "forms.ModelForm[Account]", change: bool
+    ) -> None:
+        """Write the account, with its password when one was given."""
+        text = form.cleaned_data["new_password"]
+        if text:
+            obj.set_password(text)
+        elif not change:
+            obj.set_unusable_password()
+        super().save_model(request, obj, form, change)
+        if text and obj == request.user:
+            update_session_auth_hash(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
+        """Return False: an account is switched off."""
+        return False
+
+
+class TokenForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A token to be issued."""
+
+    class Meta:
+        model = Token
+        fields = ("name", "account", "role", "expires_at")
+
+    def clean_expires_at(self) -> datetime | None:
+        """Refuse an end that has passed."""
+        at: datetime | None = self.cleaned_data["expires_at"]
+        if at is not None and at <= timezone.now():
+            raise ValidationError(_t("This time has passed; choose one that is still to come."))
+        return at
+
+
+@admin.register(Token)
+class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """API tokens: issued, shown once, revoked."""
+
+    form = TokenForm
+    list_display = (
+        "__str__",
+        "account",
+        "role",
+        "created_at",
+        "expires_at",
+        "last_used_at",
+        "revoked_at",
+    )
+    list_filter = ("role",)
+    list_select_related = ("account",)
+    search_fields = ("name",)
+    actions = ("revoke",)
+
+    @admin.action(description=_("Revoke the chosen tokens"))
+    def revoke(self, request: HttpRequest, chosen: "models.QuerySet[Token]") -> None:
+        """End tokens for good."""
+        now = timezone.now()
+        ended = [token for token in chosen if token.revoke(now)]
+        for token in ended:
+            self.log_change(request, token, [{"changed": {"fields": [_t("revoked")]}}])
+        text = ngettext("%(n)s token revoked.", "%(n)s tokens revoked.", len(ended))
+        self.message_user(request, text % {"n": len(ended)}, messages.SUCCESS)
+
+    def has_change_permission(self, request: HttpRequest, obj: Token | None = None) -> bool:
+        """Return False: a token is revoked and another one issued."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Token | None = None) -> bool:
+        """Return False: that there was a token stays known."""
+        return False
+
+    def save_model(
+        self, request: HttpRequest, obj: Token, form: "forms.ModelForm[Token]", change: bool
+    ) -> None:
+        """Issue the token; its text is on the object, and nowhere else."""
+        now = timezone.now()
+        life = obj.expires_at - now if obj.expires_at else None
+        token, text = Token.issue(obj.account, name=obj.name, role=obj.role, now=now, life=life)
+        vars(obj).update(vars(token), text=text)
+
+    def response_add(
+        self, request: HttpRequest, obj: Token, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Show the token in the answer itself: a message would wait in the database."""
+        context = self.admin_site.each_context(request) | {
+            "title": _("Token issued"),
+            "opts": self.opts,
+            "token": obj,
+            "text": vars(obj)["text"],
+        }
+        return TemplateResponse(request, "admin/daemon_app/token/issued.html", context)

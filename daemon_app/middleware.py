@@ -1,0 +1,87 @@
+"""Between the guard and the views: how long a sign-in lasts, and what somebody without one gets.
+
+The headers every answer carries are the guard's (daemon_app.guard).
+"""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from django.conf import settings
+from django.contrib.auth import logout
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.utils import timezone
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+
+from daemon_app.models import access
+
+# Sent by our pages with what they fetch by themselves: an open page alone keeps nobody signed in.
+UNATTENDED = "X-Unattended"
+
+
+class SessionLimits:
+    """End a sign-in after 12 hours in all or 2 hours unused."""
+
+    sync_capable = True
+    async_capable = False
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer the request, as nobody when the session is over."""
+        # Without a cookie there is nothing to look up.
+        if settings.SESSION_COOKIE_NAME in request.COOKIES and request.user.is_authenticated:
+            now = timezone.now()
+            if access.is_over(request.session, now):
+                logout(request)
+            elif UNATTENDED not in request.headers:
+                access.used(request.session, now)
+        return self.get_response(request)
+
+
+class SignInRequired(LoginRequiredMiddleware):
+    """Every view wants somebody signed in, unless it says otherwise (`login_not_required`).
+
+    Stands before the check of form tokens: a form sent after the session's end leads to the
+    sign-in, not to "form expired".
+    """
+
+    def handle_no_permission(
+        self, request: HttpRequest, view_func: Callable[..., Any]
+    ) -> HttpResponseBase:
+        """Lead to the sign-in, and from there back to the page."""
+        if request.headers.get("HX-Request") == "true":
+            shown = urlsplit(request.headers.get("HX-Current-URL", ""))
+            response = _gone()
+            # htmx leaves the page for it, whatever the status.
+            response["HX-Redirect"] = sign_in_address(
+                f"{shown.path}?{shown.query}" if shown.query else shown.path
+            )
+            return response
+        if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
+            return _gone()
+        shown_path = request.get_full_path() if request.method in {"GET", "HEAD"} else ""
+        return HttpResponseRedirect(sign_in_address(shown_path))
+
+
+def sign_in_address(path: str) -> str:
+    """Return the address of the sign-in page that leads back to `path` of ours."""
+    return (
+        f"{settings.LOGIN_URL}?{urlencode({'next': path})}" if is_ours(path) else settings.LOGIN_URL
+    )
+
+
+def is_ours(path: str) -> bool:
+    """Return whether `path` is a path of this site, and nothing that leads elsewhere."""
+    return path.startswith("/") and url_has_allowed_host_and_scheme(path, allowed_hosts=None)
+
+
+def _gone() -> HttpResponse:
+    return HttpResponse(
+        _("Your sign-in has ended. Please sign in again."),
+        status=401,
+        content_type="text/plain; charset=utf-8",
+    )
