@@ -1,0 +1,100 @@
+"""The icons of the pages: one SVG sprite, built once per process from the lucide package.
+
+A page refers to a symbol of the sprite, so an icon costs one short element and no parsing.
+"""
+
+import hashlib
+from functools import cache
+from importlib import resources
+from io import BytesIO
+from xml.etree import ElementTree
+from zipfile import ZipFile
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+# Every icon in use. A value adds attributes to the symbol: signs that must be read at twelve
+# pixels are drawn bolder, transport buttons are filled.
+BOLD = {"stroke-width": "3"}
+FILLED = {"fill": "currentColor"}
+ICONS: dict[str, dict[str, str]] = {
+    "activity": {},
+    "arrow-down-to-line": {},
+    "arrow-left": {},
+    "ban": {},
+    "calendar-clock": {},
+    "check": BOLD,
+    "chevron-down": {},
+    "chevron-left": {},
+    "chevron-right": {},
+    "circle-user": {},
+    "clock": {},
+    "clock-alert": {},
+    "contrast": {},
+    "copy": {},
+    "download": {},
+    "ellipsis": BOLD,
+    "file-text": {},
+    "folder": {},
+    "hand": {},
+    "history": {},
+    "hourglass": {},
+    "house": {},
+    "info": {},
+    "key-round": {},
+    "leaf": {},
+    "list": {},
+    "lock": {},
+    "log-out": {},
+    "moon": {},
+    "pause": BOLD,
+    "pencil": {},
+    "play": FILLED,
+    "plus": {"stroke-width": "2.6"},
+    "power": {},
+    "rotate-ccw": {},
+    "search": {},
+    "skip-forward": {},
+    "sliders-horizontal": {},
+    "square": FILLED,
+    "sun": {},
+    "terminal": {},
+    "text-wrap": {},
+    "timer": {},
+    "trash-2": {},
+    "triangle-alert": {},
+    "unplug": {},
+    "x": BOLD,
+}
+
+
+@cache
+def sprite() -> bytes:
+    """Return the sprite: one `<symbol>` per icon, named as in lucide."""
+    ElementTree.register_namespace("", SVG.strip("{}"))
+    root = ElementTree.Element(f"{SVG}svg")
+    packed = resources.files("lucide").joinpath("lucide.zip").read_bytes()
+    with ZipFile(BytesIO(packed)) as drawings:
+        for name, tweak in ICONS.items():
+            drawing = ElementTree.fromstring(drawings.read(f"{name}.svg"))  # noqa: S314 - a package we pin
+            symbol = ElementTree.SubElement(
+                root,
+                f"{SVG}symbol",
+                {
+                    "id": name,
+                    "viewBox": "0 0 24 24",
+                    "fill": "none",
+                    "stroke": "currentColor",
+                    "stroke-width": "2.2",
+                    "stroke-linecap": "round",
+                    "stroke-linejoin": "round",
+                    **tweak,
+                },
+            )
+            symbol.extend(drawing)
+    return ElementTree.tostring(root)
+
+
+@cache
+def fingerprint() -> str:
+    """Return what changes in the sprite's address when the sprite changes."""
+    return hashlib.sha256(sprite()).hexdigest()[:12]

@@ -1,0 +1,274 @@
+"""What templates say about times, states and icons. Pages and live regions give `now`."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django import template
+from django.contrib.messages import constants as levels
+from django.forms import BoundField, CheckboxInput
+from django.template import Context
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+
+from daemon_app import formats, icons, tiles
+
+register = template.Library()
+
+
+# ── Icons ────────────────────────────────────────────────────────────────────────────────────────
+@register.simple_tag
+def icon(name: str, size: int = 16) -> SafeString:
+    """Return one icon of the sprite, invisible to screen readers: words stand beside it."""
+    if name not in icons.ICONS:
+        raise template.TemplateSyntaxError(f"no icon {name!r}; add it to daemon_app.icons.ICONS")
+    return format_html(
+        '<svg width="{0}" height="{0}" aria-hidden="true"><use href="{1}#{2}"/></svg>',
+        size,
+        reverse("icons", args=[icons.fingerprint()]),
+        name,
+    )
+
+
+@register.simple_tag
+def theme_icons() -> SafeString:
+    """Return the three signs of the theme switch, of which theme.js shows one."""
+    signs = (("system", "contrast"), ("light", "sun"), ("dark", "moon"))
+    return format_html_join(
+        "",
+        '<svg width="16" height="16" aria-hidden="true" data-for="{}"{}><use href="{}#{}"/></svg>',
+        (
+            (
+                theme,
+                "" if theme == "system" else mark_safe(" hidden"),  # noqa: S308 - a constant
+                reverse("icons", args=[icons.fingerprint()]),
+                name,
+            )
+            for theme, name in signs
+        ),
+    )
+
+
+# ── Times ────────────────────────────────────────────────────────────────────────────────────────
+@register.simple_tag
+def zone() -> str:
+    """Return the zone in which this page shows its times."""
+    return timezone.get_current_timezone_name()
+
+
+@register.filter
+def instant(at: datetime) -> str:
+    """Return the machine's spelling of an instant."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@register.filter
+def date_and_clock(at: datetime) -> str:
+    """Return "Di., 24. Nov. · 14:32 Uhr"."""
+    return formats.date_and_clock(at, timezone.get_current_timezone(), tiles.current_language())
+
+
+@register.simple_tag(takes_context=True)
+def moment(context: Context, at: datetime) -> SafeString:
+    """Return when: "heute 14:32"."""
+    here = timezone.get_current_timezone()
+    return _time(at, "moment", formats.moment(at, context["now"], here, tiles.current_language()))
+
+
+@register.simple_tag(takes_context=True)
+def short_moment(context: Context, at: datetime) -> SafeString:
+    """Return when, for a narrow column: "14:32", "Mi 03:00"."""
+    here = timezone.get_current_timezone()
+    return _time(at, "short", formats.short_moment(at, context["now"], here, tiles.current_language()))
+
+
+@register.simple_tag(takes_context=True)
+def relative(context: Context, at: datetime) -> SafeString:
+    """Return the distance: "vor 2 Min.", "in 3 Std. 28 Min."."""
+    return _time(at, "relative", formats.relative(at, context["now"], tiles.current_language()))
+
+
+@register.simple_tag(takes_context=True)
+def coarse(context: Context, at: datetime) -> SafeString:
+    """Return the distance in one unit: "in 3 Std."."""
+    return _time(at, "coarse", formats.relative(at, context["now"], tiles.current_language(), coarse=True))
+
+
+@register.simple_tag(takes_context=True)
+def since(context: Context, at: datetime) -> SafeString:
+    """Return how long something has been going on: "3 Min. 12 s", ticking."""
+    elapsed = (context["now"] - at).total_seconds()
+    return _time(at, "since", formats.duration(elapsed, tiles.current_language()))
+
+
+@register.filter
+def stamp(at: datetime) -> str:
+    """Return the instant in full with its zone."""
+    return formats.stamp(at, timezone.get_current_timezone(), tiles.current_language())
+
+
+@register.simple_tag
+def wall(at: datetime, name: str) -> dict[str, str]:
+    """Return day and clock time of an instant in the zone called `name`."""
+    there: tzinfo = ZoneInfo(name)
+    return {
+        "day": formats.day(at, there, tiles.current_language()),
+        "clock": f"{at.astimezone(there):%H:%M:%S}".removesuffix(":00"),
+        "stamp": formats.stamp(at, there, tiles.current_language()),
+    }
+
+
+@register.filter
+def lasting(seconds: float) -> str:
+    """Return a length of time that is over: "0,4 s", "25 Min."."""
+    return formats.duration(seconds, tiles.current_language(), exact=True)
+
+
+@register.filter
+def running_for(began: datetime, now: datetime) -> str:
+    """Return how long something has been running, in one unit: "12 Tagen"."""
+    return formats.span((now - began).total_seconds(), tiles.current_language())
+
+
+@register.filter
+def as_span(seconds: float) -> str:
+    """Return a length somebody chose: "5 Min."."""
+    return formats.duration(seconds, tiles.current_language())
+
+
+@register.filter
+def plain_number(value: float) -> str:
+    """Return a number for scripts, never with a comma."""
+    return f"{value:.3f}"
+
+
+@register.filter
+def share(running: tiles.Now, now: datetime) -> str:
+    """Return how much of the usual duration has passed, as SVG wants it: "64.2%"."""
+    assert running.usual is not None
+    assert running.run.started_at is not None
+    part = (now - running.run.started_at).total_seconds() / max(running.usual, 0.001)
+    return f"{min(100.0, max(0.0, part * 100)):.1f}%"
+
+
+@register.filter
+def grouped(value: int) -> str:
+    """Return a whole number: "1.280"."""
+    return formats.number(value, tiles.current_language())
+
+
+@register.filter
+def size(count: int) -> str:
+    """Return a number of bytes: "17,8 GB"."""
+    return formats.size(count, tiles.current_language())
+
+
+def _time(at: datetime, show: str, text: str) -> SafeString:
+    return format_html(
+        '<time datetime="{}" title="{}" data-show="{}">{}</time>', instant(at), stamp(at), show, text
+    )
+
+
+# ── States ───────────────────────────────────────────────────────────────────────────────────────
+@register.filter
+def tone(level: int) -> str:
+    """Return the class that colours a message of this level."""
+    known = {levels.SUCCESS: "is-ok", levels.WARNING: "is-warn", levels.ERROR: "is-fail"}
+    return known.get(level, "is-quiet")
+
+
+@register.filter
+def sign(level: int) -> str:
+    """Return the icon of a message of this level."""
+    known = {levels.SUCCESS: "check", levels.WARNING: "triangle-alert", levels.ERROR: "x"}
+    return known.get(level, "info")
+
+
+@register.filter
+def signal_name(number: int) -> str:
+    """Return "SIGTERM (15)"."""
+    return tiles.signal_name(number)
+
+
+@register.filter
+def with_search(shown: tiles.Filter, words: str) -> str:
+    """Return the query string of a filter with other words to search for."""
+    return shown.query(q=words)
+
+
+@register.inclusion_tag("daemon/chip.html")
+def chip(mark: tiles.Mark, *, plain: bool = False) -> dict[str, object]:
+    """Return a state as icon and word; the colour comes third. Calm states need no fill."""
+    return {"mark": mark, "plain": plain or mark.calm}
+
+
+@register.inclusion_tag("daemon/strip.html")
+def strip(bars: Sequence[tiles.Bar], *, large: bool = False) -> dict[str, object]:
+    """Return the last thirty runs as bars: height is duration, colour is outcome."""
+    blanks = [round(place * tiles.STEP, 2) for place in range(tiles.STRIP - len(bars))]
+    return {"bars": bars, "blanks": blanks, "label": tiles.strip_label(bars), "large": large}
+
+
+# ── Forms ────────────────────────────────────────────────────────────────────────────────────────
+@register.simple_tag
+def control(  # noqa: PLR0913 - how one field looks
+    field: BoundField,
+    *,
+    mono: bool = False,
+    short: bool = False,
+    rows: int = 0,
+    placeholder: str = "",
+    list: str = "",  # noqa: A002 - the attribute's name
+    describedby: str = "",
+) -> SafeString:
+    """Return the control of a field, tied to its hint and its errors."""
+    said = [f"{field.auto_id}-error-{place}" for place in range(1, len(field.errors) + 1)]
+    said += [describedby] if describedby else [f"{field.auto_id}-hint"] if field.help_text else []
+    attributes: dict[str, object] = {"aria-describedby": " ".join(said)} if said else {}
+    if field.errors:
+        attributes["aria-invalid"] = "true"
+    if field.field.required:
+        attributes["aria-required"] = "true"
+    if not isinstance(field.field.widget, CheckboxInput):
+        classes = ["input", "mono" if mono else "", "short" if short else ""]
+        attributes["class"] = " ".join(filter(None, classes))
+    if mono:
+        attributes |= {"spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
+    if rows:
+        attributes["rows"] = rows
+    attributes |= {"placeholder": placeholder} if placeholder else {}
+    attributes |= {"list": list} if list else {}
+    return field.as_widget(attrs=attributes)
+
+
+@register.inclusion_tag("daemon/field.html")
+def field(bound: BoundField, *, optional: bool = False, **look: Any) -> dict[str, object]:
+    """Return a field with label, control, errors and hint."""
+    shown = {"control": control(bound, **look), "help": bound.help_text, "optional": optional}
+    return {"field": bound, **shown}
+
+
+@register.inclusion_tag("daemon/check.html")
+def check(bound: BoundField) -> dict[str, object]:
+    """Return a box to tick with its label."""
+    return {"field": bound, "control": control(bound), "help": bound.help_text}
+
+
+@register.inclusion_tag("daemon/choice.html")
+def choice(bound: BoundField) -> dict[str, object]:
+    """Return radio buttons that look like one switch."""
+    return {"field": bound}
+
+
+# ── Live regions ─────────────────────────────────────────────────────────────────────────────────
+@register.simple_tag(takes_context=True)
+def region(context: Context, name: str, arg: object = None) -> SafeString:
+    """Return a live region as the first page load shows it; later the hub renders the same."""
+    html = tiles.render(
+        name, None if arg is None else str(arg), context["viewer"], context["now"]
+    )
+    return mark_safe(html or "")  # noqa: S308 - rendered by an escaping template
+

@@ -1,0 +1,789 @@
+"""Live regions: the parts of pages that change by themselves, each one function and one template.
+
+A region is rendered for a role and a language, never for a request: the page shows it at first
+load, the hub of the web process renders the same again whenever one of its topics rings.
+"""
+
+from __future__ import annotations
+
+import re
+import signal as signals
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import sqrt
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.template.loader import render_to_string
+from django.utils import timezone, translation
+from django.utils.html import format_html
+from django.utils.translation import gettext as _t
+from django.utils.translation import ngettext
+
+from daemon_app import formats, output
+from daemon_app.models import Job, Node, Run
+from daemon_app.models.access import RIGHTS, Role
+from daemon_app.models.run import folder_of
+from daemon_app.registry import Registry
+
+# Terminal escapes (CSI, OSC, others), and what has no shape of its own.
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+JOBS_PER_PAGE = 50
+RUNS_PER_PAGE = 50
+STRIP = 30
+MAX_SEARCH = 80
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Who looks: all a region may know of them."""
+
+    role: str
+    language: str
+    user_id: int | None = None
+    username: str = ""
+
+    def may(self, right: str) -> bool:
+        """Return whether somebody of this role has `right`."""
+        return self.role in RIGHTS[right]
+
+    @property
+    def role_label(self) -> str:
+        return str(Role(self.role).label)
+
+    @property
+    def may_operate(self) -> bool:
+        return self.may("operate")
+
+    @property
+    def may_edit(self) -> bool:
+        return self.may("edit")
+
+    @property
+    def may_manage(self) -> bool:
+        return self.may("manage")
+
+
+Context = dict[str, Any]
+Build = Callable[[Viewer, str | None, datetime], Context | None]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a page: which topics concern it and how its facts are gathered."""
+
+    topics: frozenset[str]
+    build: Build
+
+
+REGIONS: Registry[Region] = Registry("region")
+
+
+def region(name: str, topics: Iterable[str]) -> Callable[[Build], Build]:
+    """Register a function as the region `name`; "{arg}" in a topic stands for its argument."""
+
+    def file(build: Build) -> Build:
+        REGIONS.register(name)(Region(frozenset(topics), build))
+        return build
+
+    return file
+
+
+def topics(name: str, arg: str | None) -> frozenset[str]:
+    """Return the topics that concern a region; none for a region that does not exist."""
+    if name not in REGIONS:
+        return frozenset()
+    return frozenset(topic.replace("{arg}", arg or "") for topic in REGIONS[name].topics)
+
+
+def render(name: str, arg: str | None, viewer: Viewer, now: datetime) -> str | None:
+    """Return the HTML of a region, one element; None when it does not exist (any more)."""
+    if name not in REGIONS or not viewer.may("view"):
+        return None
+    with translation.override(viewer.language):
+        context = REGIONS[name].build(viewer, arg, now)
+        if context is None:
+            return None
+        key, ident = (name, name) if arg is None else (f"{name}:{arg}", f"{name}-{arg}")
+        attributes = format_html('id="{}" data-region="{}"', ident, key)
+        return render_to_string(
+            f"daemon/regions/{name}.html",
+            {**context, "viewer": viewer, "now": now, "region": attributes, "arg": arg},
+        ).strip()
+
+
+# ── Marks: a state as word, sign and tone ────────────────────────────────────────────────────────
+@dataclass(frozen=True)
+class Mark:
+    """A state as people see it: the word, its icon, its colour; a calm one needs no fill."""
+
+    word: str
+    sign: str
+    tone: str
+    calm: bool = False
+
+
+SIGNS = {
+    Run.State.QUEUED: ("clock", "is-quiet", False),
+    Run.State.RUNNING: ("play", "is-run", False),
+    Run.State.SUCCEEDED: ("check", "is-ok", True),
+    Run.State.FAILED: ("x", "is-fail", False),
+    Run.State.TIMED_OUT: ("timer", "is-fail", False),
+    Run.State.CANCELLED: ("ban", "is-quiet", False),
+    Run.State.LOST: ("unplug", "is-fail", False),
+    Run.State.SKIPPED: ("skip-forward", "is-quiet", True),
+    Run.State.MISSED: ("clock-alert", "is-warn", False),
+}
+
+
+def run_mark(run: Run) -> Mark:
+    """Return how a run's state is shown; one that was asked to stop says so."""
+    if run.is_stopping:
+        return Mark(_t("Stopping"), "hand", "is-warn")
+    return _state_mark(Run.State(run.state))
+
+
+def _state_mark(state: Run.State) -> Mark:
+    sign, tone, calm = SIGNS[state]
+    word = str(state.label)
+    return Mark(word[:1].upper() + word[1:], sign, tone, calm)
+
+
+# ── Bars: the last thirty runs ───────────────────────────────────────────────────────────────────
+@dataclass(frozen=True)
+class Bar:
+    """One run in the strip: where it stands, how tall it is, how it ended."""
+
+    outcome: str
+    x: float
+    y: float
+    height: float
+    state: str
+
+    @property
+    def middle(self) -> float:
+        """Where the dot above a failure stands."""
+        return round(self.x + 1.7, 2)
+
+
+OUTCOMES = {
+    Run.State.SUCCEEDED: "ok",
+    Run.State.RUNNING: "run",
+    Run.State.FAILED: "fail",
+    Run.State.TIMED_OUT: "fail",
+    Run.State.LOST: "fail",
+    Run.State.MISSED: "warn",
+}
+STEP, BOTTOM, TALLEST = 152 / STRIP, 24.0, 18.0
+
+
+def bars(runs: Sequence[Run], now: datetime) -> list[Bar]:
+    """Return the bars of at most thirty runs, given newest first, drawn oldest first.
+
+    The height is the square root of the duration, so that one long run does not flatten the rest.
+    Failures stand at full height: they must be seen.
+    """
+    shown = [run for run in runs if run.state != Run.State.QUEUED][:STRIP]
+    seconds = [_seconds(run, now) for run in shown]
+    longest = max(seconds, default=0) or 1
+    drawn = []
+    for place, (run, length) in enumerate(zip(shown, seconds, strict=True)):
+        outcome = OUTCOMES.get(Run.State(run.state), "quiet")
+        height = 4 + (TALLEST - 5) * sqrt(length / longest)
+        if outcome == "fail":
+            height = TALLEST
+        elif run.started_at is None:
+            height = 4
+        drawn.append(
+            Bar(
+                outcome=outcome,
+                x=round((STRIP - 1 - place) * STEP, 2),
+                y=round(BOTTOM - height, 1),
+                height=round(height, 1),
+                state=run.state,
+            )
+        )
+    return drawn[::-1]
+
+
+def strip_label(drawn: Sequence[Bar]) -> str:
+    """Return the strip in words: "Letzte 17 Läufe: 13 fertig, 4 Fehlschlag"."""
+    if not drawn:
+        return _t("No runs yet")
+    counts: dict[str, int] = defaultdict(int)
+    for bar in drawn:
+        counts[bar.state] += 1
+    parts = [f"{counts[state]} {state.label}" for state in Run.State if counts.get(state)]
+    head = ngettext("Last run", "Last %(n)s runs", len(drawn)) % {"n": len(drawn)}
+    return f"{head}: {', '.join(parts)}"
+
+
+def usual_seconds(runs: Iterable[Run]) -> float | None:
+    """Return the median duration of the runs that succeeded; None with fewer than three."""
+    lengths = [
+        (run.ended_at - run.started_at).total_seconds()
+        for run in runs
+        if run.state == Run.State.SUCCEEDED and run.started_at and run.ended_at
+    ]
+    return statistics.median(lengths) if len(lengths) >= 3 else None
+
+
+def _seconds(run: Run, now: datetime) -> float:
+    length = run.duration(now)
+    return length.total_seconds() if length else 0.0
+
+
+def latest_runs(job_ids: Sequence[int]) -> dict[int, list[Run]]:
+    """Return the last thirty runs of each job, newest first, in two queries.
+
+    The thirtieth newest id of each job comes from the index alone; a window function would read
+    the whole history of every job shown.
+    """
+    if not job_ids:
+        return {}
+    newest = Run.objects.filter(job=OuterRef("pk")).order_by("-id").values("id")
+    floors = Job.objects.filter(pk__in=job_ids).values_list(
+        "pk", Subquery(newest[STRIP - 1 : STRIP])
+    )
+    wanted = Q(pk__in=[])
+    for pk, floor in floors:
+        wanted |= Q(job_id=pk) if floor is None else Q(job_id=pk, id__gte=floor)
+    found: dict[int, list[Run]] = defaultdict(list)
+    for run in Run.objects.filter(wanted).defer("definition").order_by("-id"):
+        found[run.job_id].append(run)
+    return found
+
+
+# ── Frame: navigation and the daemon's sign of life ──────────────────────────────────────────────
+@region("nav", topics=("jobs", "runs"))
+def nav(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return the numbers beside the navigation; `arg` is the section the page belongs to."""
+    return {
+        "section": arg,
+        "jobs": Job.objects.count(),
+        "running": Run.objects.running().count(),
+    }
+
+
+@region("daemon", topics=("daemon",))
+def daemon(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return since when the scheduler runs, or that it does not."""
+    node = Node.latest()
+    return {"node": node, "alive": node is not None and node.is_alive(now)}
+
+
+# ── Overview ─────────────────────────────────────────────────────────────────────────────────────
+@region("situation", topics=("daemon", "runs", "jobs"))
+def situation(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return what one sentence says: is somebody scheduling, what runs, what comes."""
+    node = Node.latest()
+    running, waiting = _running(), _waiting(now)
+    return {
+        "node": node,
+        "alive": node is not None and node.is_alive(now),
+        "running": running.count(),
+        "waiting": waiting.count(),
+        "next": _upcoming_jobs()[:1].first(),
+        "jobs": Job.objects.exists(),
+        "active": Job.objects.active().exists(),
+    }
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A job that needs a person: it failed again and again, or its schedule is broken."""
+
+    job: Job
+    run: Run | None = None
+    in_a_row: int = 0
+
+    @property
+    def cause(self) -> str:
+        """Why the last run failed; what it wrote last, where it says nothing else."""
+        assert self.run is not None
+        return " ".join(filter(None, [why(self.run), self.run.last_line]))
+
+    @property
+    def in_a_row_text(self) -> str:
+        """How often, as far as thirty runs tell."""
+        return f"{STRIP}+" if self.in_a_row >= STRIP else str(self.in_a_row)
+
+
+@region("notices", topics=("runs", "jobs"))
+def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return the jobs that need a person, the three that failed last and the number of others."""
+    broken = list(Job.objects.active().exclude(schedule_error="")[:3])
+    failing = _with_last_end(Job.objects.active()).filter(last_end__in=Run.UNHAPPY)
+    found = list(failing.order_by("-last_end_id")[:4])
+    runs = latest_runs([job.pk for job in found])
+    repeated = []
+    for job in found:
+        streak = _streak(runs[job.pk])
+        if len(streak) > 1:
+            repeated.append(Notice(job, run=streak[0], in_a_row=len(streak)))
+    shown = [Notice(job) for job in broken] + repeated
+    return {"notices": shown[:3], "more": max(0, len(shown) - 3)}
+
+
+def _streak(runs: Iterable[Run]) -> list[Run]:
+    """Return the failures since the last success, newest first; what never ran does not count."""
+    failed: list[Run] = []
+    for run in runs:
+        if run.state in Run.UNHAPPY:
+            failed.append(run)
+        elif run.state in {Run.State.SUCCEEDED, Run.State.CANCELLED}:
+            break
+    return failed
+
+
+@dataclass(frozen=True)
+class Now:
+    """A running run as the overview shows it."""
+
+    run: Run
+    mark: Mark
+    usual: float | None
+
+
+@region("running", topics=("runs",))
+def running(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return what runs and what waits, with the reason."""
+    shown = list(_running().defer("definition")[:20])
+    waiting = list(_waiting(now).defer("definition")[:10])
+    history = latest_runs(sorted({run.job_id for run in shown}))
+    return {
+        "runs": [Now(run, run_mark(run), usual_seconds(history[run.job_id])) for run in shown],
+        "waiting": [(run, run_mark(run)) for run in waiting],
+        "running_count": len(shown) if len(shown) < 20 else _running().count(),
+        "waiting_count": len(waiting) if len(waiting) < 10 else _waiting(now).count(),
+        "last": None
+        if shown or waiting
+        else Run.objects.filter(ended_at__isnull=False, started_at__isnull=False)
+        .defer("definition")
+        .order_by("-id")
+        .first(),
+    }
+
+
+@region("last-line", topics=("log:{arg}", "run:{arg}"))
+def last_line(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
+    """Return the line a running command wrote last; read from its file, without the database."""
+    number = _number(arg)
+    if number is None:
+        return None
+    return {"line": _last_line(number)}
+
+
+def _last_line(run_id: int) -> str:
+    try:
+        _offset, written = output.tail(folder_of(run_id), 3)
+    except (OSError, ValueError):
+        return ""
+    return plain(written)
+
+
+def plain(written: bytes) -> str:
+    """Return the last line with something in it, without escapes, at most 200 characters."""
+    spoken = [shown for line in readable(written).split("\n") if (shown := line.strip())]
+    return spoken[-1][:200] if spoken else ""
+
+
+def readable(written: bytes) -> str:
+    """Return output as text without escapes; a carriage return overwrites what stood before it."""
+    text = ESCAPES.sub("", written.decode(errors="replace")).replace("\r\n", "\n")
+    return "\n".join(
+        UNSHOWN.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n")
+    )
+
+
+@region("next", topics=("jobs", "runs"))
+def next_runs(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return the jobs that start next."""
+    return {"jobs": list(_upcoming_jobs()[:6])}
+
+
+def _upcoming_jobs() -> QuerySet[Job]:
+    return Job.objects.active().filter(next_due_at__isnull=False).order_by("next_due_at", "id")
+
+
+def _running() -> QuerySet[Run]:
+    return Run.objects.running().order_by("-id")
+
+
+def _waiting(now: datetime) -> QuerySet[Run]:
+    # Occurrences are prepared a moment before they are due; those do not wait yet.
+    return Run.objects.queued().filter(due_at__lte=now).order_by("-priority", "due_at", "id")
+
+
+# ── The table of jobs ────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True)
+class JobRow:
+    """A job as a table shows it."""
+
+    job: Job
+    mark: Mark
+    bars: list[Bar]
+    active: Run | None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a list shows, as it stands in the address."""
+
+    state: str = ""
+    job: int | None = None
+    trigger: str = ""
+    q: str = ""
+    page: int = 1
+    until: int | None = None
+
+    @classmethod
+    def read(cls, text: str | None) -> Filter:
+        """Return the filter that a query string says; what makes no sense is left out."""
+        if text and len(text) > 600:
+            text = ""
+        found = {key: values[-1] for key, values in parse_qs(text or "").items()}
+        return cls(
+            state=found.get("state", ""),
+            job=_number(found.get("job")),
+            trigger=found.get("trigger", ""),
+            q=" ".join(found.get("q", "").replace("\0", "").split())[:MAX_SEARCH],
+            page=max(1, _number(found.get("page")) or 1),
+            until=_number(found.get("until")),
+        )
+
+    def query(self, **changes: object) -> str:
+        """Return the query string of this filter with `changes`; a new filter begins on page 1."""
+        words = {
+            "state": self.state,
+            "job": self.job,
+            "trigger": self.trigger,
+            "q": self.q,
+            "page": self.page if self.page > 1 else None,
+            "until": self.until,
+        }
+        if "page" not in changes:
+            words["page"] = None
+        return urlencode({key: value for key, value in (words | changes).items() if value})
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether anything is left out by choice."""
+        return bool(self.state or self.job or self.trigger or self.q)
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One choice of a filter."""
+
+    label: str
+    count: int | None
+    query: str
+    current: bool
+
+
+@region("jobs-table", topics=("jobs", "runs"))
+def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return one page of the jobs; `arg` is the query string of the filter."""
+    wanted = Filter.read(arg)
+    jobs = Job.objects.all()
+    if wanted.q:
+        jobs = jobs.filter(Q(name__icontains=wanted.q) | Q(description__icontains=wanted.q))
+    running_ids = set(Run.objects.running().values_list("job_id", flat=True))
+    waiting_ids = set(_waiting(now).values_list("job_id", flat=True)) - running_ids
+    by_state = {
+        "": jobs,
+        "running": jobs.filter(pk__in=running_ids),
+        "failed": _with_last_end(jobs).filter(last_end__in=Run.UNHAPPY),
+        "waiting": jobs.filter(pk__in=waiting_ids),
+        "paused": jobs.filter(is_active=False),
+    }
+    state = wanted.state if wanted.state in by_state else ""
+    counts = jobs.aggregate(
+        all=Count("pk"),
+        running=Count("pk", filter=Q(pk__in=running_ids)),
+        waiting=Count("pk", filter=Q(pk__in=waiting_ids)),
+        paused=Count("pk", filter=Q(is_active=False)),
+    )
+    counts["failed"] = by_state["failed"].count()
+    labels = {
+        "": _t("All"),
+        "running": _t("Running"),
+        "failed": _t("Failed"),
+        "waiting": _t("Waiting"),
+        "paused": _t("Paused"),
+    }
+    total = counts[state or "all"]
+    pages = max(1, -(-total // JOBS_PER_PAGE))
+    page = min(wanted.page, pages)
+    start = (page - 1) * JOBS_PER_PAGE
+    shown = list(by_state[state].order_by("name")[start : start + JOBS_PER_PAGE])
+    history = latest_runs([job.pk for job in shown])
+    return {
+        "filter": wanted,
+        "rows": [_job_row(job, history[job.pk], now) for job in shown],
+        "tabs": [
+            Tab(label, counts[key or "all"], wanted.query(state=key), key == state)
+            for key, label in labels.items()
+            if counts[key or "all"] or key in {"", state}
+        ],
+        "any": counts["all"] > 0 or (bool(wanted.q) and Job.objects.exists()),
+        "total": total,
+        "suggestion": _similar_name(wanted.q) if wanted.q and not total else None,
+        **_pager(wanted, page, pages),
+    }
+
+
+def _job_row(job: Job, runs: Sequence[Run], now: datetime) -> JobRow:
+    active = next((run for run in runs if run.is_active and run.due_at <= now), None)
+    return JobRow(job, job_mark(job, runs, now), bars(runs, now), active)
+
+
+def job_mark(job: Job, runs: Sequence[Run], now: datetime) -> Mark:
+    """Return how a job is doing: what it does now, else why it rests, else how it ended last."""
+    active = [run for run in runs if run.is_active and run.due_at <= now]
+    for state in (Run.State.RUNNING, Run.State.QUEUED):
+        for run in active:
+            if run.state == state:
+                return run_mark(run)
+    if not job.is_active:
+        return Mark(_t("Paused"), "pause", "is-quiet")
+    if job.schedule_error:
+        return Mark(_t("Broken"), "triangle-alert", "is-warn")
+    ended = next((run for run in runs if not run.is_active), None)
+    if ended is not None:
+        return run_mark(ended)
+    if job.next_due_at:
+        return Mark(_t("Planned"), "clock", "is-quiet", calm=True)
+    return Mark(_t("Never run"), "clock", "is-quiet", calm=True)
+
+
+def _with_last_end(jobs: QuerySet[Job]) -> Any:
+    """Return `jobs` with the state and id of the last run that really ended, as columns."""
+    ended = (
+        Run.objects.filter(job=OuterRef("pk"), state__in=(Run.State.SUCCEEDED, *Run.UNHAPPY))
+        .order_by("-id")
+    )
+    return jobs.annotate(
+        last_end=Subquery(ended.values("state")[:1]), last_end_id=Subquery(ended.values("id")[:1])
+    )
+
+
+def _similar_name(wanted: str) -> str | None:
+    from difflib import get_close_matches  # noqa: PLC0415 - only after a search without a hit
+
+    names = list(Job.objects.values_list("name", flat=True)[:2000])
+    by_lower = {name.lower(): name for name in names}
+    close = get_close_matches(wanted.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[close[0]] if close else None
+
+
+def _pager(wanted: Filter, page: int, pages: int) -> Context:
+    return {
+        "page": page,
+        "pages": pages,
+        "earlier": wanted.query(page=page - 1) if page > 1 else None,
+        "later": wanted.query(page=page + 1) if page < pages else None,
+    }
+
+
+# ── The table of runs ────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True)
+class RunRow:
+    """A run as a table shows it."""
+
+    run: Run
+    mark: Mark
+    heading: str | None
+    seconds: float | None
+    why: str
+
+
+def filtered_runs(wanted: Filter) -> QuerySet[Run]:
+    """Return the runs a filter shows, newest first."""
+    runs = Run.objects.all()
+    groups = {"unhappy": Run.UNHAPPY, "active": Run.ACTIVE}
+    if wanted.state in groups:
+        runs = runs.filter(state__in=groups[wanted.state])
+    elif wanted.state in Run.State.values:
+        runs = runs.filter(state=wanted.state)
+    if wanted.job:
+        runs = runs.filter(job_id=wanted.job)
+    if wanted.trigger in Run.Trigger.values:
+        runs = runs.filter(trigger=wanted.trigger)
+    return runs.order_by("-id")
+
+
+@region("runs-table", topics=("runs",))
+def runs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return one page of runs up to the newest one the page knew; later ones announce themselves.
+
+    `arg` is the query string of the filter.
+    """
+    wanted = Filter.read(arg)
+    runs = filtered_runs(wanted)
+    if wanted.until:
+        runs = runs.filter(pk__lte=wanted.until)
+    # Counting a long history costs more than showing it: one more row tells if there is a page.
+    start = (wanted.page - 1) * RUNS_PER_PAGE
+    found = list(runs.defer("definition")[start : start + RUNS_PER_PAGE + 1])
+    pages = wanted.page + (len(found) > RUNS_PER_PAGE)
+    return {
+        "filter": wanted,
+        "rows": _run_rows(found[:RUNS_PER_PAGE], now, headings=True),
+        "any": bool(found) or Run.objects.exists(),
+        "next": _upcoming_jobs().first() if not found and not wanted.is_narrow else None,
+        **_pager(wanted, wanted.page, pages),
+    }
+
+
+@region("runs-news", topics=("runs",))
+def runs_news(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return how many runs came since the page was opened: they announce themselves."""
+    wanted = Filter.read(arg)
+    count = filtered_runs(wanted).filter(pk__gt=wanted.until or 0)[:100].count()
+    return {"count": count, "query": wanted.query(until=None)}
+
+
+def _run_rows(runs: Iterable[Run], now: datetime, *, headings: bool = False) -> list[RunRow]:
+    here, language = timezone.get_current_timezone(), current_language()
+    rows, last = [], ""
+    for run in runs:
+        heading = formats.day_heading(run.started_at or run.due_at, now, here, language)
+        length = run.duration(now)
+        rows.append(
+            RunRow(
+                run,
+                run_mark(run),
+                heading if headings and heading != last else None,
+                length.total_seconds() if length and run.ended_at else None,
+                why(run),
+            )
+        )
+        last = heading
+    return rows
+
+
+# ── One job ──────────────────────────────────────────────────────────────────────────────────────
+@region("job-head", topics=("job:{arg}", "runs"))
+def job_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
+    """Return a job's state and its next times; None when it was deleted."""
+    job = _job(arg)
+    if job is None:
+        return None
+    runs = latest_runs([job.pk]).get(job.pk, [])
+    return {"job": job, "row": _job_row(job, runs, now)}
+
+
+@region("job-facts", topics=("job:{arg}", "runs"))
+def job_facts(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
+    """Return how a job has been doing: the last thirty runs in numbers and bars."""
+    job = _job(arg)
+    if job is None:
+        return None
+    runs = latest_runs([job.pk]).get(job.pk, [])
+    judged = [run for run in runs if run.state in (Run.State.SUCCEEDED, *Run.UNHAPPY)]
+    good = sum(run.state == Run.State.SUCCEEDED for run in judged)
+    lengths = [_seconds(run, now) for run in runs if run.started_at and run.ended_at]
+    return {
+        "job": job,
+        "bars": bars(runs, now),
+        "success": round(100 * good / len(judged)) if judged else None,
+        "judged": len(judged),
+        "median": statistics.median(lengths) if lengths else None,
+        "longest": max(lengths, default=None),
+        "total": Run.objects.filter(job=job).count(),
+    }
+
+
+@region("job-next", topics=("job:{arg}", "runs"))
+def job_next(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
+    """Return the next five times of a job."""
+    job = _job(arg)
+    if job is None:
+        return None
+    return {"job": job, "times": job.upcoming(now) if job.is_active else []}
+
+
+@region("job-runs", topics=("job:{arg}", "runs"))
+def job_runs(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
+    """Return the newest runs of a job."""
+    job = _job(arg)
+    if job is None:
+        return None
+    found = list(Run.objects.filter(job=job).defer("definition").order_by("-id")[:16])
+    return {"job": job, "rows": _run_rows(found[:15], now), "more": len(found) > 15}
+
+
+def _job(arg: str | None) -> Job | None:
+    number = _number(arg)
+    return Job.objects.filter(pk=number).first() if number else None
+
+
+# ── One run ──────────────────────────────────────────────────────────────────────────────────────
+@region("run-head", topics=("run:{arg}",))
+def run_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
+    """Return a run's state, times and end."""
+    number = _number(arg)
+    run = Run.objects.select_related("job").filter(pk=number).first() if number else None
+    if run is None:
+        return None
+    length = run.duration(now)
+    return {
+        "run": run,
+        "mark": run_mark(run),
+        "seconds": length.total_seconds() if length and run.ended_at else None,
+        "late": run.started_at
+        and run.started_at - run.due_at > timedelta(seconds=60)
+        and run.trigger == Run.Trigger.SCHEDULE,
+        "why": why(run),
+        "way_out": way_out(run),
+    }
+
+
+def why(run: Run) -> str:
+    """Return the reason of a run's state in a few words; empty when there is nothing to say."""
+    if run.is_stopping:
+        return _t("asked to stop by %(who)s") % {"who": run.stop_requested_by}
+    if run.reason:
+        return run.reason
+    if run.signal:
+        return _t("ended by signal %(signal)s") % {"signal": signal_name(run.signal)}
+    if run.exit_code:
+        return _t("exit code %(n)s") % {"n": run.exit_code}
+    return ""
+
+
+def way_out(run: Run) -> str:
+    """Return what to do about an unhappy end whose reason does not say it; else nothing."""
+    if run.state == Run.State.TIMED_OUT:
+        return _t("Raise the job's time limit, or find out in the output what took so long.")
+    if run.state == Run.State.LOST:
+        return _t("Check what the command has done, then start it again.")
+    return ""
+
+
+def signal_name(number: int) -> str:
+    """Return "SIGTERM (15)"; the bare number for one this system does not know."""
+    try:
+        return f"{signals.Signals(number).name} ({number})"
+    except ValueError:
+        return str(number)
+
+
+def current_language() -> str:
+    """Return "de" or "en", whichever is active."""
+    return "en" if (translation.get_language() or "de").startswith("en") else "de"
+
+
+def _number(text: str | None) -> int | None:
+    """Return a positive whole number that fits a primary key; None for anything else."""
+    if text and text.isascii() and text.isdigit() and len(text) <= 18 and int(text) > 0:
+        return int(text)
+    return None

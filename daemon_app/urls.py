@@ -1,0 +1,26 @@
+"""Addresses below /daemon/."""
+
+from django.urls import path
+
+from daemon_app.views import access, jobs, overview, runs
+
+urlpatterns = [
+    path("", overview.overview, name="overview"),
+    path("jobs/", jobs.jobs, name="jobs"),
+    path("jobs/new/", jobs.new, name="job-new"),
+    path("jobs/preview/", jobs.preview, name="job-preview"),
+    path("jobs/<int:pk>/", jobs.job, name="job"),
+    path("jobs/<int:pk>/edit/", jobs.edit, name="job-edit"),
+    path("jobs/<int:pk>/start/", jobs.start, name="job-start"),
+    path("jobs/<int:pk>/toggle/", jobs.toggle, name="job-toggle"),
+    path("jobs/<int:pk>/delete/", jobs.delete, name="job-delete"),
+    path("runs/", runs.runs, name="runs"),
+    path("runs/<int:pk>/", runs.run, name="run"),
+    path("runs/<int:pk>/output/", runs.output_text, name="run-output"),
+    path("runs/<int:pk>/cancel/", runs.cancel, name="run-cancel"),
+    path("runs/<int:pk>/again/", runs.again, name="run-again"),
+    path("icons.<slug:fingerprint>.svg", overview.sprite, name="icons"),
+    path("login/", access.sign_in, name="login"),
+    path("logout/", access.sign_out, name="logout"),
+    path("password/", access.password, name="password"),
+]

@@ -1,0 +1,1 @@
+"""Pages. They ask the models, show the answer, and hold no rule."""

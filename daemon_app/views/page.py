@@ -1,0 +1,67 @@
+"""What all pages share: the frame, who looks at it, and where an action leads."""
+
+from datetime import datetime
+from typing import Any, cast
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.utils.http import url_has_allowed_host_and_scheme
+
+from daemon_app import tiles
+from daemon_app.models import Account
+
+
+def viewer_of(request: HttpRequest) -> tiles.Viewer:
+    """Return who looks at a page, as live regions want to know it."""
+    account = cast("Account", request.user)
+    return tiles.Viewer(
+        role=account.role,
+        language=tiles.current_language(),
+        user_id=account.pk,
+        username=account.get_username(),
+    )
+
+
+def page(
+    request: HttpRequest,
+    template: str,
+    context: dict[str, Any] | None = None,
+    *,
+    section: str,
+    now: datetime,
+    status: int = 200,
+) -> HttpResponse:
+    """Return a page in the frame with side bar and head; `section` is marked as the current one."""
+    frame = {"viewer": viewer_of(request), "section": section, "now": now}
+    response = render(request, template, frame | (context or {}), status=status)
+    # What is shown depends on who looks and when; nobody keeps it.
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def done(request: HttpRequest, otherwise: str) -> HttpResponse:
+    """Return the answer to an action whose message has been left.
+
+    A script that asked for it gets the messages alone: the page stays, its live regions change.
+    Everybody else goes back to the page they came from, or to `otherwise`.
+    """
+    if request.headers.get("X-Answer") == "toast":
+        return render(request, "daemon/toasts.html", {"messages": messages.get_messages(request)})
+    return see_other(back(request, otherwise))
+
+
+def see_other(address: str) -> HttpResponse:
+    """Return a redirect after which a reload repeats nothing."""
+    response = HttpResponseRedirect(address)
+    response.status_code = 303
+    return response
+
+
+def back(request: HttpRequest, otherwise: str) -> str:
+    """Return the address a form names in `next` when it is one of ours, else `otherwise`."""
+    wanted = request.POST.get("next", "")
+    ours = url_has_allowed_host_and_scheme(
+        wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
+    return wanted if ours and wanted.startswith("/daemon/") else otherwise

@@ -1,0 +1,173 @@
+"""Runs: the history, one run with its log, its output as a file, and what can be done with it."""
+
+import re
+from collections.abc import AsyncIterator
+
+from asgiref.sync import sync_to_async
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.translation import gettext as _t
+from django.views.decorators.http import require_POST, require_safe
+
+from daemon_app import output, scheduler, tiles
+from daemon_app.models import Job, Run
+from daemon_app.models.run import folder_of
+from daemon_app.permissions import requires
+from daemon_app.views.page import done, page, see_other
+
+# What the page shows of a log before any script runs.
+TAIL_LINES = 500
+PIECE = 256 * 1024
+
+
+@require_safe
+@requires("view")
+def runs(request: HttpRequest) -> HttpResponse:
+    """List the runs: state, job, trigger and page stand in the address."""
+    shown = tiles.Filter.read(request.META["QUERY_STRING"])
+    newest = Run.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    # Later runs announce themselves instead of pushing the rows away from under the pointer.
+    held = tiles.Filter(
+        state=shown.state,
+        job=shown.job,
+        trigger=shown.trigger,
+        page=shown.page,
+        until=min(shown.until or newest, newest) or None,
+    )
+    context = {
+        "shown": shown,
+        "filter": held.query(page=held.page),
+        "states": _states(shown),
+        "triggers": Run.Trigger.choices,
+        "job": Job.objects.filter(pk=shown.job).first() if shown.job else None,
+        "jobs": Job.objects.order_by("name").values_list("pk", "name")[:500],
+    }
+    return page(request, "daemon/runs.html", context, section="runs", now=timezone.now())
+
+
+def _states(shown: tiles.Filter) -> list[tiles.Tab]:
+    labels = [
+        ("", _t("All")),
+        ("active", _t("Active")),
+        ("succeeded", _t("Done")),
+        ("unhappy", _t("Failed")),
+        ("cancelled", _t("Cancelled")),
+        ("skipped", _t("Skipped")),
+        ("missed", _t("Missed")),
+    ]
+    return [
+        tiles.Tab(label, None, shown.query(state=key, until=None), key == shown.state)
+        for key, label in labels
+    ]
+
+
+@require_safe
+@requires("view")
+def run(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show one run and its log."""
+    found = get_object_or_404(Run.objects.select_related("job"), pk=pk)
+    offset, written = _tail(pk)
+    context = {
+        "run": found,
+        "log": {
+            "size": output.size(folder_of(pk)),
+            "shown_from": offset,
+            "text": tiles.readable(written),
+        },
+    }
+    return page(request, "daemon/run.html", context, section="runs", now=timezone.now())
+
+
+def _tail(run_id: int) -> tuple[int, bytes]:
+    try:
+        return output.tail(folder_of(run_id), TAIL_LINES)
+    except OSError:
+        return 0, b""
+
+
+# ── The output as a file ─────────────────────────────────────────────────────────────────────────
+@require_safe
+@requires("view")
+def output_text(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """Return what a run has written, raw; `from` and `to` choose bytes, `download` saves a file."""
+    found = get_object_or_404(Run, pk=pk)
+    start, end = _bound(request, "from"), _bound(request, "to")
+    if start == -1 or end == -1:
+        return HttpResponseBadRequest(
+            _t("“from” and “to” are byte offsets: whole numbers from 0 on."),
+            content_type="text/plain; charset=utf-8",
+        )
+    response = StreamingHttpResponse(
+        _pieces(pk, start or 0, end), content_type="text/plain; charset=utf-8"
+    )
+    if "download" in request.GET:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", found.job_name).strip("-.") or "job"
+        response["Content-Disposition"] = f'attachment; filename="{name}-{pk}.log"'
+    else:
+        response["Content-Disposition"] = "inline"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _bound(request: HttpRequest, name: str) -> int | None:
+    """Return a byte offset of the address; None when it is not there, -1 when it is none."""
+    text = request.GET.get(name, "")
+    if not text:
+        return None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
+
+
+async def _pieces(run_id: int, start: int, end: int | None) -> AsyncIterator[bytes]:
+    """Yield the kept bytes from `start` to before `end`; a gap is marked by a line of its own."""
+    read = sync_to_async(output.read, thread_sensitive=False)
+    offset = start
+    while end is None or offset < end:
+        limit = PIECE if end is None else min(PIECE, end - offset)
+        piece = await read(folder_of(run_id), offset, limit)
+        if not piece.data or (end is not None and piece.offset >= end):
+            return
+        if piece.gap:
+            yield f"\n──── {piece.gap} bytes ────\n".encode()
+        data = piece.data if end is None else piece.data[: end - piece.offset]
+        yield data
+        offset = piece.offset + len(piece.data)
+
+
+# ── Actions ──────────────────────────────────────────────────────────────────────────────────────
+@require_POST
+@requires("operate")
+def cancel(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask a run to stop; one that waits is taken out of the line."""
+    found = get_object_or_404(Run, pk=pk)
+    if scheduler.stop(found, by=request.user.get_username(), now=timezone.now()):
+        messages.success(request, _t("%(job)s is being cancelled.") % {"job": found.job_name})
+    else:
+        messages.info(request, _t("%(job)s had already ended.") % {"job": found.job_name})
+    return done(request, reverse("run", args=[pk]))
+
+
+@require_POST
+@requires("operate")
+def again(request: HttpRequest, pk: int) -> HttpResponse:
+    """Start the job of this run once more and go to the new run."""
+    found = get_object_or_404(Run.objects.select_related("job"), pk=pk)
+    started = scheduler.start(
+        found.job, trigger=Run.Trigger.MANUAL, by=request.user.get_username(), now=timezone.now()
+    )
+    if started.run:
+        messages.success(request, _t("%(job)s has been started") % {"job": found.job_name})
+        return see_other(reverse("run", args=[started.run.pk]))
+    shown = started.blocking
+    link = (
+        format_html(' · <a href="{}#log">{}</a>', reverse("run", args=[shown.pk]), _t("See the log"))
+        if shown
+        else ""
+    )
+    messages.warning(request, format_html("{}{}", started.reason, link))
+    return see_other(reverse("run", args=[pk]))

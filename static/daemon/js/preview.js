@@ -1,0 +1,98 @@
+// The form of a job: quick picks fill it in, and a draft survives a reload. The preview itself is htmx.
+
+const form = document.querySelector('form[data-job-form]');
+
+// ── Quick picks ─────────────────────────────────────────────────────────────────────────────────
+form?.addEventListener('click', (event) => {
+  const pick = event.target.closest('button[data-schedule]');
+  if (!pick) return;
+  event.preventDefault();
+  const kind = form.querySelector(`input[name="job_type"][value="${pick.dataset.kind}"]`);
+  kind.checked = true;
+  form.elements.schedule.value = pick.dataset.schedule;
+  form.elements.schedule.dispatchEvent(new Event('input', { bubbles: true }));
+});
+
+// Under another kind the text of the last one would be wrong; what was typed for it comes back.
+if (form) {
+  const typed = {};
+  let current = new FormData(form).get('job_type');
+  form.addEventListener('change', (event) => {
+    if (event.target.name !== 'job_type') return;
+    typed[current] = form.elements.schedule.value;
+    current = event.target.value;
+    form.elements.schedule.value = typed[current] ?? '';
+  }, { capture: true });
+}
+
+// ── Draft ───────────────────────────────────────────────────────────────────────────────────────
+const SKIPPED = new Set(['csrfmiddlewaretoken', 'version']);
+const key = form && `daemon.draft.${form.dataset.draft}`;
+const note = form?.querySelector('[data-draft-note]');
+
+function typedNow() {
+  const fields = {};
+  for (const field of form.elements) {
+    if (!field.name || SKIPPED.has(field.name) || field.type === 'submit') continue;
+    if (field.type === 'radio') { if (field.checked) fields[field.name] = field.value; }
+    else fields[field.name] = field.type === 'checkbox' ? field.checked : field.value;
+  }
+  return fields;
+}
+
+function restore(fields) {
+  let changed = false;
+  for (const field of form.elements) {
+    if (!(field.name in fields) || SKIPPED.has(field.name)) continue;
+    const value = fields[field.name];
+    if (field.type === 'radio' || field.type === 'checkbox') {
+      const checked = field.type === 'radio' ? field.value === value : value;
+      changed ||= field.checked !== checked;
+      field.checked = checked;
+    } else if (field.value !== value) {
+      field.value = value;
+      changed = true;
+    }
+  }
+  return changed;
+}
+
+if (form) {
+  const untouched = typedNow();
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(key));
+    const answered = document.querySelector('[data-errors]'); // the server has given back what was typed
+    if (kept && !answered && restore(kept)) {
+      note.hidden = false;
+      for (const fold of form.querySelectorAll('details')) {
+        if ([...fold.querySelectorAll('input, textarea')].some((f) => f.type !== 'checkbox' && f.value !== (untouched[f.name] ?? ''))) fold.open = true;
+      }
+      addEventListener('load', () => form.elements.schedule.dispatchEvent(new Event('input', { bubbles: true })));
+    }
+  } catch { /* unreadable or no storage: begin afresh */ }
+
+  let timer;
+  const keep = () => {
+    try { sessionStorage.setItem(key, JSON.stringify(typedNow())); } catch { /* no storage, no draft */ }
+  };
+  form.addEventListener('input', () => { clearTimeout(timer); timer = setTimeout(keep, 200); });
+  form.addEventListener('submit', (event) => {
+    clearTimeout(timer);
+    keep();
+    if (['save', 'start'].includes(event.submitter?.name)) {
+      try { sessionStorage.setItem(`daemon.sent.${form.dataset.draft}`, '1'); } catch { /* as above */ }
+    }
+  });
+  const discard = () => {
+    clearTimeout(timer);
+    try { sessionStorage.removeItem(key); } catch { /* as above */ }
+  };
+  form.querySelector('[data-draft-discard]').addEventListener('click', () => {
+    discard();
+    restore(untouched);
+    note.hidden = true;
+    form.elements.schedule.dispatchEvent(new Event('input', { bubbles: true }));
+    discard();
+  });
+  form.querySelector('[data-discard]').addEventListener('click', discard);
+}

@@ -1,0 +1,105 @@
+// Small manners of every page: actions without leaving, toasts, menus, search. Knows no rule.
+
+const token = () => document.querySelector('meta[name="csrf-token"]')?.content ?? '';
+const toasts = document.getElementById('toasts');
+
+document.addEventListener('htmx:configRequest', (event) => {
+  if (event.detail.verb !== 'get') event.detail.headers['X-CSRFToken'] = token();
+});
+
+// ── Actions ─────────────────────────────────────────────────────────────────────────────────────
+// Buttons of the form #act are sent in the background while the page is live: what they change
+// comes back through the live regions. Without a live connection the page is sent and loaded anew.
+const act = document.getElementById('act');
+act?.addEventListener('submit', async (event) => {
+  const button = event.submitter;
+  if (!button || 'navigate' in button.dataset || document.documentElement.dataset.live !== 'on') return;
+  event.preventDefault();
+  if (button.getAttribute('aria-busy') === 'true') return;
+  button.setAttribute('aria-busy', 'true');
+  const sent = new URLSearchParams(new FormData(act, button));
+  try {
+    const answer = await fetch(button.formAction, {
+      method: 'POST', body: sent, headers: { 'X-Answer': 'toast', 'X-CSRFToken': token() },
+    });
+    if (answer.redirected) location.assign(answer.url);
+    else if (!answer.ok) throw new Error(String(answer.status));
+    else show(await answer.text());
+  } catch {
+    act.action = button.formAction;
+    if (button.name) act.append(Object.assign(document.createElement('input'), { type: 'hidden', name: button.name, value: button.value }));
+    act.submit(); // the server's own page says what is wrong
+  } finally {
+    button.removeAttribute('aria-busy');
+  }
+});
+
+// ── Toasts ──────────────────────────────────────────────────────────────────────────────────────
+const STAY = 8000;
+
+export function show(html) {
+  const holder = document.createElement('template');
+  holder.innerHTML = html;
+  for (const toast of holder.content.querySelectorAll('[data-toast]')) {
+    toasts.append(toast);
+    live(toast);
+  }
+}
+
+function live(toast) {
+  // What went wrong stays until it is closed.
+  if (toast.classList.contains('is-fail') || toast.classList.contains('is-warn')) return;
+  let timer;
+  const wait = () => { timer = setTimeout(() => toast.remove(), STAY); };
+  const hold = () => clearTimeout(timer);
+  for (const name of ['pointerenter', 'focusin']) toast.addEventListener(name, hold);
+  for (const name of ['pointerleave', 'focusout']) toast.addEventListener(name, () => { hold(); wait(); });
+  wait();
+}
+
+toasts?.querySelectorAll('[data-toast]').forEach(live);
+document.addEventListener('click', (event) => {
+  event.target.closest?.('[data-close]')?.closest('[data-toast]')?.remove();
+});
+
+// ── Menus, search, filters ──────────────────────────────────────────────────────────────────────
+document.addEventListener('click', (event) => {
+  for (const menu of document.querySelectorAll('details.menu[open]')) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+});
+document.addEventListener('keydown', (event) => {
+  if (event.key === 'Escape') {
+    const menu = document.querySelector('details.menu[open]');
+    if (menu) {
+      menu.open = false;
+      menu.querySelector('summary').focus();
+    }
+  }
+  if ((event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === 'k') {
+    const search = [...document.querySelectorAll('input[type="search"]')].find((field) => field.checkVisibility());
+    if (search) {
+      event.preventDefault();
+      search.focus();
+      search.select();
+    }
+  }
+});
+document.addEventListener('change', (event) => {
+  const form = event.target.closest?.('form[data-autosubmit]');
+  if (!form) return;
+  for (const field of form.elements) if (!field.value) field.disabled = true; // a clean address
+  form.submit();
+});
+
+// ── Drafts that were sent ───────────────────────────────────────────────────────────────────────
+// A draft may go once the page after sending it is no longer the form (see preview.js).
+try {
+  const kept = document.querySelector('form[data-draft]')?.dataset.draft;
+  for (const key of Object.keys(sessionStorage)) {
+    const name = /^daemon\.sent\.(.+)$/.exec(key)?.[1];
+    if (!name) continue;
+    sessionStorage.removeItem(key);
+    if (name !== kept) sessionStorage.removeItem(`daemon.draft.${name}`);
+  }
+} catch { /* no storage: no drafts */ }
