@@ -1,6 +1,6 @@
 """A pid file that can be believed: it names one process for certain, and only one can hold it.
 
-    with pidfile.hold(data / "daemon.pid"):          # raises AlreadyRunningError
+    with pidfile.held(data / "daemon.pid"):          # raises Taken
         …
     holder = pidfile.holder(data / "daemon.pid")     # None: nobody, whatever the file says
 
@@ -33,14 +33,16 @@ POLL = 0.05  # seconds
 LONGEST_FILE = 4096  # bytes
 
 
-class AlreadyRunningError(Exception):
+class Taken(Exception):  # noqa: N818 - an expected answer
     """Another process holds the pid file.
 
-    `holder` says which; None when the one that held it is gone and something it forked is not.
+    `holder` says which, `pid` its number; None when the one that held it is gone and something it
+    forked is not.
     """
 
     def __init__(self, path: Path, holder: Holder | None) -> None:
         self.holder = holder
+        self.pid = holder.pid if holder else None
         who = f"process {holder.pid}" if holder else "what an earlier process left running"
         super().__init__(f"{path} is held by {who}")
 
@@ -118,11 +120,11 @@ def holder(path: Path) -> Holder | None:
 
 
 @contextlib.contextmanager
-def hold(path: Path, address: str = "", *, patience: float = PATIENCE) -> Iterator[Holder]:
+def held(path: Path, address: str = "", *, patience: float = PATIENCE) -> Iterator[Holder]:
     """Hold the pid file at `path` for this process, from now to the end of the `with` block.
 
     To be called by the process that is to be named, so after any fork that detaches it. `address`
-    is kept for others to read. Raises AlreadyRunningError when another process holds it; leftovers
+    is kept for others to read. Raises Taken when another process holds it; leftovers
     of one that is gone get `patience` seconds to end.
     """
     lock = os.open(
@@ -130,11 +132,11 @@ def hold(path: Path, address: str = "", *, patience: float = PATIENCE) -> Iterat
     )
     try:
         if not _holds_within(patience, lambda: _lock(lock) or holder(path) is not None):
-            raise AlreadyRunningError(path, None)
+            raise Taken(path, None)
         # Also when the lock is ours: somebody may have removed the file that the other one locked.
         other = holder(path)
         if other is not None:
-            raise AlreadyRunningError(path, other)
+            raise Taken(path, other)
         mine = Holder.myself(address)
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(mine).encode(), 0)
@@ -202,7 +204,7 @@ def _start_of(pid: int) -> str | None:
 
 def _start_by_ps(pid: int) -> str | None:
     """Ask `ps`, as macOS has no /proc. It writes the local time: one zone, or it would move."""
-    found = subprocess.run(  # noqa: S603 - a fixed program, and a number
+    found = subprocess.run(
         ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
         env={"LC_ALL": "C", "TZ": "UTC"},
         stdin=subprocess.DEVNULL,

@@ -1,0 +1,91 @@
+"""`bach`: everything about the daemon that a terminal can do.
+
+The commands' modules import Django when they run, not when they are read: `bach --help` answers
+at once. Exit codes stand in `outcome.Code`.
+"""
+
+import contextlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from daemon_app.cli import access, clicks, jobs, service, start
+from daemon_app.cli.language import gettext as _
+from daemon_app.cli.outcome import Code
+
+clicks.translate_click()
+
+
+@click.group(
+    cls=clicks.Group,
+    help=_(
+        "BACH runs commands on a schedule and shows what became of them.\n\n"
+        "\b\n"
+        "The first steps:\n"
+        "  bach up                   start everything\n"
+        "  bach daemon login         sign in to the web pages\n"
+        "  bach daemon jobs          what there is to run\n"
+        "  bach daemon run 1 -f      run job 1 now, and watch"
+    ),
+    epilog=_("More about a command: bach COMMAND --help"),
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="bach-daemon", prog_name="bach", message="%(prog)s %(version)s")
+def bach() -> None:
+    """Hold all commands."""
+
+
+@click.group(
+    cls=clicks.Group,
+    help=_("The daemon: it starts jobs when they are due."),
+    no_args_is_help=True,
+)
+def daemon() -> None:
+    """Hold the commands about the daemon."""
+
+
+for command in (
+    service.start,
+    service.stop,
+    service.status,
+    jobs.jobs,
+    jobs.run,
+    service.logs,
+    access.login,
+    access.token,
+):
+    daemon.add_command(command)
+for part in (start.up, start.gui, daemon):
+    bach.add_command(part)
+
+
+def main() -> NoReturn:
+    """Run the command that the arguments name, and end with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command; return its exit code. What went wrong has been said by then."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show "→" shows "?"; it is no reason to fail.
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = bach.main(arguments, prog_name="bach", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as asked:
+        asked.show()
+        return Code.USAGE
+    except click.ClickException as error:
+        error.show()
+        return getattr(error, "code", error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return Code.INTERRUPTED
+    except BrokenPipeError:
+        # `| head` has seen enough. Python flushes at its end and must find somebody who listens.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Code.PIPE_CLOSED
+    return code if isinstance(code, int) else Code.OK

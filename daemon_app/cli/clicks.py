@@ -1,0 +1,102 @@
+"""Click in our words: its own messages from our catalogue, numbers that say what they want."""
+
+import click
+import click.core
+import click.decorators
+import click.exceptions
+import click.formatting
+import click.parser
+import click.types
+
+from daemon_app.cli.language import gettext, gettext_noop, ngettext
+
+# What Click itself says, so that the catalogue has it. `tests/cli` looks for English in German
+# help and errors, should a new Click put it otherwise.
+CLICKS_WORDS = (
+    gettext_noop("Usage:"),
+    gettext_noop("Options"),
+    gettext_noop("Positional arguments"),
+    gettext_noop("Commands"),
+    gettext_noop("Show this message and exit."),
+    gettext_noop("Show the version and exit."),
+    gettext_noop("%(prog)s, version %(version)s"),
+    gettext_noop("required"),
+    gettext_noop("default: {default}"),
+    gettext_noop("Error: {message}"),
+    gettext_noop("Try '{command} {option}' for help."),
+    gettext_noop("Invalid value: {message}"),
+    gettext_noop("Invalid value for {param_hint}: {message}"),
+    gettext_noop("Missing argument"),
+    gettext_noop("Missing option"),
+    gettext_noop("Missing command."),
+    gettext_noop("No such command {name!r}."),
+    gettext_noop("No such option {name!r}."),
+    gettext_noop("Option {name!r} does not take a value."),
+    gettext_noop("Choose from:\n\t{choices}"),
+    gettext_noop("Aborted!"),
+)
+
+
+def click_plurals() -> None:
+    """Name the plurals Click uses; the collector of texts finds them here."""
+    ngettext("Did you mean {possibility}?", "(Did you mean one of: {possibilities}?)", 1)
+    ngettext("Got unexpected extra argument ({args})", "Got unexpected extra arguments ({args})", 1)
+    ngettext(
+        "Option {name!r} requires an argument.", "Option {name!r} requires {nargs} arguments.", 1
+    )
+    ngettext("{value!r} is not {choice}.", "{value!r} is not one of {choices}.", 1)
+
+
+def translate_click() -> None:
+    """Let Click speak through our catalogue.
+
+    Its modules ask Python's gettext, which knows one catalogue for the whole process and finds the
+    language in the environment alone: we would have to set LANGUAGE for every job we start.
+    """
+    for module in (
+        click.core,
+        click.decorators,
+        click.exceptions,
+        click.formatting,
+        click.parser,
+        click.types,
+    ):
+        for name, ours in (("_", gettext), ("ngettext", ngettext)):
+            if hasattr(module, name):
+                setattr(module, name, ours)
+
+
+class Group(click.Group):
+    """A group whose help lists the commands in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names of the commands."""
+        return list(self.commands)
+
+
+class WholeNumber(click.IntRange):
+    """A whole number between two bounds; what else was typed is answered with an example."""
+
+    def __init__(self, low: int, high: int, example: int) -> None:
+        super().__init__(low, high)
+        self.low, self.high, self.example = low, high, example
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
+        """Return how help names such a value."""
+        return gettext("NUMBER")
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return the number; fail with the bounds and an example."""
+        text = str(value).strip()
+        if text.isascii() and text.isdigit() and self.low <= int(text[:18]) <= self.high:
+            return int(text)
+        return self.fail(
+            gettext(
+                "“%(text)s” is no whole number from %(low)s to %(high)s. For example: %(example)s"
+            )
+            % {"text": text, "low": self.low, "high": self.high, "example": self.example},
+            param,
+            ctx,
+        )

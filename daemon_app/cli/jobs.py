@@ -1,0 +1,304 @@
+"""`bach daemon jobs` and `bach daemon run`: what there is to run, and running it by hand."""
+
+import difflib
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daemon_app.cli import language, project, terminal
+from daemon_app.cli.language import gettext as _
+from daemon_app.cli.outcome import Code, Refusal
+
+if TYPE_CHECKING:
+    from daemon_app.models import Job, Run
+
+PORTION = 200
+WAIT = 0.5  # seconds between looks when no bell rings
+REMARK_AFTER = 3.0  # seconds a run waits before we say why
+NOT_STARTED = {"ENOENT": 127, "EACCES": 126, "ENOEXEC": 126}  # as a shell has it
+
+
+@click.command(
+    help=_(
+        "List all jobs: when they start, and how they are doing.\n\n"
+        "\b\n"
+        "Examples:\n"
+        "  bach daemon jobs\n"
+        "  bach daemon jobs --json"
+    ),
+    short_help=_("List all jobs."),
+)
+@click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
+def jobs(as_json: bool) -> int:
+    """Show every job."""
+    with project.database():
+        from django.utils import timezone
+
+        from daemon_app import formats, tiles
+        from daemon_app.models import Job, Run
+
+        now = timezone.now()
+        found = list(Job.objects.order_by("name"))
+        latest: dict[int, list[Run]] = {}
+        for some in batched(found):
+            latest |= tiles.latest_runs([job.pk for job in some])
+        if as_json:
+            terminal.say_json([job_as_json(job, latest.get(job.pk, []), now) for job in found])
+            return Code.OK
+        if not found:
+            address = f"{project.origin()}/daemon/jobs/new/"
+            terminal.say(_("No jobs yet. Create the first: %(address)s") % {"address": address})
+            return Code.OK
+        zone, spoken = timezone.get_current_timezone(), language.current()
+        rows = []
+        for job in found:
+            runs = latest.get(job.pk, [])
+            mark = tiles.job_mark(job, runs, now)
+            last = next((run for run in runs if run.started_at), None)
+            rows.append(
+                (
+                    str(job.pk),
+                    job.name,
+                    (terminal.marked(mark.word, mark.tone), mark.tone),
+                    job.describe(),
+                    formats.moment(job.next_due_at, now, zone, spoken)
+                    if job.is_active and job.next_due_at
+                    else "–",
+                    formats.relative(last.started_at, now, spoken)
+                    if last and last.started_at
+                    else "–",
+                )
+            )
+        terminal.table(
+            (_("ID"), _("Job"), _("State"), _("Schedule"), _("Next run"), _("Last run")), rows
+        )
+    return Code.OK
+
+
+@click.command(
+    help=_(
+        "Start a job now, by its number or name; its schedule stays as it is.\n\n"
+        "With --follow the output is shown as it is written, and the exit code is the command's: "
+        "124 for the time limit, 130 for a cancelled run, 128 + n for signal n. Ctrl+C ends the "
+        "watching, not the run.\n\n"
+        "\b\n"
+        "Examples:\n"
+        "  bach daemon run 3\n"
+        "  bach daemon run nightly-backup --follow\n"
+        "  bach daemon run nightly-backup --follow --json"
+    ),
+    short_help=_("Start a job now."),
+)
+@click.argument("job", metavar=_("ID|NAME"))
+@click.option("-f", "--follow", is_flag=True, help=_("Show the output, and wait for the end."))
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help=_("Write the run as JSON, for programs; with --follow at its end, instead of its output."),
+)
+def run(job: str, follow: bool, as_json: bool) -> int:
+    """Start a job by hand."""
+    with project.database():
+        from django.utils import timezone
+
+        from daemon_app import pidfile, scheduler
+        from daemon_app.cli.service import is_running
+        from daemon_app.models import Node, Run
+
+        found = find(job)
+        now = timezone.now()
+        # A run that waited for a daemon could start hours later, to everybody's surprise.
+        if not is_running(pidfile.holder(project.daemon_file()), Node.latest(), now):
+            raise Refusal(
+                _("Not started: the daemon is not running, so nobody would run it."),
+                _("Start it: %(bach)s daemon start --bg") % {"bach": project.program()},
+                code=Code.NOT_RUNNING,
+            )
+        started = scheduler.start(found, trigger=Run.Trigger.CLI, by=project.user()[:150], now=now)
+        if started.run is None:
+            blocked = started.code == "overlap"
+            way_out = (
+                _("Wait for its end, or cancel it: %(address)s")
+                % {"address": f"{project.origin()}/daemon/runs/{started.blocking.pk}/"}
+                if started.blocking
+                else ""
+            )
+            raise Refusal(
+                started.reason, way_out, code=Code.ALREADY_RUNNING if blocked else Code.FAILED
+            )
+        if not follow:
+            if as_json:
+                terminal.say_json(run_as_json(started.run, now))
+            else:
+                terminal.say(_started(started.run))
+                terminal.say(f"{project.origin()}/daemon/runs/{started.run.pk}/")
+            return Code.OK
+        if not as_json:
+            terminal.note(_started(started.run))
+        return _followed(started.run, as_json=as_json)
+
+
+def batched(jobs: "list[Job]") -> "Iterator[list[Job]]":
+    """Yield the jobs in portions: the question for their runs has a part for each."""
+    for start in range(0, len(jobs), PORTION):
+        yield jobs[start : start + PORTION]
+
+
+def find(wanted: str) -> "Job":
+    """Return the job with this number or name. Raises Refusal with the names that come near."""
+    from daemon_app.models import Job
+
+    wanted = " ".join(wanted.split())
+    if wanted.isascii() and wanted.isdigit() and len(wanted) < 19:
+        by_number = Job.objects.filter(pk=int(wanted)).first()
+        if by_number:
+            return by_number
+    by_name = Job.objects.filter(name=wanted).first()
+    if by_name:
+        return by_name
+    names = list(Job.objects.values_list("name", flat=True)[:10_000])
+    alike = [name for name in names if name.casefold() == wanted.casefold()]
+    if len(alike) == 1:
+        return Job.objects.get(name=alike[0])
+    lower = {name.casefold(): name for name in names}
+    near = [lower[key] for key in difflib.get_close_matches(wanted.casefold(), lower, n=3)]
+    near += [name for name in names if wanted.casefold() in name.casefold() and name not in near]
+    raise Refusal(
+        _("There is no job “%(name)s”.") % {"name": terminal.shown(wanted)},
+        _("Did you mean: %(names)s?") % {"names": ", ".join(near[:3])}
+        if near and wanted
+        else _("All jobs: %(bach)s daemon jobs") % {"bach": project.program()},
+        code=Code.NOT_FOUND,
+    )
+
+
+def _started(run: "Run") -> str:
+    return _("%(job)s has started (run %(n)s).") % {"job": run.job_name, "n": run.pk}
+
+
+# ── Following ────────────────────────────────────────────────────────────────────────────────────
+def _followed(run: "Run", *, as_json: bool) -> int:
+    """Show the output of `run` until its end; return the exit code of its command."""
+    from django.utils import timezone
+
+    silent: Callable[[bytes], None] = lambda _data: None  # noqa: E731
+    try:
+        watch(run, silent if as_json else terminal.writer())
+    except KeyboardInterrupt:
+        terminal.note("")
+        terminal.note(
+            _("Run %(n)s goes on: %(address)s")
+            % {"n": run.pk, "address": f"{project.origin()}/daemon/runs/{run.pk}/"}
+        )
+        return Code.INTERRUPTED
+    if as_json:
+        terminal.say_json(run_as_json(run, timezone.now()))
+    else:
+        _say_end(run)
+    return exit_code(run)
+
+
+def watch(run: "Run", write: Callable[[bytes], None]) -> None:
+    """Hand the output of `run` to `write` as it comes, until the run has ended.
+
+    The run is as in the database then.
+    """
+    from django.conf import settings
+
+    from daemon_app import doorbell
+
+    offset, begun, remarked = 0, time.monotonic(), False
+    with doorbell.Bell(doorbell.runtime_dir(settings.DATA_DIR), "live-*") as bell:
+        while True:
+            run.refresh_from_db()
+            # Read after the row: what a run has written by its end is all there is.
+            ended = not run.is_active
+            offset = _copy(run, offset, write)
+            if ended:
+                return
+            if (
+                not remarked
+                and run.state == run.State.QUEUED
+                and time.monotonic() - begun > REMARK_AFTER
+            ):
+                remarked = True
+                terminal.note(run.reason or _("Run %(n)s is waiting …") % {"n": run.pk})
+            _wait(bell, run)
+
+
+def _wait(bell: Any, run: "Run") -> None:
+    """Wait until something about `run` rings; half a second at most, for bells may be lost."""
+    deadline = time.monotonic() + WAIT
+    topics = (f'"log:{run.pk}"'.encode(), f'"run:{run.pk}"'.encode())
+    while (left := deadline - time.monotonic()) > 0:
+        if any(topic in rung for rung in bell.wait(left) for topic in topics):
+            return
+
+
+def _copy(run: "Run", offset: int, write: Callable[[bytes], None]) -> int:
+    from daemon_app import formats, output
+
+    while True:
+        piece = output.read(run.folder, offset)
+        if piece.gap:
+            terminal.note(
+                _("… %(size)s left out: too much output to keep …")
+                % {"size": formats.size(piece.gap, language.current())}
+            )
+        if not piece.data:
+            return piece.end
+        write(piece.data)
+        offset = piece.end
+
+
+def _say_end(run: "Run") -> None:
+    from django.utils import timezone
+
+    from daemon_app import formats, tiles
+
+    length = run.duration(timezone.now())
+    mark, why, way_out = tiles.run_mark(run), tiles.why(run), tiles.way_out(run)
+    said = f"{terminal.marked(mark.word, mark.tone)}"
+    if length is not None:
+        said += f" · {formats.duration(length.total_seconds(), language.current(), exact=True)}"
+    if why:
+        said += f" · {terminal.shown(why)}"
+    terminal.note(said)
+    if way_out:
+        terminal.note(way_out)
+
+
+def exit_code(run: "Run") -> int:
+    """Return what a shell would have got from the command of an ended run."""
+    fixed = {
+        run.State.SUCCEEDED: Code.OK,
+        run.State.TIMED_OUT: Code.TIMED_OUT,
+        run.State.CANCELLED: Code.INTERRUPTED,
+    }
+    if run.state in fixed:
+        return fixed[run.State(run.state)]
+    if run.signal:
+        return 128 + run.signal
+    if run.exit_code:
+        return run.exit_code & 0xFF or Code.FAILED
+    said = f"{run.reason_code} {run.reason}".upper()
+    return next((code for name, code in NOT_STARTED.items() if name in said), Code.FAILED)
+
+
+# ── JSON, as the REST interface has it ───────────────────────────────────────────────────────────
+def job_as_json(job: "Job", runs: "list[Run]", now: datetime) -> dict[str, Any]:
+    """Return the facts of a job for programs, with its newest run."""
+    from daemon_app.api.serializers import JobSerializer
+
+    return {**JobSerializer(job).data, "last_run": run_as_json(runs[0], now) if runs else None}
+
+
+def run_as_json(run: "Run", now: datetime) -> dict[str, Any]:
+    """Return the facts of a run for programs; its output is not among them."""
+    from daemon_app.api.serializers import RunSerializer
+
+    return {**RunSerializer(run, context={"now": now}).data}

@@ -1,0 +1,156 @@
+"""The installation a command works on: settings, database, addresses, and how it is called."""
+
+import contextlib
+import ipaddress
+import os
+import pwd
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from daemon_app.cli import language
+from daemon_app.cli.language import gettext as _
+from daemon_app.cli.outcome import Code, Refusal
+
+if TYPE_CHECKING:
+    from daemon_app.pidfile import Holder
+
+
+def program() -> str:
+    """Return how this program can be called again from here: "bach", or with its path."""
+    called = Path(sys.argv[0])
+    if called.name != "bach":
+        return "bach"
+    if shutil.which("bach") == str(called.absolute()):
+        return "bach"
+    with contextlib.suppress(ValueError):
+        return str(called.absolute().relative_to(Path.cwd()))
+    return str(called)
+
+
+def user() -> str:
+    """Return the name of whoever calls, as the operating system knows it."""
+    number = os.geteuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def configure() -> None:
+    """Set up Django, and let it speak our language; done again it does nothing.
+
+    Raises Refusal for settings that can't be right.
+    """
+    import django
+    from django.core.exceptions import ImproperlyConfigured
+    from django.utils import translation
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bachweb.settings")
+    try:
+        django.setup()
+    except (ImproperlyConfigured, PermissionError) as error:
+        raise Refusal(str(error)) from error
+    translation.activate(language.current())
+
+
+@contextlib.contextmanager
+def database() -> Iterator[None]:
+    """Work with the database; say what to do when it is not there yet, or too old.
+
+    Raises Refusal.
+    """
+    configure()
+    from django.db import OperationalError, ProgrammingError, connection
+
+    name = str(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite" and "memory" not in name and not Path(name).is_file():
+        raise _not_set_up()
+    try:
+        yield
+    except (OperationalError, ProgrammingError) as error:
+        said = str(error).strip()
+        if re.search(r"no such (table|column)|does not exist|has no column", said):
+            raise _not_set_up() from error
+        raise Refusal(
+            _("The database does not answer as it should: %(error)s") % {"error": said},
+            _("If it lasts, look at the disk and at the rights of %(path)s") % {"path": name},
+        ) from error
+
+
+def _not_set_up() -> Refusal:
+    return Refusal(
+        _("Nothing has been set up yet, or by an earlier version only."),
+        _("Start BACH first: %(bach)s up") % {"bach": program()},
+        code=Code.NOT_SET_UP,
+    )
+
+
+# ── Who runs ─────────────────────────────────────────────────────────────────────────────────────
+def daemon_file() -> Path:
+    """Return the pid file of the daemon."""
+    from django.conf import settings
+
+    return Path(settings.DATA_DIR) / "daemon.pid"
+
+
+def web_file(port: int) -> Path:
+    """Return the pid file of the web server on `port`."""
+    from django.conf import settings
+
+    return Path(settings.DATA_DIR) / f"web-{port}.pid"
+
+
+def web_servers() -> list["Holder"]:
+    """Return the running web servers of this data folder, the one on the set port first."""
+    from django.conf import settings
+
+    from daemon_app import pidfile
+
+    files = sorted(Path(settings.DATA_DIR).glob("web-*.pid"))
+    files.sort(key=lambda file: file != web_file(settings.PORT))
+    return [found for file in files if (found := pidfile.holder(file))]
+
+
+def origin() -> str:
+    """Return scheme, host and port under which a browser on this machine finds the pages."""
+    from django.conf import settings
+
+    if settings.TLS:
+        outside = next((o for o in settings.EXTRA_ORIGINS if o.startswith("https://")), None)
+        return outside or f"https://localhost:{settings.PORT}"
+    host = (
+        "localhost" if is_loopback(settings.HOST) or is_anywhere(settings.HOST) else settings.HOST
+    )
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}" if settings.PORT == 80 else f"http://{host}:{settings.PORT}"
+
+
+def has_display() -> bool:
+    """Return whether a browser opened from here would appear before whoever types."""
+    if os.environ.get("SSH_CONNECTION"):
+        return False
+    if sys.platform == "darwin":
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a server on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_anywhere(host: str) -> bool:
+    """Return whether `host` means every address of this machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
