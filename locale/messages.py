@@ -28,7 +28,7 @@ MO = PO.with_suffix(".mo")
 
 # Where code imports those functions from; the command line has its own, which need no Django.
 GETTEXT = ("django.utils.translation", "daemon_app.cli.language")
-# What each function of django.utils.translation takes, in order.
+# What each function takes, in order.
 TEXTS_OF = {
     "gettext": ("singular",),
     "gettext_lazy": ("singular",),
@@ -137,6 +137,7 @@ def find_texts() -> dict[Text, set[str]]:
 def texts_in_python(source: str, place: str) -> Iterator[Text]:
     """Yield the texts of one module, whatever names it imports gettext's functions under.
 
+    They may be Django's, or the command line's own, which read the same catalogue.
     Raises SystemExit for a text that can't be found by reading, such as an f-string.
     """
     tree = ast.parse(source)
