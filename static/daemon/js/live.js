@@ -1,0 +1,292 @@
+// Keeps the page up to date over one websocket (the protocol: daemon_app/consumers.py and hub.py).
+// What the server says to show is morphed in; this script knows no rule. It says how the connection
+// is in html[data-live]: "on", "waiting", "fetching" (the page is fetched instead), "stale", and in
+// words of #connection (templates/daemon/connection.html).
+import { morph } from './morph.js';
+import { show as toast } from './ui.js';
+
+const html = document.documentElement;
+const words = document.getElementById('connection');
+const LATE = 35_000; // ms without a frame: the server gives a sign of life every 15 s
+const CHIP = 3_000;
+const BAR = 10_000;
+const FETCH = 10_000;
+const SIGNED_OUT = 4401;
+const RIGHTS_CHANGED = 4403;
+const STALLED = 4408;
+const TOO_MANY = 4429;
+
+let socket = null;
+let timer = 0;
+let tries = 0; // attempts since the last frame
+let refused = 0; // sockets in a row that never opened
+let ended = 0; // the code after which there is no more trying
+let lostAt = performance.now();
+let lostClock = new Date();
+let nextAt = 0;
+let heardAt = performance.now();
+let fetchedAt = -FETCH;
+let fetching = false;
+let seq = 0;
+const digests = new Map(); // region → what the server called its present look
+const logs = new Map(); // run → {from, take}
+
+// ── The socket ──────────────────────────────────────────────────────────────────────────────────
+function connect() {
+  clearTimeout(timer);
+  const old = socket;
+  const mine = new WebSocket(words.dataset.socket);
+  socket = mine;
+  old?.close();
+  let opened = false;
+  nextAt = 0;
+  mine.onopen = () => {
+    opened = true;
+    seq = 0;
+    unseen = unseenSize = 0;
+    heardAt = performance.now();
+    hello();
+  };
+  mine.onmessage = (event) => {
+    if (mine !== socket) return;
+    heardAt = performance.now();
+    seen(event.data.length);
+    let frame;
+    try {
+      frame = JSON.parse(event.data);
+    } catch {
+      frame = {}; // counts as one that is missing
+    }
+    receive(frame);
+  };
+  mine.onclose = (event) => { if (mine === socket) lost(event.code, opened); };
+}
+
+function lost(code, opened) {
+  socket = null;
+  if (html.dataset.live === 'on') {
+    lostAt = performance.now();
+    lostClock = new Date();
+    delete html.dataset.live;
+  }
+  refused = code === TOO_MANY ? 3 : opened ? 0 : refused + 1;
+  if (code === SIGNED_OUT || code === RIGHTS_CHANGED) ended = code;
+  else {
+    const pause = code === STALLED ? 0 : Math.min(30_000, 500 * 2 ** tries) * (0.5 + Math.random() / 2);
+    tries += 1;
+    nextAt = performance.now() + pause;
+    clearTimeout(timer);
+    timer = setTimeout(connect, pause);
+  }
+  report();
+}
+
+function send(message) {
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+}
+
+// How much of what it was sent this page has read: no more than a window is ever on its way.
+let unseen = 0;
+let unseenSize = 0;
+let seenAt = 0;
+let seenTimer = 0;
+
+function seen(size) {
+  unseen += 1;
+  unseenSize += size;
+  const wait = seenAt + 150 - performance.now();
+  clearTimeout(seenTimer);
+  if (wait <= 0 && (unseen >= 8 || unseenSize >= 65_536)) setTimeout(sendSeen, 0);
+  else seenTimer = setTimeout(sendSeen, Math.max(150, wait));
+}
+
+function sendSeen() {
+  if (!unseen) return;
+  clearTimeout(seenTimer);
+  unseen = unseenSize = 0;
+  seenAt = performance.now();
+  send({ t: 'seen', seq });
+}
+
+// ── What the page shows ─────────────────────────────────────────────────────────────────────────
+function regions() {
+  const found = {};
+  let size = 200;
+  for (const element of document.querySelectorAll('[data-region]')) {
+    const region = element.dataset.region;
+    size += JSON.stringify(region).length * 3 + 20; // in bytes, at worst
+    if (size > 4000) break; // the server takes no longer message
+    found[region] = digests.get(region) ?? null;
+  }
+  return found;
+}
+
+let told = '';
+function tell(kind) {
+  const shown = regions();
+  const names = Object.keys(shown).join('\n');
+  if (kind === 'show' && names === told) return;
+  told = names;
+  send({ t: kind, language: html.lang, regions: shown });
+}
+
+function hello() {
+  tell('hello');
+  for (const [run, log] of logs) send({ t: 'log', run, from: log.from() });
+}
+
+// Call log.take(frame) with the output of `run` from byte log.from() on (null: its newest lines).
+export function watchLog(run, log) {
+  logs.set(run, log);
+  send({ t: 'log', run, from: log.from() });
+}
+
+function receive(frame) {
+  if (frame.seq !== seq + 1) hello(); // something is missing: begin anew with what is there
+  if (!frame.seq) return;
+  seq = frame.seq;
+  connected(frame.time);
+  for (const [op, region, markup, digest] of frame.ops ?? []) {
+    const element = document.querySelector(`[data-region="${CSS.escape(region)}"]`);
+    if (op === 'gone') {
+      element?.remove();
+      digests.delete(region);
+    } else if (op === 'morph' && element) {
+      const holder = document.createElement('template');
+      holder.innerHTML = markup;
+      work(element, holder.content.firstElementChild);
+      digests.set(region, digest);
+    }
+  }
+  if (frame.ops) tell('show');
+  if (frame.log) {
+    logs.get(frame.log.run)?.take(frame.log);
+    if (frame.log.end) logs.delete(frame.log.run);
+  }
+}
+
+function work(element, wanted) {
+  const added = [];
+  if (wanted) morph(element, wanted, (node) => added.push(node));
+  for (const node of added) if (node.isConnected) window.htmx?.process(node);
+}
+
+// What htmx has swapped in is not what the server last called it.
+document.addEventListener('htmx:afterSettle', (event) => {
+  for (const element of document.querySelectorAll('[data-region]')) {
+    if (element.contains(event.target) || event.target.contains(element)) digests.delete(element.dataset.region);
+  }
+  told = '';
+  tell('show');
+});
+
+// ── Without a socket: the page itself, again and again ──────────────────────────────────────────
+async function fetchPage() {
+  fetchedAt = performance.now();
+  try {
+    const answer = await fetch(location.href, { headers: { 'X-Unattended': 'live', 'X-Requested-With': 'live' } });
+    if (answer.status === 401) ended = SIGNED_OUT;
+    if (!answer.ok) throw new Error(String(answer.status));
+    const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+    if (html.dataset.live === 'on') return;
+    for (const element of document.querySelectorAll('[data-region]')) {
+      const wanted = page.querySelector(`[data-region="${CSS.escape(element.dataset.region)}"]`);
+      if (wanted) work(element, wanted);
+      else element.remove();
+      digests.delete(element.dataset.region);
+    }
+    document.dispatchEvent(new CustomEvent('daemon:clock', { detail: page.documentElement.dataset.now }));
+    document.dispatchEvent(new CustomEvent('daemon:page', { detail: page }));
+    fetching = true;
+  } catch {
+    fetching = false;
+  }
+  report();
+}
+
+// ── How the connection is ───────────────────────────────────────────────────────────────────────
+function connected(time) {
+  document.dispatchEvent(new CustomEvent('daemon:clock', { detail: time }));
+  if (html.dataset.live === 'on') return;
+  const was = html.dataset.live;
+  tries = refused = 0;
+  fetching = false;
+  html.dataset.live = 'on';
+  report();
+  if (was === 'stale') toast(words.querySelector('template').innerHTML);
+}
+
+const part = (name) => words.querySelector(`[data-connection-${name}]`);
+
+function report() {
+  const age = performance.now() - lostAt;
+  if (html.dataset.live !== 'on') {
+    const state = ended ? 'stale' : fetching ? 'fetching' : age >= BAR ? 'stale' : age >= CHIP ? 'waiting' : '';
+    if (state) html.dataset.live = state;
+    else delete html.dataset.live;
+  }
+  const state = html.dataset.live ?? '';
+  const chip = { on: words.dataset.on, waiting: words.dataset.waiting, fetching: words.dataset.fetching, stale: words.dataset.waiting }[state] ?? '';
+  for (const place of document.querySelectorAll('[data-live-status]')) {
+    const text = ended ? '' : chip;
+    if ((place.lastElementChild?.textContent ?? '') === text) continue;
+    place.classList.toggle('is-stale', state !== 'on');
+    place.replaceChildren(...(text ? [document.createElement('i'), Object.assign(document.createElement('span'), { textContent: text })] : []));
+  }
+  words.hidden = state !== 'stale';
+  let said = state === 'on' || !state ? '' : chip;
+  if (state === 'stale') {
+    const clock = lostClock.toLocaleTimeString(html.lang, { hour: '2-digit', minute: '2-digit' });
+    said = ended === SIGNED_OUT ? words.dataset.signedOut
+      : ended ? words.dataset.rights : words.dataset.lost.replace('{time}', clock);
+    const seconds = Math.ceil((nextAt - performance.now()) / 1000);
+    part('words').textContent = said;
+    part('next').textContent = ended ? '' : nextAt && seconds > 0 ? words.dataset.next.replace('{n}', seconds) : words.dataset.trying;
+    part('now').hidden = Boolean(ended);
+    part('sign-in').hidden = ended !== SIGNED_OUT;
+    part('reload').hidden = ended !== RIGHTS_CHANGED;
+    part('sign-in').href = `${words.dataset.login}?next=${encodeURIComponent(location.pathname + location.search)}`;
+    part('reload').href = location.href;
+  }
+  if (part('said').textContent !== said) part('said').textContent = said;
+}
+
+function watch() {
+  if (socket?.readyState === WebSocket.OPEN && performance.now() - heardAt > LATE) {
+    const silent = socket; // its own closing could take as long again
+    silent.onclose = null;
+    silent.close();
+    lost(0, true);
+  }
+  if (html.dataset.live === 'on' || ended) return;
+  if (refused >= 3 && !document.hidden && performance.now() - fetchedAt >= FETCH) fetchPage();
+  report();
+}
+
+function retry() {
+  if (ended || html.dataset.live === 'on' && performance.now() - heardAt < LATE) return;
+  if (socket?.readyState === WebSocket.CONNECTING) return;
+  tries = 0;
+  connect();
+}
+
+if (words && 'WebSocket' in window) {
+  setInterval(watch, 1000);
+  part('now').addEventListener('click', retry);
+  addEventListener('online', retry);
+  document.addEventListener('visibilitychange', () => { if (!document.hidden) retry(); });
+  // A page kept for the back button holds no socket; shown again, it begins anew.
+  addEventListener('pagehide', () => {
+    const old = socket;
+    socket = null;
+    clearTimeout(timer);
+    old?.close();
+  });
+  addEventListener('pageshow', (event) => {
+    if (!event.persisted) return;
+    delete html.dataset.live;
+    lostAt = performance.now();
+    connect();
+  });
+  connect();
+}
