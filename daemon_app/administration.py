@@ -46,7 +46,7 @@ class Administration(admin.AdminSite):
         """Return whether whoever asks administers."""
         return isinstance(request.user, Account) and request.user.can("manage")
 
-    def admin_view(
+    def admin_view(  # type: ignore[override]
         self, view: Callable[..., HttpResponseBase], cacheable: bool = False
     ) -> Callable[..., HttpResponseBase]:
         """Wrap a view: whoever is signed in and does not administer gets 403, not a sign-in."""
@@ -71,14 +71,14 @@ class Administration(admin.AdminSite):
         return HttpResponseRedirect(address)
 
     @method_decorator(require_POST)
-    def logout(
+    def logout(  # type: ignore[override]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """End the session."""
         logout(request)
         return HttpResponseRedirect(settings.LOGIN_URL)
 
-    def password_change(
+    def password_change(  # type: ignore[override]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Lead to the one page where passwords are chosen."""

@@ -199,7 +199,7 @@ class Guard:
         the peer is one of the trusted proxies. Nothing below ever sees a forwarded header.
         """
         headers: Headers = scope["headers"]
-        dropped = FORWARDED
+        dropped: tuple[bytes, ...] = FORWARDED
         if _has_token(headers):
             # A token stands alone: nobody acts by the cookie of a browser that also has one.
             dropped = (*FORWARDED, b"cookie")

@@ -49,7 +49,7 @@ class SignInRequired(LoginRequiredMiddleware):
     sign-in, not to "form expired".
     """
 
-    def handle_no_permission(
+    def handle_no_permission(  # type: ignore[override]
         self, request: HttpRequest, view_func: Callable[..., Any]
     ) -> HttpResponseBase:
         """Lead to the sign-in, and from there back to the page."""

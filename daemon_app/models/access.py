@@ -100,7 +100,6 @@ class Account(AbstractBaseUser):
     objects = AccountManager()
 
     USERNAME_FIELD = "username"
-    REQUIRED_FIELDS: list[str] = []
 
     class Meta:
         db_table = "daemon_accounts"
@@ -142,7 +141,7 @@ class Account(AbstractBaseUser):
         return self.can("manage")
 
     @classmethod
-    def owner(cls) -> Self:
+    def owner(cls) -> "Account":
         """Return the account of whoever owns the data folder, made on first use.
 
         It administers and has no password until one is set. Demoted or switched off, it comes
