@@ -17,5 +17,8 @@ os.environ["BACH_DATA_DIR"] = DATA_DIR
 os.environ["DJANGO_SETTINGS_MODULE"] = "bachweb.settings"
 
 import django  # noqa: E402 - reads the environment above
+from django.conf import settings  # noqa: E402
 
+# A file, not memory: the daemon and the cluster of a test are processes of their own.
+settings.DATABASES["default"]["TEST"] = {"NAME": f"{DATA_DIR}/test.sqlite3"}
 django.setup()

@@ -119,16 +119,17 @@ class Sentinel(stock.Sentinel):  # type: ignore[misc]
 class Cluster(stock.Cluster):  # type: ignore[misc]
     """The cluster's main process: starts the sentinel, waits, stops it, tells how it went."""
 
-    def run(self) -> int:
+    def run(self, ready: Callable[[], None]) -> int:
         """Run until SIGTERM or SIGINT; return 0 after a clean stop, 1 when the sentinel died."""
         bell, rung = socket.socketpair()
         bell.setblocking(False)  # noqa: FBT003 - the socket's own signature
         rung.setblocking(False)  # noqa: FBT003
         signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
         self.start()
+        ready()
         while True:
-            ready = connection.wait([self.sentinel.sentinel, rung])
-            if self.sentinel.sentinel in ready:
+            events = connection.wait([self.sentinel.sentinel, rung])
+            if self.sentinel.sentinel in events:
                 log.error("the cluster's sentinel died; ending, so that it is started again")
                 return 1
             told = rung.recv(64)
@@ -145,14 +146,14 @@ class Cluster(stock.Cluster):  # type: ignore[misc]
         """Do nothing here: the wake-up descriptor has told `run`."""
 
 
-def run() -> int:
+def run(ready: Callable[[], None] = lambda: None) -> int:
     """Run this host's cluster until it is told to stop; return its exit code."""
     stock.Sentinel = Sentinel
     stock.Queue = MarkedQueue
     # Children are forked: an open database connection must not go with them.
     db.connections.close_all()
     logging.getLogger("django-q").setLevel(Conf.LOG_LEVEL)
-    return Cluster().run()
+    return Cluster().run(ready)
 
 
 def _in_child(target: Callable[..., None], *args: Any) -> None:

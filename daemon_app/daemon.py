@@ -6,6 +6,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,8 +40,11 @@ class Beat:
         self._sweep_at = 0.0
         self._heartbeat_at = 0.0
 
-    def run(self) -> int:
-        """Beat until SIGTERM or SIGINT; return 0. Running commands go on without us."""
+    def run(self, ready: Callable[[], None]) -> int:
+        """Beat until SIGTERM or SIGINT; return 0. Running commands go on without us.
+
+        `ready` is called once, when what ran before has been adopted.
+        """
         told, wakeup = socket.socketpair()
         told.setblocking(False)  # noqa: FBT003 - the socket's own signature
         wakeup.setblocking(False)  # noqa: FBT003
@@ -50,6 +54,7 @@ class Beat:
         self._announce()
         self.runner.adopt()
         log.info("the daemon is running on %s (process %s)", self.host, os.getpid())
+        ready()
         messages: list[bytes] = []
         while not self._stopping:
             try:
@@ -123,6 +128,6 @@ class Beat:
         log.info("the daemon has stopped; running commands go on")
 
 
-def run() -> int:
+def run(ready: Callable[[], None] = lambda: None) -> int:
     """Run this host's daemon until it is told to stop; return its exit code."""
-    return Beat(data_dir=settings.DATA_DIR, max_parallel=settings.MAX_PARALLEL).run()
+    return Beat(data_dir=settings.DATA_DIR, max_parallel=settings.MAX_PARALLEL).run(ready)

@@ -127,6 +127,12 @@ def adopt_orphans() -> None:
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have this process sent signal `number` when its parent ends, however that ends (Linux)."""
+    if LINUX:
+        _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
 def rename(name: str) -> None:
     """Give this process a short name for `ps -o comm` and `top` (Linux; 15 bytes)."""
     if LINUX:

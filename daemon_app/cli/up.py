@@ -214,15 +214,13 @@ def _ended_within(pid: int, seconds: float) -> bool:
 def _daemon(ready: Callable[[], None]) -> int:
     from daemon_app import daemon
 
-    ready()
-    return daemon.run()
+    return daemon.run(ready)
 
 
 def _cluster(ready: Callable[[], None]) -> int:
     from daemon_app import cluster
 
-    ready()
-    return cluster.run()
+    return cluster.run(ready)
 
 
 def _web(ready: Callable[[], None]) -> int:
