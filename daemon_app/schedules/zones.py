@@ -161,11 +161,12 @@ class ClockChange:
 
 
 def clock_changes(after: datetime, until: datetime, place: ZoneInfo) -> Iterator[ClockChange]:
-    """Yield the changes of the clocks in (after, until], in order.
+    """Yield the changes of the clocks in (after, until], in order, for aware moments.
 
     Looks once a day; changes that cancel each other within a day would be overlooked
     (there is none in the time zone database after 1950).
     """
+    after, until = utc(after), utc(until)
     known = offset(after, place)
     while after < until:
         following = min(after + DAY, until)

@@ -375,11 +375,10 @@ class _Reader:
                 self._refuse("range", item, part=str(value), range_hint=hint, **facts)
             return value, str(value)
         name = _upper(text)
-        if name in shape.names:
-            value = shape.names[name]
-            return value, shape.stored[value]
-        self._misread(item)
-        return None
+        if name not in shape.names:
+            self._misread(item)
+        value = shape.names[name]
+        return value, shape.stored[value]
 
     def _unwrapped(self, low: tuple[int, str], high: tuple[int, str], step: int) -> str:
         """Return the backward range a-b as the list that its writer means."""
