@@ -160,7 +160,7 @@ TIME_ZONE = os.environ.get("BACH_TIME_ZONE") or machine.time_zone()
 
 # ── Static files ─────────────────────────────────────────────────────────────────────────────────
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT = machine.private_directory(DATA_DIR / "static")
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 
