@@ -7,7 +7,6 @@ requests by itself, without our headers.
 from collections.abc import Callable
 from typing import Any
 
-from autobahn.twisted.websocket import WebSocketServerProtocol
 from daphne import http_protocol, ws_protocol
 from django.conf import settings
 
@@ -46,7 +45,7 @@ class Socket(ws_protocol.WebSocketProtocol):
         """Answer a handshake that leads to no websocket."""
         ours = [(name.decode(), value.decode()) for name, value in FIXED]
         more = [*(responseHeaders or []), *ours, ("content-length", "0"), ("connection", "close")]
-        WebSocketServerProtocol.sendHttpErrorResponse(self, code, reason, more)
+        super().sendHttpErrorResponse(code, reason, more)
 
 
 def serve(application: Application, *, endpoint: str, ready: Callable[[], None]) -> None:

@@ -224,23 +224,10 @@ def _cluster(ready: Callable[[], None]) -> int:
 
 
 def _web(ready: Callable[[], None]) -> int:
-    # Installs the event loop's reactor, so only in the process that serves.
-    from daphne.server import Server
-
     from bachweb.asgi import application
+    from daemon_app import web
 
-    Server(
-        application,
-        endpoints=[_endpoint(settings.HOST, settings.PORT)],
-        signal_handlers=True,
-        ready_callable=ready,
-        server_name="",
-        http_timeout=None,
-        websocket_timeout=-1,
-        websocket_connect_timeout=10,
-        request_buffer_size=65_536,
-        verbosity=0,
-    ).run()
+    web.serve(application, endpoint=_endpoint(settings.HOST, settings.PORT), ready=ready)
     return 0
 
 
