@@ -20,17 +20,14 @@ clicks.translate_click()
 
 @click.group(
     cls=clicks.Group,
-    help=_(
-        "BACH runs commands on a schedule and shows what became of them.\n\n"
-        "\b\n"
-        "The first steps:\n"
-        "  bach up                   start everything\n"
-        "  bach daemon login         sign in to the web pages\n"
-        "  bach daemon jobs          what there is to run\n"
-        "  bach daemon run 1 -f      run job 1 now, and watch"
+    help=_("BACH runs commands on a schedule and shows what became of them."),
+    examples=(
+        ("bach up", _("start everything")),
+        ("bach daemon login", _("sign in to the web pages")),
+        ("bach daemon jobs", _("what there is to run")),
+        ("bach daemon run 1 --follow", _("run job 1 now, and watch")),
     ),
     epilog=_("More about a command: bach COMMAND --help"),
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="bach-daemon", prog_name="bach", message="%(prog)s %(version)s")
@@ -41,7 +38,11 @@ def bach() -> None:
 @click.group(
     cls=clicks.Group,
     help=_("The daemon: it starts jobs when they are due."),
-    no_args_is_help=True,
+    examples=(
+        ("bach daemon start --bg", ""),
+        ("bach daemon status", ""),
+        ("bach daemon run nightly-backup --follow", ""),
+    ),
 )
 def daemon() -> None:
     """Hold the commands about the daemon."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon_app.cli import language, project, terminal
-from daemon_app.cli.clicks import Group, WholeNumber
+from daemon_app.cli.clicks import Command, Group, WholeNumber
 from daemon_app.cli.language import gettext as _
+from daemon_app.cli.language import gettext_noop, pgettext
 from daemon_app.cli.outcome import Code, Refusal
 
 if TYPE_CHECKING:
@@ -24,14 +25,15 @@ LONGEST_NAME = 80
 
 
 @click.command(
+    cls=Command,
     help=_(
         "Sign in without a password: opens a link that works once, for five minutes.\n\n"
         "Whoever may read the data folder is its owner, and so may sign in. On a machine without "
-        "a screen the link is printed: open it where your browser is.\n\n"
-        "\b\n"
-        "Examples:\n"
-        "  bach daemon login\n"
-        "  bach daemon login --print"
+        "a screen the link is printed: open it where your browser is."
+    ),
+    examples=(
+        ("bach daemon login", ""),
+        ("bach daemon login --print", ""),
     ),
     short_help=_("Sign in to the web pages."),
 )
@@ -94,11 +96,16 @@ def _opened(link: str) -> bool:
     cls=Group,
     help=_(
         "Tokens for programs that use the REST interface.\n\n"
-        "A program sends its token with each request, in the header\n"
-        "Authorization: Bearer bach_…"
+        "A program sends its token with each request, in the header “Authorization”."
+    ),
+    examples=(
+        ("bach daemon token create --name monitoring", ""),
+        (
+            "curl -H 'Authorization: Bearer bach_…' http://localhost:8000/api/daemon/jobs",
+            _("what a program does with it"),
+        ),
     ),
     short_help=_("Tokens for programs that use the REST interface."),
-    no_args_is_help=True,
 )
 def token() -> None:
     """Hold the commands about tokens."""
@@ -108,11 +115,11 @@ def token() -> None:
     help=_(
         "Make a token. It is shown this once: only its fingerprint is kept.\n\n"
         "viewer sees jobs, runs and output; operator also starts and stops them; admin also "
-        "changes what is executed.\n\n"
-        "\b\n"
-        "Examples:\n"
-        "  bach daemon token create --name monitoring\n"
-        "  bach daemon token create --name deploy --role operator --days 30"
+        "changes what is executed."
+    ),
+    examples=(
+        ("bach daemon token create --name monitoring", ""),
+        ("bach daemon token create --name deploy --role operator --days 30", ""),
     ),
     short_help=_("Make a token; it is shown once."),
 )
@@ -129,7 +136,7 @@ def token() -> None:
     type=WholeNumber(0, 3650, DAYS),
     default=DAYS,
     show_default=True,
-    help=_("How long it is valid; 0 for ever."),
+    help=_("For how many days it is valid; 0 for ever."),
 )
 @click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
 def create(name: str, role: str, days: int, as_json: bool) -> int:
@@ -159,12 +166,10 @@ def create(name: str, role: str, days: int, as_json: bool) -> int:
 
 @token.command(
     "list",
-    help=_(
-        "List all tokens; their secrets are not kept.\n\n"
-        "\b\n"
-        "Examples:\n"
-        "  bach daemon token list\n"
-        "  bach daemon token list --json"
+    help=_("List all tokens; their secrets are not kept."),
+    examples=(
+        ("bach daemon token list", ""),
+        ("bach daemon token list --json", ""),
     ),
     short_help=_("List all tokens."),
 )
@@ -206,13 +211,13 @@ def list_(as_json: bool) -> int:
             )
         terminal.table(
             (
-                _("ID"),
-                _("Name"),
-                _("Role"),
-                _("State"),
-                _("Created"),
-                _("Expires"),
-                _("Last used"),
+                pgettext("column", "ID"),
+                pgettext("column", "Name"),
+                pgettext("column", "Role"),
+                pgettext("column", "State"),
+                pgettext("column", "Created"),
+                pgettext("column", "Expires"),
+                pgettext("column", "Last used"),
             ),
             rows,
         )
@@ -220,12 +225,8 @@ def list_(as_json: bool) -> int:
 
 
 @token.command(
-    help=_(
-        "Revoke a token: what uses it is refused from now on.\n\n"
-        "\b\n"
-        "Example:\n"
-        "  bach daemon token revoke 3"
-    ),
+    help=_("Revoke a token: what uses it is refused from now on."),
+    examples=(("bach daemon token revoke 3", ""),),
     short_help=_("Revoke a token."),
 )
 @click.argument("number", metavar=_("ID"))
@@ -260,9 +261,9 @@ def revoke(number: str) -> int:
 
 
 _STATES = {
-    "valid": (language.gettext_noop("valid"), "is-ok"),
-    "expired": (language.gettext_noop("expired"), ""),
-    "revoked": (language.gettext_noop("revoked"), ""),
+    "valid": (gettext_noop("valid"), "is-ok"),
+    "expired": (gettext_noop("expired"), ""),
+    "revoked": (gettext_noop("revoked"), ""),
 }
 
 

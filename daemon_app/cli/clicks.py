@@ -1,5 +1,8 @@
 """Click in our words: its own messages from our catalogue, numbers that say what they want."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import click
 import click.core
 import click.decorators
@@ -66,8 +69,51 @@ def translate_click() -> None:
                 setattr(module, name, ours)
 
 
+Examples = Sequence[tuple[str, str]]
+
+
+def write_examples(examples: Examples, formatter: click.HelpFormatter) -> None:
+    """Write command lines, each with what it is for. They are for copying, so never wrapped."""
+    if not examples:
+        return
+    width = max((len(line) for line, purpose in examples if purpose), default=0)
+    with formatter.section(gettext("Examples")):
+        for line, purpose in examples:
+            indent = " " * formatter.current_indent
+            formatter.write(f"{indent}{line:<{width}}  {purpose}".rstrip() + "\n")
+
+
+class Command(click.Command):
+    """A command whose help ends with examples: (command line, what it is for)."""
+
+    def __init__(self, *arguments: Any, examples: Examples = (), **options: Any) -> None:
+        super().__init__(*arguments, options_metavar=gettext("[OPTIONS]"), **options)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        write_examples(self.examples, formatter)
+        super().format_epilog(ctx, formatter)
+
+
 class Group(click.Group):
-    """A group whose help lists the commands in the order in which they were added."""
+    """The same for a group; it lists its commands in the order in which they were added."""
+
+    command_class = Command
+
+    def __init__(self, *arguments: Any, examples: Examples = (), **options: Any) -> None:
+        options |= {
+            "options_metavar": gettext("[OPTIONS]"),
+            "subcommand_metavar": gettext("COMMAND [ARGUMENTS]"),
+            "no_args_is_help": True,
+        }
+        super().__init__(*arguments, **options)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        write_examples(self.examples, formatter)
+        super().format_epilog(ctx, formatter)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names of the commands."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon_app.cli import language, project, terminal
+from daemon_app.cli.clicks import Command
 from daemon_app.cli.language import gettext as _
+from daemon_app.cli.language import pgettext
 from daemon_app.cli.outcome import Code, Refusal
 
 if TYPE_CHECKING:
@@ -22,12 +24,11 @@ NOT_STARTED = {"ENOENT": 127, "EACCES": 126, "ENOEXEC": 126}  # as a shell has i
 
 
 @click.command(
-    help=_(
-        "List all jobs: when they start, and how they are doing.\n\n"
-        "\b\n"
-        "Examples:\n"
-        "  bach daemon jobs\n"
-        "  bach daemon jobs --json"
+    cls=Command,
+    help=_("List all jobs: when they start, and how they are doing."),
+    examples=(
+        ("bach daemon jobs", ""),
+        ("bach daemon jobs --json", ""),
     ),
     short_help=_("List all jobs."),
 )
@@ -73,22 +74,31 @@ def jobs(as_json: bool) -> int:
                 )
             )
         terminal.table(
-            (_("ID"), _("Job"), _("State"), _("Schedule"), _("Next run"), _("Last run")), rows
+            (
+                pgettext("column", "ID"),
+                pgettext("column", "Job"),
+                pgettext("column", "State"),
+                pgettext("column", "Schedule"),
+                pgettext("column", "Next run"),
+                pgettext("column", "Last run"),
+            ),
+            rows,
         )
     return Code.OK
 
 
 @click.command(
+    cls=Command,
     help=_(
         "Start a job now, by its number or name; its schedule stays as it is.\n\n"
         "With --follow the output is shown as it is written, and the exit code is the command's: "
         "124 for the time limit, 130 for a cancelled run, 128 + n for signal n. Ctrl+C ends the "
-        "watching, not the run.\n\n"
-        "\b\n"
-        "Examples:\n"
-        "  bach daemon run 3\n"
-        "  bach daemon run nightly-backup --follow\n"
-        "  bach daemon run nightly-backup --follow --json"
+        "watching, not the run."
+    ),
+    examples=(
+        ("bach daemon run 3", ""),
+        ("bach daemon run nightly-backup --follow", ""),
+        ("bach daemon run nightly-backup --follow --json", ""),
     ),
     short_help=_("Start a job now."),
 )

@@ -44,6 +44,11 @@ def ngettext(one: str, many: str, n: int) -> str:
     return _catalogue().ngettext(one, many, n)
 
 
+def pgettext(context: str, message: str) -> str:
+    """Return `message` as it is said in this `context`."""
+    return _catalogue().pgettext(context, message)
+
+
 def gettext_noop(message: str) -> str:
     """Mark `message` for the catalogue and return it as it is."""
     return message

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from daemon_app.cli import language, project, terminal
-from daemon_app.cli.clicks import WholeNumber
+from daemon_app.cli.clicks import Command, WholeNumber
 from daemon_app.cli.language import gettext as _
+from daemon_app.cli.language import pgettext
 from daemon_app.cli.outcome import Code, Refusal
 from daemon_app.cli.start import runs_go_on, say_what_goes_on
 
@@ -29,14 +30,15 @@ BLOCK = 65_536  # bytes
 
 
 @click.command(
+    cls=Command,
     help=_(
         "Start the daemon: it starts jobs when they are due.\n\n"
         "Runs until Ctrl+C. With --bg it goes on in the background, and this command returns as "
-        "soon as it is running. It needs no web server.\n\n"
-        "\b\n"
-        "Examples:\n"
-        "  bach daemon start\n"
-        "  bach daemon start --bg"
+        "soon as it is running. It needs no web server."
+    ),
+    examples=(
+        ("bach daemon start", ""),
+        ("bach daemon start --bg", ""),
     ),
     short_help=_("Start the daemon, until Ctrl+C."),
 )
@@ -83,14 +85,13 @@ def start(background: bool) -> int:
 
 
 @click.command(
+    cls=Command,
     help=_(
         "Stop the daemon, and what was started with it.\n\n"
         "Commands that are running go on; what became of them is recorded when the daemon is "
-        "running again. Nothing to stop is no error.\n\n"
-        "\b\n"
-        "Example:\n"
-        "  bach daemon stop"
+        "running again. Nothing to stop is no error."
     ),
+    examples=(("bach daemon stop", ""),),
     short_help=_("Stop the daemon; running commands go on."),
 )
 def stop() -> int:
@@ -135,13 +136,14 @@ def stop() -> int:
 
 # ── status ───────────────────────────────────────────────────────────────────────────────────────
 @click.command(
+    cls=Command,
     help=_(
         "Say whether the daemon is running, what it does and what comes next.\n\n"
-        "Ends with 0 when it is running, with 3 when it is not.\n\n"
-        "\b\n"
-        "Examples:\n"
-        "  bach daemon status\n"
-        "  bach daemon status --json"
+        "Ends with 0 when it is running, with 3 when it is not."
+    ),
+    examples=(
+        ("bach daemon status", ""),
+        ("bach daemon status --json", ""),
     ),
     short_help=_("Say whether the daemon is running, and what it does."),
 )
@@ -191,7 +193,7 @@ def _say_status(
         terminal.say(_("What it says: %(bach)s daemon logs") % {"bach": project.program()})
     elif process is not None and node is not None:
         terminal.say(
-            _("The daemon is running since %(when)s (process %(pid)s).")
+            _("The daemon has been running since %(when)s (process %(pid)s).")
             % {"when": formats.moment(node.started_at, now, zone, spoken), "pid": process.pid},
             tone="is-ok",
         )
@@ -247,7 +249,15 @@ def _say_status(
                 )
             )
         terminal.table(
-            (_("Run"), _("Job"), _("State"), _("Start"), _("Duration"), _("Reason")), rows
+            (
+                pgettext("column", "Run"),
+                pgettext("column", "Job"),
+                pgettext("column", "State"),
+                pgettext("column", "Start"),
+                pgettext("column", "Duration"),
+                pgettext("column", "Reason"),
+            ),
+            rows,
         )
 
 
@@ -295,13 +305,12 @@ def _ended() -> Any:
 
 # ── logs ─────────────────────────────────────────────────────────────────────────────────────────
 @click.command(
-    help=_(
-        "Show the last lines of the daemon's log.\n\n"
-        "\b\n"
-        "Examples:\n"
-        "  bach daemon logs          the last 20 lines\n"
-        "  bach daemon logs 200\n"
-        "  bach daemon logs -f       and what is added, until Ctrl+C"
+    cls=Command,
+    help=_("Show the last lines of the daemon's log."),
+    examples=(
+        ("bach daemon logs", _("the last 20 lines")),
+        ("bach daemon logs 200", ""),
+        ("bach daemon logs -f", _("and what is added, until Ctrl+C")),
     ),
     short_help=_("Show the last lines of the daemon's log."),
 )

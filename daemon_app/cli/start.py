@@ -10,7 +10,7 @@ import sys
 import click
 
 from daemon_app.cli import project, terminal
-from daemon_app.cli.clicks import WholeNumber
+from daemon_app.cli.clicks import Command, Group, WholeNumber
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import ngettext
 from daemon_app.cli.outcome import Code, Refusal
@@ -53,15 +53,16 @@ PORT_OPTION = click.option(
 
 
 @click.command(
+    cls=Command,
     help=_(
         "Start everything: web pages, daemon and queue.\n\n"
         "Runs until Ctrl+C. Commands that are running then go on, and are found again at the "
-        "next start.\n\n"
-        "\b\n"
-        "Examples:\n"
-        "  bach up\n"
-        "  bach up --port 8010\n"
-        "  bach up --no-open         do not open a browser"
+        "next start."
+    ),
+    examples=(
+        ("bach up", ""),
+        ("bach up --port 8010", ""),
+        ("bach up --no-open", _("do not open a browser")),
     ),
     short_help=_("Start everything, until Ctrl+C."),
 )
@@ -84,7 +85,11 @@ def up(host: str | None, port: int | None, no_open: bool) -> int:
     return code
 
 
-@click.group(help=_("The web pages alone."), no_args_is_help=True)
+@click.group(
+    cls=Group,
+    help=_("The web pages alone."),
+    examples=(("bach gui start", ""),),
+)
 def gui() -> None:
     """Hold the commands about the web pages."""
 
@@ -92,11 +97,11 @@ def gui() -> None:
 @gui.command(
     help=_(
         "Start the web pages alone.\n\n"
-        "For a daemon that runs in the background, or on its own. Runs until Ctrl+C.\n\n"
-        "\b\n"
-        "Examples:\n"
-        "  bach gui start\n"
-        "  bach gui start --port 8010"
+        "For a daemon that runs in the background, or on its own. Runs until Ctrl+C."
+    ),
+    examples=(
+        ("bach gui start", ""),
+        ("bach gui start --port 8010", ""),
     ),
     short_help=_("Start the web pages alone, until Ctrl+C."),
 )
