@@ -206,9 +206,9 @@ def test_the_locks_are_what_the_project_asks_for() -> None:
         assert all(version in requirement.specifier for version in versions), requirement
 
 
-@pytest.mark.parametrize("page", files(".md"), ids=named)
-def test_a_page_names_commands_and_files_that_exist(page: Path) -> None:
-    text = page.read_text()
+@pytest.mark.parametrize("document", files(".md"), ids=named)
+def test_a_document_names_commands_and_files_that_exist(document: Path) -> None:
+    text = document.read_text()
     targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
 
     # In a sentence or as a line of a code block, not the verb.
@@ -216,7 +216,7 @@ def test_a_page_names_commands_and_files_that_exist(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", text)
 
     assert named_targets <= targets
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [link for link in links if not (document.parent / link).exists()] == []
 
 
 def test_the_readme_has_the_two_commands() -> None:

@@ -109,7 +109,7 @@ class Complaints(list[str]):
 
     def watch(self, page: Page) -> None:
         """Listen to all that `page` says and asks for; a broken policy is a console message."""
-        page.on("pageerror", lambda error: self.append(f"error: {error}"))
+        page.on("pageerror", lambda error: self.append(f"error: {error.stack or error}"))
         page.on("console", lambda message: self.append(f"{message.type}: {message.text}"))
         page.on("crash", lambda _: self.append("the page crashed"))
         page.on("request", self.judge)
@@ -208,12 +208,18 @@ def screenshot() -> Callable[..., Path]:
 
 @pytest.fixture
 def overflow() -> Callable[[Page], int]:
-    """`overflow(page)` returns by how many pixels the page is wider than its window."""
+    """`overflow(page)` returns how many pixels the page can be moved sideways; 0 is right."""
 
     def measure(page: Page) -> int:
-        wider: int = page.evaluate(
-            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        moved: int = page.evaluate(
+            """() => {
+                const root = document.scrollingElement;
+                root.scrollLeft = 10000;
+                const moved = root.scrollLeft;
+                root.scrollLeft = 0;
+                return moved;
+            }"""
         )
-        return wider
+        return moved
 
     return measure

@@ -56,7 +56,7 @@ def careless_page(
     "complaint",
     [
         "log: hello",
-        "error: oops",
+        "oops",
         "inline style",
         "left the origin: http://elsewhere.example/pixel.png",
     ],
