@@ -87,7 +87,8 @@ class Command(click.Command):
     """A command whose help ends with examples: (command line, what it is for)."""
 
     def __init__(self, *arguments: Any, examples: Examples = (), **options: Any) -> None:
-        super().__init__(*arguments, options_metavar=gettext("[OPTIONS]"), **options)
+        options["options_metavar"] = gettext("[OPTIONS]")
+        super().__init__(*arguments, **options)
         self.examples = examples
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
