@@ -63,7 +63,7 @@ def live(daemon: Daemon, start: datetime, rng: random.Random) -> None:
     now = start
     reload_at, restart_at = now + RELOAD, now + RESTART
     while now < start + TWO_DAYS:
-        now += timedelta(seconds=rng.uniform(1, 20), milliseconds=rng.uniform(0, 20))
+        now += timedelta(seconds=rng.uniform(2, 40), milliseconds=rng.uniform(0, 20))
         if now >= restart_at:
             now += timedelta(seconds=rng.uniform(0, 40))
             daemon = Daemon(daemon.saved, daemon.started, daemon.delays)
@@ -97,7 +97,7 @@ JOBS = [
     ("interval", "24h", DAY, None, 2),
 ]
 # Seconds after midnight at which the daemon starts for the first time.
-PHASES = [0, 1, 299.99, 7 * 3600 + 1234.567, 86_399]
+PHASES = [0, 299.99, 7 * 3600 + 1234.567, 86_399]
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -116,7 +116,7 @@ def test_every_due_instant_starts_once(
 
     assert len(expected) == count
     assert daemon.started == expected
-    assert max(daemon.delays) <= timedelta(seconds=61)
+    assert max(daemon.delays) <= timedelta(seconds=81)
 
 
 @pytest.mark.parametrize(

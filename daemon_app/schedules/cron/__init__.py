@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self
 from daemon_app.schedules import zones
 from daemon_app.schedules.cron import cautions, grammar, matching, words
 from daemon_app.schedules.errors import ScheduleError
-from daemon_app.schedules.language import LANGUAGES, listed, month, numbers, ordinal, spoken
-from daemon_app.schedules.language import OR as OR_
+from daemon_app.schedules.language import LANGUAGES, OR, listed, month, numbers, ordinal, spoken
 from daemon_app.schedules.schedule import KINDS, Schedule
 
 if TYPE_CHECKING:
@@ -77,13 +76,12 @@ class Cron(Schedule):
 def _no_such_day(fields: grammar.Fields) -> Both:
     """Return the date that no calendar has: "31. Februar"."""
     days = fields.day.values or fields.day.nearest
-    return {
-        "de": f"{numbers(days, 'de', '.')} {_months(fields, 'de')}",
-        "en": f"{listed([ordinal(day, 'en') for day in days], OR_, 'en')} of "
-        f"{_months(fields, 'en')}",
+    months = {
+        language: listed([month(number, language) for number in fields.month.values], OR, language)
+        for language in LANGUAGES
     }
-
-
-def _months(fields: grammar.Fields, language: str) -> str:
-    assert language in LANGUAGES
-    return listed([month(number, language) for number in fields.month.values], OR_, language)
+    ordinals = listed([ordinal(day, "en") for day in days], OR, "en")
+    return {
+        "de": f"{numbers(days, 'de', '.')} {months['de']}",
+        "en": f"{ordinals} of {months['en']}",
+    }
