@@ -29,7 +29,7 @@ EQUAL_RANGE_WITH_STEP = re.compile(r"\b(\w+)-\1/")
 
 
 @given(st.data(), expressions(night_hours()), st.integers(0, 3 * 24 * 60 * 60 - 1))
-@settings(QUIET, max_examples=250)
+@settings(QUIET, max_examples=150)
 def test_the_nights_of_clock_changes_agree_with_a_look_at_every_minute(
     data: st.DataObject, expression: Expression, seconds: int
 ) -> None:
@@ -55,7 +55,7 @@ def in_second_pass(moment: datetime, zone: str) -> bool:
     st.sampled_from(PLAIN_ZONES + ODD_ZONES),
     st.integers(0, 2 * 365 * 24 * 60 * 60),
 )
-@settings(QUIET, max_examples=500)
+@settings(QUIET, max_examples=350)
 def test_agrees_with_cronsim_but_for_its_four_known_defects(
     expression: Expression, zone: str, seconds: int
 ) -> None:

@@ -29,7 +29,7 @@ TEXTS_OF_KINDS = st.one_of(INTERVALS, CRONS, ONCES)
 
 
 @given(TEXTS_OF_KINDS, ZONES, MOMENTS, st.floats(0, 10**7))
-@settings(QUIET, max_examples=200)
+@settings(QUIET, max_examples=150)
 def test_due_is_strictly_later_in_utc_and_never_goes_back(
     kind_and_text: tuple[str, str], zone: str, after: datetime, seconds: float
 ) -> None:
@@ -134,7 +134,7 @@ def error_of(kind: str, text: str, zone: str) -> ScheduleError | None:
 @example("cron", "\ud800 * * * *")
 @example("manual", "\udfff")
 @example("cron", "{} {field} {0} %s *")
-@settings(QUIET, max_examples=1200)
+@settings(QUIET, max_examples=800)
 def test_no_text_raises_anything_but_an_error_that_helps(kind: str, text: str) -> None:
     refused = error_of(kind, text, "Europe/Berlin")
 
