@@ -166,11 +166,6 @@ class Bar:
     height: float
     state: str
 
-    @property
-    def middle(self) -> float:
-        """Where the dot above a failure stands."""
-        return round(self.x + 1.7, 2)
-
 
 OUTCOMES = {
     Run.State.SUCCEEDED: "ok",
@@ -556,7 +551,10 @@ def job_mark(job: Job, runs: Sequence[Run], now: datetime) -> Mark:
         return Mark(_t("Paused"), "pause", "is-quiet")
     if job.schedule_error:
         return Mark(_t("Broken"), "triangle-alert", "is-warn")
-    ended = next((run for run in runs if not run.is_active), None)
+    # A skipped occurrence says nothing about how the job does.
+    ended = next(
+        (run for run in runs if not run.is_active and run.state != Run.State.SKIPPED), None
+    )
     if ended is not None:
         return run_mark(ended)
     if job.next_due_at:

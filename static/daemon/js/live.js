@@ -216,7 +216,7 @@ function connected(time) {
   if (was === 'stale') toast(words.querySelector('template').innerHTML);
 }
 
-const part = (name) => words.querySelector(`[data-connection-${name}]`);
+const part = (name) => document.querySelector(`[data-connection-${name}]`);
 
 function report() {
   const age = performance.now() - lostAt;
