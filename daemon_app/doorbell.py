@@ -8,7 +8,8 @@ into the runtime directory, whoever has news rings by name:
     topics = bell.wait(timeout=30)           # the payloads, oldest first; [] when nobody rang
 """
 
-# ruff: noqa: PTH  (supervisors are many and small: no pathlib)
+# Supervisors are many and small, so no pathlib, and dear modules only where they are needed.
+# ruff: noqa: PTH, PLC0415
 
 from __future__ import annotations
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 LONGEST_ADDRESS = 100  # bytes; the kernels allow 104 (macOS) to 108 (Linux) with the final NUL
 LONGEST_NAME = 30  # bytes that a socket's name may add to the runtime directory
 LONGEST_PAYLOAD = 65_536
-PATIENCE = 0.25  # seconds a patient ring waits for a listener whose queue is full
 
 
 class DoorbellError(Exception):
@@ -157,12 +157,12 @@ def ring(runtime: Path | str, name: str, payload: bytes = b"") -> int:
 
 
 def deliver(
-    runtime: Path | str, name: str, payload: bytes = b"", *, patient: bool = False
+    runtime: Path | str, name: str, payload: bytes = b"", patience: float = 0.0
 ) -> tuple[int, int]:
     """Ring like `ring`; return (reached, missed), missed being listeners whose queue was full.
 
-    Linux queues only `net.unix.max_dgram_qlen` (often 10) datagrams per listener. A `patient`
-    caller waits up to PATIENCE seconds for room at each; one whose news must arrive soon rings so.
+    Linux queues only `net.unix.max_dgram_qlen` (often 10) datagrams per listener. With `patience`
+    this waits up to so many seconds for room at each, for news that should arrive soon.
     """
     directory = os.fspath(runtime)
     if name.endswith("*"):
@@ -177,7 +177,7 @@ def deliver(
     reached = missed = 0
     for each in names:
         try:
-            _sender().sendto(payload, 0 if patient else socket.MSG_DONTWAIT, f"{directory}/{each}")
+            _sender(patience).sendto(payload, f"{directory}/{each}")
             reached += 1
         except OSError as error:
             if error.errno in FULL:
@@ -188,20 +188,21 @@ def deliver(
 
 
 FULL = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ETIMEDOUT})
-_sockets: dict[int, socket.socket] = {}  # by process id: a fork must not share its parent's
+# By process id, as a fork must not share its parent's, and by patience
+_senders: dict[tuple[int, float], socket.socket] = {}
 
 
-def _sender() -> socket.socket:
-    pid = os.getpid()
-    if pid not in _sockets:
-        _sockets.clear()
+def _sender(patience: float) -> socket.socket:
+    key = (os.getpid(), patience)
+    if key not in _senders:
         sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sender.setblocking(patience > 0)
         # In the kernel, not by settimeout(): poll() calls an unconnected datagram socket writable
         # even when the listener's queue is full, so that Python's own time-out would spin.
-        timeval = struct.pack("@ll", 0, int(PATIENCE * 1_000_000))
+        timeval = struct.pack("@ll", int(patience), int(patience % 1 * 1_000_000))
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
-        _sockets[pid] = sender
-    return _sockets[pid]
+        _senders[key] = sender
+    return _senders[key]
 
 
 def _forget(directory: str, name: str) -> None:

@@ -6,7 +6,8 @@ signal, and /proc shows who descends from whom and what environment it was given
 cannot be found again.
 """
 
-# ruff: noqa: PTH  (supervisors are many and small: no pathlib)
+# Supervisors are many and small, so no pathlib, and dear modules only where they are needed.
+# ruff: noqa: PTH, PLC0415
 
 from __future__ import annotations
 

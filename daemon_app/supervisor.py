@@ -3,8 +3,8 @@
 Three parts, one file:
 
 - `Launcher`, `look`, `request_stop`: what the runner uses, in any process.
-- the zygote: `python -I -S -B supervisor.py`, a tiny process without Django that forks supervisors
-  and keeps a few warm.
+- the zygote: `main`, in an isolated interpreter without Django: a tiny process that forks
+  supervisors and keeps a few warm.
 - the supervisor: takes one launch after another; owns the command's process tree, its output, its
   result, and a lock. It outlives the daemon, the zygote and the web server.
 
@@ -18,7 +18,8 @@ of them, and nothing of ours stands between. The run's folder holds the truth:
     result.json  how it ended; written once, whole
 """
 
-# ruff: noqa: PTH  (supervisors are many and small: no pathlib)
+# Supervisors are many and small, so no pathlib, and dear modules only where they are needed.
+# ruff: noqa: PTH, PLC0415
 
 from __future__ import annotations
 
@@ -34,9 +35,6 @@ import signal
 import socket
 import sys
 import time
-
-if __name__ == "__main__":  # run as a file and isolated: nothing but this tells where we live
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from daemon_app import doorbell, output, processes
 from daemon_app.processes import LINUX, Identity
@@ -54,6 +52,9 @@ LINGER_SECONDS = 5.0  # for descendants that hold the output after the command h
 LEFTOVER_GRACE_SECONDS = 1.0  # from SIGTERM to SIGKILL for them
 KILL_SECONDS = 3.0  # after SIGKILL, for what cannot die; then it is reported as a survivor
 BELL_SECONDS = 0.04  # between two rings for output
+TELL_SECONDS = 0.01  # until a start is told; a command that ends sooner has its end to tell
+END_PATIENCE = 2.0  # seconds to wait for room at the runner's bell, for the news of an end
+LIVE_PATIENCE = 0.1  # … at a page server's, for the last bytes
 WARM = 2
 LINGER_IDLE_SECONDS = 10.0  # a warm supervisor beyond WARM waits so long for more work
 MOST_SUPERVISORS = 2000
@@ -167,8 +168,8 @@ class Launcher:
         try:
             self._zygote = subprocess.Popen(
                 [
-                    *(sys.executable, "-I", "-S", "-B", os.path.abspath(__file__)),
-                    *(str(self._receiver.fileno()), str(self._warm)),
+                    *(sys.executable, "-I", "-S", "-B", "-c", ZYGOTE),
+                    *(HOME, str(self._receiver.fileno()), str(self._warm)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -347,6 +348,9 @@ def _write_whole(path: str, content: bytes) -> None:
     os.rename(aside, path)
 
 
+# Imported, not run as a file: compiling it anew would make each supervisor a quarter bigger.
+ZYGOTE = "import sys; sys.path.append(sys.argv[1]); from daemon_app.supervisor import main; main()"
+HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORK_SOCKET = socket.SOCK_SEQPACKET if LINUX else socket.SOCK_DGRAM
 SO_SNDBUFFORCE = 32  # <asm-generic/socket.h>; not in the socket module
 
@@ -360,7 +364,7 @@ LEFT = 3
 
 
 def main() -> None:
-    """Be the zygote: arguments are the descriptor that launches come from, and how many to warm."""
+    """Be the zygote: arguments are `HOME`, the descriptor of the launches, how many to keep warm."""
     os.umask(0o077)
     os.chdir("/")
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -372,7 +376,7 @@ def main() -> None:
         signal.signal(number, _nothing)
     processes.adopt_orphans()
     processes.rename("bach-zygote")
-    zygote = _Zygote(int(sys.argv[1]), int(sys.argv[2]))
+    zygote = _Zygote(int(sys.argv[2]), int(sys.argv[3]))
     gc.collect()
     gc.disable()
     gc.freeze()
@@ -625,7 +629,8 @@ class _Run:
         self.measure_at = self.measure_every = 0.25
         self.bell_at = 0.0  # not before
         self.unrung = False  # bytes came that no bell has told of
-        self.untold: bytes | None = None  # the news of the start, while the runner's bell is full
+        self.tell_at: float | None = None  # the news of the start
+        self.noted_start = False
         self.soft_announced = False
 
     def supervise(self) -> bool:
@@ -635,10 +640,10 @@ class _Run:
                 return True
         except OSError as error:
             self._cannot(error, "folder", self.folder)
-            self._tell_end(self._result())
+            self._tell_end(json.dumps(self._result()))
             return True
         try:
-            if self._read_wish() is not None:
+            if os.access(f"{self.folder}/stop", os.F_OK):
                 self.reason = "stopped"
             elif self._start():
                 self._watch()
@@ -651,10 +656,11 @@ class _Run:
 
     def _take_folder(self) -> bool:
         """Make the folder ours. False when this run was started before; raises OSError."""
+        new = True
         try:
             os.mkdir(self.folder, 0o700)
         except FileExistsError:
-            pass  # a stop was wished already, or this is another attempt
+            new = False  # a stop was wished already, or this is another attempt
         except FileNotFoundError:
             os.makedirs(self.folder, 0o700, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -662,13 +668,13 @@ class _Run:
         if not self._hold_lock():
             os.close(self.lock)
             return False
-        earlier = _read_lock(self.lock)
+        earlier = None if new else _read_lock(self.lock)
         if earlier:
             if earlier.get("fence", 0) >= self.spec["fence"]:
                 os.close(self.lock)
                 result = _read_result(self.folder)
                 if result is not None and result.get("fence") == self.spec["fence"]:
-                    self._tell_end(result)  # whoever asks again has missed it
+                    self._tell_end(json.dumps(result))  # whoever asks again has missed it
                 return False
             self._clear_folder()
         identity = self.supervisor.identity
@@ -744,16 +750,9 @@ class _Run:
             os.close(out_end)
             os.close(err_end)
         self.started_at, self.started = time.time(), time.monotonic()
-        news = {"command": self.command, "started_at": self.started_at}
-        try:
-            self._note(news)
-        except OSError as error:
-            self.remarks.append(f"lock: {_name(error)}")
-        self.untold = self._news("started", {"pid": self.command, "at": self.started_at})
-        self._tell_start()
+        self.tell_at = self.started + TELL_SECONDS
         self.streams = {out: output.STDOUT, err: output.STDERR}
         for end in (out, err, self.supervisor.woken):
-            os.set_blocking(end, False)
             self.events.register(end, select.POLLIN)
         self.measure_at += self.started
         return True
@@ -779,9 +778,11 @@ class _Run:
                 else:
                     self._drain(descriptor)
         for descriptor in list(self.streams):
-            self._drain(descriptor, to_the_end=True)
-        for descriptor in list(self.streams):
-            self._close(descriptor)
+            os.set_blocking(descriptor, False)
+            while self._drain(descriptor):
+                pass
+            if descriptor in self.streams:  # held open by somebody who is none of ours
+                self._close(descriptor)
 
     def _advance(self, now: float) -> float | None:
         """Do what is due; return the milliseconds until more is, or None when all is over.
@@ -813,9 +814,11 @@ class _Run:
                 self._ring(now)
             if self.unrung:
                 due.append(self.bell_at)
-        if self.untold is not None:
-            self._tell_start()
-            due.append(now + 0.02)
+        if self.tell_at is not None:
+            if now >= self.tell_at:
+                self._tell_start(now)
+            if self.tell_at is not None:
+                due.append(self.tell_at)
         if now >= self.measure_at:
             self._measure(now)
         due.append(self.measure_at)
@@ -974,34 +977,32 @@ class _Run:
 
     # ── output and bells ─────────────────────────────────────────────────────────────────────────
 
-    def _drain(self, descriptor: int, *, to_the_end: bool = False) -> None:
-        """Store what has come; at most once around the bounded file, so that others get a turn."""
-        while True:
-            try:
-                data = os.read(descriptor, READ_BYTES)
-            except BlockingIOError:
-                return
-            if not data:
-                self._close(descriptor)
-                return
-            now = time.monotonic()
-            self.output.write(data, self.streams[descriptor], time.time())
-            self.unrung = True
-            if now >= self.bell_at:
-                self._ring(now)
-            if not to_the_end:
-                if len(data) == READ_BYTES:
-                    _widen(descriptor)
-                return
+    def _drain(self, descriptor: int) -> bool:
+        """Store what has come, one piece of it so that others get a turn; False at the end."""
+        try:
+            data = os.read(descriptor, READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._close(descriptor)
+            return False
+        now = time.monotonic()
+        self.output.write(data, self.streams[descriptor], time.time())
+        self.unrung = True
+        if now >= self.bell_at:
+            self._ring(now)
+        if len(data) == READ_BYTES:
+            _widen(descriptor)
+        return True
 
     def _close(self, descriptor: int) -> None:
         self.events.unregister(descriptor)
         os.close(descriptor)
         del self.streams[descriptor]
 
-    def _ring(self, now: float, *, patient: bool = False) -> None:
+    def _ring(self, now: float, patience: float = 0.0) -> None:
         topics = b'["log:%d"]' % self.spec["run"]
-        _, missed = doorbell.deliver(self.runtime, "live-*", topics, patient=patient)
+        _, missed = doorbell.deliver(self.runtime, "live-*", topics, patience)
         self.unrung = missed > 0
         self.bell_at = now + BELL_SECONDS
 
@@ -1009,11 +1010,17 @@ class _Run:
         news = {"op": op, "run": self.spec["run"], "fence": self.spec["fence"], **details}
         return json.dumps(news).encode()
 
-    def _tell_start(self) -> None:
-        if self.untold is not None:
-            _, missed = doorbell.deliver(self.runtime, "runner", self.untold)
-            if not missed:
-                self.untold = None
+    def _tell_start(self, now: float) -> None:
+        """Tell of the start, also who looks into the folder."""
+        if not self.noted_start:
+            self.noted_start = True
+            try:
+                self._note({"command": self.command, "started_at": self.started_at})
+            except OSError as error:
+                self.remarks.append(f"lock: {_name(error)}")
+        news = self._news("started", {"pid": self.command, "at": self.started_at})
+        _, missed = doorbell.deliver(self.runtime, "runner", news)
+        self.tell_at = now + TELL_SECONDS if missed else None
 
     def _announce(self, phase: str) -> None:
         doorbell.ring(self.runtime, "runner", self._news("phase", {"phase": phase}))
@@ -1049,23 +1056,22 @@ class _Run:
     def _finish(self) -> None:
         self.output.close()
         result = self._result()
-        content = json.dumps(result).encode()
         for _ in range(RESULT_TRIES):
+            content = json.dumps(result)
             try:
-                _write_whole(f"{self.folder}/result.json", content)
+                _write_whole(f"{self.folder}/result.json", content.encode())
             except OSError:
                 # The disk is full. The end is worth more than old output; and else somebody may
                 # make room. The runner hears of it at once, and it stays true that we hold the lock.
                 if not self.output.give_up_room():
-                    self._tell_end(result)
+                    self._tell_end(content)
                     select.poll().poll(1000)
                 result["dropped_bytes"] = self.output.dropped
-                content = json.dumps(result).encode()
             else:
                 break
+        self._tell_end(content)
         if self.unrung:
-            self._ring(time.monotonic(), patient=True)
-        self._tell_end(result)
+            self._ring(time.monotonic(), LIVE_PATIENCE)
         os.close(self.lock)
 
     def _result(self) -> dict[str, Any]:
@@ -1107,9 +1113,10 @@ class _Run:
             "remarks": self.remarks,
         }
 
-    def _tell_end(self, result: Mapping[str, Any]) -> None:
-        news = self._news("ended", {"result": result})
-        doorbell.deliver(self.runtime, "runner", news, patient=True)
+    def _tell_end(self, result: str) -> None:
+        run, fence = self.spec["run"], self.spec["fence"]
+        news = f'{{"op": "ended", "run": {run}, "fence": {fence}, "result": {result}}}'.encode()
+        doorbell.deliver(self.runtime, "runner", news, END_PATIENCE)
 
 
 READ_BYTES = 65_536
@@ -1152,6 +1159,3 @@ UNSHOWN = re.compile(
     r"[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
 )
 
-
-if __name__ == "__main__":
-    main()
