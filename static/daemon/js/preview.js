@@ -71,13 +71,15 @@ if (form) {
     }
   } catch { /* unreadable or no storage: begin afresh */ }
 
-  let timer;
+  let timer = 0; // stays set after the first change: leaving the page keeps what was typed
   const keep = () => {
     try { sessionStorage.setItem(key, JSON.stringify(typedNow())); } catch { /* no storage, no draft */ }
   };
   form.addEventListener('input', () => { clearTimeout(timer); timer = setTimeout(keep, 200); });
+  addEventListener('pagehide', () => { if (timer) keep(); });
   form.addEventListener('submit', (event) => {
     clearTimeout(timer);
+    timer = 0;
     keep();
     if (['save', 'start'].includes(event.submitter?.name)) {
       try { sessionStorage.setItem(`daemon.sent.${form.dataset.draft}`, '1'); } catch { /* as above */ }
@@ -85,6 +87,7 @@ if (form) {
   });
   const discard = () => {
     clearTimeout(timer);
+    timer = 0;
     try { sessionStorage.removeItem(key); } catch { /* as above */ }
   };
   form.querySelector('[data-draft-discard]').addEventListener('click', () => {
