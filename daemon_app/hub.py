@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from django.conf import settings
-from django.db import close_old_connections, connection, connections
+from django.db import DatabaseError, close_old_connections, connection, connections
 from django.utils import timezone
 
 from daemon_app import doorbell, output, tiles
@@ -280,9 +280,14 @@ class Hub:
         return await self.loop.run_in_executor(self._database, self._with_database, question)
 
     def _with_database(self, question: Callable[[], T]) -> T:
-        close_old_connections()
+        # SQLite counts what others wrote for each connection: ours stays while pages are open.
+        if connection.vendor != "sqlite":
+            close_old_connections()
         try:
             return question()
+        except DatabaseError:
+            connections.close_all()
+            raise
         finally:
             if not self.pages:
                 connections.close_all()
