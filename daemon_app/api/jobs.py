@@ -21,8 +21,6 @@ from daemon_app.api.serializers import JobSerializer, RunSerializer
 from daemon_app.models import Job
 from daemon_app.schedules import ScheduleError
 
-# A body that may be left out.
-MAYBE_TOGGLE = OpenApiRequest(serializers.Toggle)
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,80}")
 
 
@@ -135,13 +133,13 @@ class OneJob(Endpoint):
 class ToggleJob(Endpoint):
     """A job's schedule, on or off."""
 
-    rights: ClassVar = {"PUT": "edit"}
+    rights: ClassVar = {"PUT": "operate"}
 
     @extend_schema(
         operation_id="toggle_job",
         summary="Switch a job on or off",
         tags=["jobs"],
-        request=MAYBE_TOGGLE,
+        request=serializers.Toggle,
         examples=[OpenApiExample("Off", {"is_active": False}, request_only=True)],
         responses=answers({200: JobSerializer}, 404, changes=True),
     )

@@ -1,7 +1,7 @@
 """JSON bodies, within bounds."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import IO, Any, NoReturn
 
 from django.conf import settings
@@ -42,7 +42,7 @@ class StrictJSON(BaseParser):
             raise _malformed(_t("The body is not valid UTF-8.")) from None
         except ValueError:
             raise _malformed(_t("The body holds a number that is none or too long.")) from None
-        if _depth_exceeds(value, MAX_DEPTH):
+        if isinstance(value, dict | list) and _depth_exceeds(value, MAX_DEPTH):
             raise _too_deep()
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -55,18 +55,13 @@ class StrictJSON(BaseParser):
 
 
 def _depth_exceeds(value: Any, limit: int) -> bool:
-    level: list[Any] = [value]
-    for _depth in range(limit + 1):
-        level = [inner for outer in level for inner in _inside(outer)]
+    level = [value]
+    for _depth in range(limit):
+        inside = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [inner for some in inside for inner in some if isinstance(inner, dict | list)]
         if not level:
             return False
     return True
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
 
 
 def _no_constant(name: str) -> NoReturn:

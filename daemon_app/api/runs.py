@@ -42,7 +42,7 @@ class Runs(Endpoint):
     def get(self, request: Request) -> Response:
         """Return runs, newest first."""
         limit = self.query.get("limit", 50)
-        runs = Run.objects.order_by("-id").defer("definition")
+        runs = Run.objects.order_by("-id")
         for name in ("job_id", "state", "trigger"):
             if name in self.query:
                 runs = runs.filter(**{name: self.query[name]})
@@ -149,7 +149,7 @@ class ReadLog(Endpoint):
     )
     def get(self, request: Request, pk: int) -> HttpResponse:
         """Return the bytes both streams wrote, in order, as they are; while the run writes too."""
-        run = get_object_or_404(Run.objects.defer("definition"), pk=pk)
+        run = get_object_or_404(Run, pk=pk)
         folder, query = run.folder, self.query
         if "lines" in query and "offset" in query:
             raise refused({"lines": [_t("Give either lines or offset, not both.")]})

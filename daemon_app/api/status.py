@@ -51,7 +51,7 @@ class ReadStatus(Endpoint):
         """
         status = status_at(self.now)
         if isinstance(request.user, Account):
-            last = Run.objects.order_by("-id").defer("definition")[:LAST_RUNS]
+            last = Run.objects.order_by("-id")[:LAST_RUNS]
             status["last_runs"] = serializers.RunSerializer(
                 last, many=True, context={"now": self.now}
             ).data

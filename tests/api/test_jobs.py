@@ -1,0 +1,240 @@
+"""Jobs over REST."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from daemon_app.models import Job, Run
+from tests.api.caller import Caller, Maker
+from tests.jobs import job, run
+
+SEED = {
+    "name": "mein-job",
+    "job_type": "interval",
+    "schedule": "1h",
+    "command": "python tools/mein_script.py",
+}
+pytestmark = pytest.mark.django_db
+
+
+def test_the_seeds_example_works_as_it_stands(admin: Caller) -> None:
+    before = timezone.now()
+
+    answer = admin("POST", "jobs", SEED)
+
+    assert answer.status_code == 201
+    stored = Job.objects.get()
+    assert answer.headers["Location"] == f"/api/daemon/jobs/{stored.pk}"
+    told = answer.json()
+    assert {name: told[name] for name in SEED} == SEED
+    assert told["id"] == stored.pk
+    assert told["is_active"] is True
+    assert told["timeout_seconds"] == 300
+    assert told["updated_by"] == "admin"
+    assert told["next_due_at"].endswith("Z")
+    assert stored.next_due_at
+    assert stored.next_due_at - before >= timedelta(hours=1)
+
+
+def test_a_job_can_be_read_as_it_was_written(admin: Caller, viewer: Caller) -> None:
+    wanted = SEED | {
+        "name": "nightly (a)",
+        "description": "Über Nacht",
+        "job_type": "cron",
+        "schedule": "30 3 * * MON-FRI",
+        "timezone": "Europe/Berlin",
+        "is_active": False,
+        "environment": {"LANG": "C", "EMPTY": ""},
+        "parameters": {"depth": "3"},
+        "working_directory": "/srv",
+        "nice": 10,
+        "idle_io": True,
+        "soft_timeout_seconds": 60,
+        "overlap": "parallel",
+        "max_instances": 3,
+    }
+
+    number = admin("POST", "jobs", wanted).json()["id"]
+    told = viewer("GET", f"jobs/{number}").json()
+
+    assert {name: told[name] for name in wanted} == wanted
+    assert told["schedule_text"] == "Montag bis Freitag um 03:30 Uhr"
+
+
+def test_a_change_touches_only_what_is_given(admin: Caller) -> None:
+    there = job(job_type="interval", schedule="1h", description="stays")
+
+    answer = admin("PATCH", f"jobs/{there.pk}", {"schedule": "2h"})
+
+    assert answer.status_code == 200
+    there.refresh_from_db()
+    assert (there.schedule, there.description, there.version) == ("2h", "stays", 2)
+    assert answer.json()["version"] == 2
+    assert there.updated_by == "admin"
+
+
+def test_a_refused_change_changes_nothing(admin: Caller) -> None:
+    there = job()
+
+    answer = admin("PATCH", f"jobs/{there.pk}", {"description": "new", "nice": 99})
+
+    assert answer.status_code == 400
+    there.refresh_from_db()
+    assert (there.description, there.version) == ("", 1)
+
+
+def test_a_deleted_job_is_gone_with_its_runs(admin: Caller) -> None:
+    there = job()
+    run(there)
+
+    answer = admin("DELETE", f"jobs/{there.pk}")
+
+    assert answer.status_code == 204
+    assert not answer.content
+    assert not Job.objects.exists()
+    assert not Run.objects.exists()
+    assert admin("GET", f"jobs/{there.pk}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("before", "body", "after"),
+    [
+        (True, None, False),
+        (False, None, True),
+        (True, {}, False),
+        (True, {"is_active": False}, False),
+        (True, {"is_active": True}, True),
+        (False, {"is_active": True}, True),
+    ],
+)
+def test_a_job_is_switched_to_what_is_said_or_to_the_other_state(
+    admin: Caller, before: bool, body: Any, after: bool
+) -> None:
+    there = job(job_type="interval", schedule="1h", is_active=before)
+
+    answer = admin("PUT", f"jobs/{there.pk}/toggle", body)
+
+    assert answer.status_code == 200
+    assert answer.json()["is_active"] is after
+    there.refresh_from_db()
+    assert there.is_active is after
+
+
+# ── Running ──────────────────────────────────────────────────────────────────────────────────────
+def test_a_job_is_run(operator: Caller) -> None:
+    there = job(is_active=False)
+
+    answer = operator("POST", f"jobs/{there.pk}/run")
+
+    assert answer.status_code == 202
+    started = Run.objects.get()
+    assert answer.headers["Location"] == f"/api/daemon/runs/{started.pk}"
+    assert (started.trigger, started.started_by) == ("api", "operator")
+    assert answer.json()["state"] == "queued"
+
+
+def test_a_person_on_a_page_runs_by_hand(with_session: Maker) -> None:
+    there = job()
+
+    answer = with_session("operator")("POST", f"jobs/{there.pk}/run", {})
+
+    assert answer.status_code == 202
+    assert Run.objects.get().trigger == "manual"
+
+
+def test_a_job_that_runs_already_is_not_started_and_the_run_in_its_way_is_named(
+    operator: Caller,
+) -> None:
+    there = job()
+    active = run(there, state=Run.State.RUNNING)
+
+    answer = operator("POST", f"jobs/{there.pk}/run")
+
+    assert answer.status_code == 409
+    error = answer.json()["error"]
+    assert error["code"] == "overlap"
+    assert str(active.pk) in error["message"]
+    assert error["blocking_run"]["id"] == active.pk
+    assert Run.objects.count() == 1
+
+
+def test_the_same_key_starts_one_run(operator: Caller) -> None:
+    there = job()
+
+    first = operator("POST", f"jobs/{there.pk}/run", headers={"Idempotency-Key": "deploy-17"})
+    again = operator("POST", f"jobs/{there.pk}/run", headers={"Idempotency-Key": "deploy-17"})
+
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert first.json()["id"] == again.json()["id"]
+    assert Run.objects.count() == 1
+
+
+def test_a_key_used_for_another_job_is_refused(operator: Caller) -> None:
+    one, other = job("one"), job("other")
+    operator("POST", f"jobs/{one.pk}/run", headers={"Idempotency-Key": "k"})
+
+    answer = operator("POST", f"jobs/{other.pk}/run", headers={"Idempotency-Key": "k"})
+
+    assert answer.status_code == 409
+    assert answer.json()["error"]["code"] == "key_used"
+    assert Run.objects.count() == 1
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 81, "ü", "a\tb"])
+def test_a_key_that_is_none_is_refused(operator: Caller, key: str) -> None:
+    answer = operator("POST", f"jobs/{job().pk}/run", headers={"Idempotency-Key": key})
+
+    assert answer.status_code == 400
+    assert "Idempotency-Key" in answer.json()["error"]["fields"]
+
+
+# ── Lists ────────────────────────────────────────────────────────────────────────────────────────
+def test_jobs_come_in_pages(viewer: Caller) -> None:
+    numbers = [job(f"job {n}").pk for n in range(5)]
+
+    first = viewer("GET", "jobs?limit=2").json()
+    second = viewer("GET", first["next"].removeprefix("/api/daemon/")).json()
+    third = viewer("GET", second["next"].removeprefix("/api/daemon/")).json()
+
+    assert [[j["id"] for j in page["jobs"]] for page in (first, second, third)] == [
+        numbers[:2],
+        numbers[2:4],
+        numbers[4:],
+    ]
+    assert third["next"] is None
+
+
+def test_jobs_are_found_by_name_and_by_being_active(viewer: Caller) -> None:
+    job("on")
+    job("off", is_active=False)
+
+    def names(query: str) -> list[str]:
+        return [j["name"] for j in viewer("GET", f"jobs?{query}").json()["jobs"]]
+
+    assert names("name=on") == ["on"]
+    assert names("name=o") == []
+    assert names("is_active=false") == ["off"]
+    assert names("is_active=true") == ["on"]
+
+
+def test_a_longer_list_asks_the_database_no_more(
+    viewer: Caller, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    for n in range(3):
+        run(job(f"job {n}"))
+    viewer("GET", "jobs")  # notes the use of the token
+    with django_assert_num_queries(2):
+        assert len(viewer("GET", "jobs").json()["jobs"]) == 3
+    with django_assert_num_queries(2):
+        assert len(viewer("GET", "runs").json()["runs"]) == 3
+
+    for n in range(27):
+        run(job(f"more {n}"))
+
+    with django_assert_num_queries(2):
+        assert len(viewer("GET", "jobs").json()["jobs"]) == 30
+    with django_assert_num_queries(2):
+        assert len(viewer("GET", "runs").json()["runs"]) == 30
