@@ -194,8 +194,9 @@ class Job(models.Model):
             raise ValidationError(errors)
 
     def _check_name(self) -> None:
-        self.name = " ".join(str(self.name).split())
-        if self.name and not NAME.fullmatch(self.name):
+        given = str(self.name)
+        self.name = " ".join(given.split())
+        if given and not NAME.fullmatch(self.name):
             raise ValidationError(
                 _t(
                     "A name begins with a letter or digit and holds letters, digits, blanks and "
