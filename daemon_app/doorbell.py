@@ -9,7 +9,7 @@ into the runtime directory, whoever has news rings by name:
 """
 
 # Supervisors are many and small, so no pathlib, and dear modules only where they are needed.
-# ruff: noqa: PTH, PLC0415
+# ruff: noqa: PTH
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import select
 import socket
 import stat
 import struct
+from contextlib import suppress
 
 TYPE_CHECKING = False  # `typing` costs a supervisor more memory than all of this module
 if TYPE_CHECKING:
@@ -40,19 +41,19 @@ def runtime_dir(data_dir: Path) -> Path:
 
     That is `data_dir/sock`, or, where this is too long for a socket's address, a directory of our
     own below `$XDG_RUNTIME_DIR` or `/tmp`. It is always ours and mode 0700: whoever may write
-    there could stop runs. Raises DoorbellError when it belongs to somebody else or is open to others.
+    there could stop runs. Raises DoorbellError when it is somebody else's or open to others.
     """
     place = data_dir / "sock"
     if len(os.fsencode(place)) + LONGEST_NAME > LONGEST_ADDRESS:
         # Dear imports that only long paths pay for.
-        import hashlib  # noqa: PLC0415
-        import tempfile  # noqa: PLC0415
+        import hashlib
+        import tempfile
 
         digest = hashlib.sha256(os.fsencode(data_dir.absolute())).hexdigest()[:12]
         parent = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         place = type(data_dir)(parent) / f"bach-{os.geteuid()}-{digest}"
         if len(os.fsencode(place)) + LONGEST_NAME > LONGEST_ADDRESS:
-            place = type(data_dir)("/tmp") / place.name  # noqa: S108: checked below, like any other
+            place = type(data_dir)("/tmp") / place.name  # noqa: S108 - checked below
     try:
         place.mkdir(mode=0o700, parents=True)
     except FileExistsError:
@@ -66,7 +67,7 @@ def runtime_dir(data_dir: Path) -> Path:
 
 
 def check_private(directory: str) -> None:
-    """Raise DoorbellError unless `directory` is a real directory of ours that nobody else can enter."""
+    """Raise DoorbellError unless `directory` is a real one, ours, and closed to everybody else."""
     found = os.lstat(directory)
     if not stat.S_ISDIR(found.st_mode):
         raise DoorbellError(f"{directory} is not a directory; remove it and start again")
@@ -97,10 +98,8 @@ class Bell:
         self._socket.setblocking(False)
         # Bound aside and moved into place, so that there is no moment without a socket.
         aside = f"{self.path}~"
-        try:
+        with suppress(FileNotFoundError):
             os.unlink(aside)
-        except FileNotFoundError:
-            pass
         self._socket.bind(aside)
         os.chmod(aside, 0o600)
         os.rename(aside, self.path)
@@ -129,11 +128,9 @@ class Bell:
     def close(self) -> None:
         """Stop listening and remove the socket file, unless a newer bell has taken its place."""
         self._socket.close()
-        try:
+        with suppress(OSError):
             if os.stat(self.path).st_ino == self._inode:
                 os.unlink(self.path)
-        except OSError:
-            pass
 
     def __enter__(self) -> Self:
         return self
@@ -213,9 +210,7 @@ def _forget(directory: str, name: str) -> None:
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
-        try:
+        with suppress(OSError):
             os.unlink(f"{directory}/{name}")
-        except OSError:
-            pass
     except (OSError, OverflowError):
-        pass
+        pass  # it lives, or it never was a process

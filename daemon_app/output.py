@@ -10,7 +10,7 @@ the run writes; they follow no symbolic link and open nothing but regular files.
 """
 
 # Supervisors are many and small, so no pathlib, and dear modules only where they are needed.
-# ruff: noqa: PTH, PLC0415
+# ruff: noqa: PTH
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ import errno
 import os
 import stat
 import struct
+from contextlib import suppress
 
 TYPE_CHECKING = False  # `typing` costs a supervisor more memory than all of this module
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import Self
 
 STDOUT, STDERR = 1, 2
 CHUNK = 1 << 20  # bytes in one file, and so in the head
@@ -174,10 +176,8 @@ class Writer:
         offset, length = self._kept.pop(0)
         self._kept_bytes -= length
         for name in (f"output.{offset}", f"output.{offset}.idx"):
-            try:
+            with suppress(OSError):
                 os.unlink(f"{self._folder}/{name}")
-            except OSError:
-                pass
         self.dropped += length
 
     def _refused(self, error: OSError, now: float) -> None:
@@ -191,10 +191,8 @@ class Writer:
             else:
                 self.close()
                 for name in (f"output.{self._start}", f"output.{self._start}.idx"):
-                    try:
+                    with suppress(OSError):
                         os.unlink(f"{self._folder}/{name}")
-                    except OSError:
-                        pass
 
     def _mark(self, stream: int, now: float) -> None:
         """Note that from here on bytes are of `stream` and came at `now`, within bounds."""
@@ -213,7 +211,7 @@ class Writer:
 
     def _write_marks(self, mark: bytes = b"") -> None:
         """Append to the index, which is only made when there is something to say."""
-        try:
+        with suppress(OSError):  # the bytes are worth more than their times
             if self._index < 0:
                 self._index = os.open(
                     f"{self._folder}/output.{self._start}.idx", WRITE_FLAGS, mode=0o600
@@ -221,8 +219,6 @@ class Writer:
             if self._first is not None:
                 mark, self._first = MARK.pack(*self._first) + mark, None
             os.write(self._index, mark)
-        except OSError:
-            pass  # the bytes are worth more than their times; _refused() reports on them
 
 
 WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -260,7 +256,7 @@ def read(folder: Path | str, offset: int, limit: int = 65_536) -> Piece:
 
 
 def tail(folder: Path | str, lines: int, limit: int = 262_144) -> tuple[int, bytes]:
-    """Return the last `lines` lines, at most `limit` bytes of them, and the offset they begin at."""
+    """Return where the last `lines` lines begin, and they themselves: at most `limit` bytes."""
     with _Folder(folder) as output:
         return output.tail(lines, limit)
 
@@ -321,7 +317,7 @@ class _Folder:
             return
         self._list()
 
-    def __enter__(self) -> _Folder:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,7 +7,7 @@ cannot be found again.
 """
 
 # Supervisors are many and small, so no pathlib, and dear modules only where they are needed.
-# ruff: noqa: PTH, PLC0415
+# ruff: noqa: PTH
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import ctypes
 import errno
 import os
 import signal
-import stat
 import sys
+from contextlib import suppress
+from functools import cache
 
 TYPE_CHECKING = False  # `typing` costs a supervisor more memory than all of this module
 if TYPE_CHECKING:
@@ -104,19 +105,14 @@ class Identity:
         return True
 
 
+@cache
 def boot_id() -> str | None:
     """Return what names this boot of the machine; None where the system does not tell."""
-    global _boot_id  # noqa: PLW0603: it cannot change while we live
-    if _boot_id is None and LINUX:
-        try:
-            with open("/proc/sys/kernel/random/boot_id") as file:
-                _boot_id = file.read().strip()
-        except OSError:
-            return None
-    return _boot_id
-
-
-_boot_id: str | None = None
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return None
 
 
 # ── starting ─────────────────────────────────────────────────────────────────────────────────────
@@ -140,7 +136,7 @@ def rename(name: str) -> None:
         _libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
-def start(  # noqa: PLR0913: what a process is made of
+def start(  # noqa: PLR0913 - what a process is made of
     argv: Sequence[str],
     env: Mapping[str, str],
     *,
@@ -209,7 +205,7 @@ def start(  # noqa: PLR0913: what a process is made of
     return pid
 
 
-def _become(  # noqa: PLR0913
+def _become(  # noqa: C901, PLR0913, PLR0917
     program: str,
     argv: list[bytes],
     env: dict[bytes, bytes],
@@ -248,7 +244,7 @@ def _become(  # noqa: PLR0913
         os.execve(program, argv, env)
     except OSError as error:
         os.write(tell, b"%s:%d " % (what.encode(), error.errno or errno.EIO))
-    except BaseException:  # noqa: BLE001: nothing of ours may go on in here
+    except BaseException:  # noqa: BLE001 - nothing of ours may go on in here
         os.write(tell, b"%s:%d " % (what.encode(), errno.EINVAL))
     finally:
         os._exit(127)
@@ -312,7 +308,7 @@ class Process:
 
     __slots__ = ("group", "parent", "pid", "resident", "session", "started", "state")
 
-    def __init__(  # noqa: PLR0913
+    def __init__(  # noqa: PLR0913, PLR0917 - as proc(5) has them
         self,
         pid: int,
         state: str,
@@ -392,16 +388,11 @@ def _children_of(pid: int) -> list[int]:
     return found
 
 
+@cache
 def _has_children_files() -> bool:
     """Say whether the kernel was built with CONFIG_PROC_CHILDREN; many small ones are not."""
-    global _children_files  # noqa: PLW0603: it cannot change while we live
-    if _children_files is None:
-        me = os.getpid()
-        _children_files = LINUX and os.path.exists(f"/proc/{me}/task/{me}/children")
-    return _children_files
-
-
-_children_files: bool | None = None
+    me = os.getpid()
+    return os.path.exists(f"/proc/{me}/task/{me}/children")
 
 
 def _everybody() -> list[Process]:
@@ -415,7 +406,7 @@ def _pids() -> list[int]:
 
 
 def _everybody_by_ps() -> list[Process]:
-    import subprocess  # noqa: PLC0415: dear, and never needed on Linux
+    import subprocess  # dear, and never needed on Linux
 
     listing = subprocess.run(
         ["/bin/ps", "-Ao", "pid=,stat=,ppid=,pgid=,rss="],
@@ -492,10 +483,8 @@ def kill_descendants(pid: int, *, freeze: bool) -> list[Process]:
     # A group is killed in one step that no fork escapes; then each by itself.
     own = os.getpgid(0)
     for group in {each.group for each in found} - {own}:
-        try:
+        with suppress(OSError):
             os.killpg(group, signal.SIGKILL)
-        except OSError:
-            pass
     signal_all(found, signal.SIGKILL)
     return found
 

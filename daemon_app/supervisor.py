@@ -19,7 +19,7 @@ of them, and nothing of ours stands between. The run's folder holds the truth:
 """
 
 # Supervisors are many and small, so no pathlib, and dear modules only where they are needed.
-# ruff: noqa: PTH, PLC0415
+# ruff: noqa: PTH
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ import json
 import mmap
 import os
 import re
+import resource
 import select
 import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 
 from daemon_app import doorbell, output, processes
 from daemon_app.processes import LINUX, Identity
@@ -43,9 +45,9 @@ TYPE_CHECKING = False  # `typing` costs a supervisor more memory than all of thi
 if TYPE_CHECKING:
     import subprocess
     import threading
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
-    from typing import Any, Literal, NoReturn
+    from typing import Any, Literal, NoReturn, Self
 
 GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL
 LINGER_SECONDS = 5.0  # for descendants that hold the output after the command has ended
@@ -78,7 +80,7 @@ class Launcher:
     """
 
     def __init__(self, runtime: Path | str, warm: int = WARM) -> None:
-        import threading  # noqa: PLC0415: a supervisor needs none
+        import threading
 
         self._runtime = os.fspath(runtime)
         self._warm = warm
@@ -86,10 +88,8 @@ class Launcher:
         # We keep the reading end, for the next zygote: launches on their way survive the old one.
         self._sender, self._receiver = socket.socketpair(socket.AF_UNIX, WORK_SOCKET)
         for option in (socket.SO_SNDBUF, SO_SNDBUFFORCE):
-            try:
+            with suppress(OSError):  # forcing needs root
                 self._sender.setsockopt(socket.SOL_SOCKET, option, 4 << 20)
-            except OSError:
-                pass  # forcing needs root
         self._sender.setblocking(False)
         self._waiting: list[bytes] = []
         self._lock = threading.Lock()
@@ -100,11 +100,34 @@ class Launcher:
         self._start_zygote()
 
     def launch(self, spec: Mapping[str, Any]) -> None:
-        """Have a supervisor start the run that `spec` describes (keys: `SPEC`); never blocks.
+        """Have a supervisor start the run that `spec` describes; never blocks.
 
         What becomes of it is told by bell, and by `look(spec["folder"])`. A launch of the same run
-        and fence that comes twice starts once. Raises LaunchError when no zygote can be started.
+        and fence that comes twice starts once. Raises LaunchError when no zygote can be started, or
+        when `spec` lacks one of these keys:
+
+            run, fence      int; a folder that saw this fence or a higher one starts nothing
+            folder          str, of this run alone; made when missing
+            runtime         str, where the bells are
+            argv            list of str; the program is looked up in the PATH of `env`
+            env             dict of str, the whole environment of the command
+
+        These may be absent, or None for the default:
+
+            cwd             str; None: /
+            timeout         seconds, counted from the start; None or 0: no limit
+            soft_timeout    seconds until {"op": "phase", "phase": "soft"} is told, and no more
+            grace           seconds from SIGTERM to SIGKILL, and for the stop command; 10
+            linger          seconds that descendants may hold the output after the command; 5
+            leave_descendants   bool: what outlives the command is left alone, not ended
+            stop_command    str for /bin/sh, tried before SIGTERM; sees BACH_COMMAND_PID
+            nice            int, as for nice(1)
+            ionice          "idle", "best-effort" or "best-effort:0" to "…:7"
+            umask           int, of the command; 0o022
+            chunk, tail_chunks  limits of the output, see `output.Writer`
         """
+        if missing := REQUIRED - spec.keys():
+            raise LaunchError(f"a launch needs {', '.join(sorted(missing))}")
         message = json.dumps(spec).encode()
         if len(message) > LONGEST_LAUNCH:
             message = self._by_file(message)
@@ -112,7 +135,7 @@ class Launcher:
             self._tend()
             self._waiting.append(message)
             if self._helper is None and not self._send_waiting():
-                import threading  # noqa: PLC0415
+                import threading
 
                 self._helper = threading.Thread(target=self._help, daemon=True)
                 self._helper.start()
@@ -137,11 +160,11 @@ class Launcher:
         if zygote is not None:
             try:
                 zygote.wait(2.0)
-            except Exception:  # noqa: BLE001: TimeoutExpired, without its import
+            except Exception:  # noqa: BLE001 - TimeoutExpired, without its import
                 zygote.kill()
                 zygote.wait()
 
-    def __enter__(self) -> Launcher:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -160,7 +183,7 @@ class Launcher:
         self._start_zygote()
 
     def _start_zygote(self) -> None:
-        import subprocess  # noqa: PLC0415
+        import subprocess
 
         self._born = time.monotonic()
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
@@ -364,7 +387,7 @@ LEFT = 3
 
 
 def main() -> None:
-    """Be the zygote: arguments are `HOME`, the descriptor of the launches, how many to keep warm."""
+    """Be the zygote. Arguments: HOME, the descriptor of the launches, how many to keep warm."""
     os.umask(0o077)
     os.chdir("/")
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -440,7 +463,7 @@ class _Zygote:
             if pid == 0:
                 try:
                     _Supervisor(self, slot).serve()
-                except BaseException:  # noqa: BLE001: this copy must never go on as a zygote
+                except BaseException:  # noqa: BLE001 - this copy must never go on as a zygote
                     sys.excepthook(*sys.exc_info())  # into zygote.log
                 finally:
                     os._exit(1)
@@ -496,10 +519,8 @@ def _wake_by_signals() -> int:
 
 
 def _empty(descriptor: int) -> None:
-    try:
+    with suppress(BlockingIOError):
         os.read(descriptor, 4096)
-    except BlockingIOError:
-        pass
 
 
 # ── the supervisor ───────────────────────────────────────────────────────────────────────────────
@@ -521,6 +542,7 @@ class _Supervisor:
         self.terminated = self.wished = False
         signal.signal(signal.SIGTERM, self._on_sigterm)
         signal.signal(signal.SIGUSR1, self._on_sigusr1)
+        self._idle: select.epoll | select.poll
         if LINUX:
             self._idle = select.epoll()
             # Exclusive: one launch wakes one supervisor, and always the first that is free, so
@@ -543,6 +565,18 @@ class _Supervisor:
 
     def _next(self) -> dict[str, Any] | None:
         """Wait for a launch; None when there is no more work for this supervisor."""
+        message = self._receive()
+        if message is None:
+            return None
+        spec: dict[str, Any] = json.loads(message)
+        if "file" in spec:
+            with open(spec["file"], "rb") as file:
+                message = file.read()
+            os.unlink(spec["file"])
+            spec = json.loads(message)
+        return spec
+
+    def _receive(self) -> bytes | None:
         slots, warm = self.zygote.slots, self.zygote.warm
         slots[self.slot] = IDLE
         self.terminated = False
@@ -567,17 +601,9 @@ class _Supervisor:
                 return None
             slots[self.slot] = BUSY
             if self.zygote.idle() < warm:
-                try:
+                with suppress(BlockingIOError):  # a thousand notes wait already
                     os.write(self.zygote.noted, b"\0")
-                except BlockingIOError:
-                    pass  # a thousand notes wait already
-            spec: dict[str, Any] = json.loads(message)
-            if "file" in spec:
-                with open(spec["file"], "rb") as file:
-                    message = file.read()
-                os.unlink(spec["file"])
-                spec = json.loads(message)
-            return spec
+            return message
 
     def _on_sigterm(self, _number: int, _frame: object) -> None:
         self.terminated = True
@@ -586,7 +612,8 @@ class _Supervisor:
         self.wished = True
 
 
-LONGEST_LAUNCH = 65_536
+LONGEST_LAUNCH = 65_536  # bytes; a longer one goes by file
+REQUIRED = frozenset({"run", "fence", "folder", "runtime", "argv", "env"})
 TIMEOUT_UNIT = 1 if LINUX else 1000  # epoll counts in seconds, poll in milliseconds
 
 
@@ -598,12 +625,12 @@ class _Run:
         self.supervisor = supervisor
         self.folder: str = spec["folder"]
         self.runtime: str = spec["runtime"]
-        self.grace: float = spec.get("grace", GRACE_SECONDS)
+        self.grace: float = _given(spec, "grace", GRACE_SECONDS)
         self.lock = -1
         self.output = output.Writer(
             self.folder,
-            chunk=spec.get("chunk", output.CHUNK),
-            tail_chunks=spec.get("tail_chunks", output.TAIL_CHUNKS),
+            chunk=_given(spec, "chunk", output.CHUNK),
+            tail_chunks=_given(spec, "tail_chunks", output.TAIL_CHUNKS),
         )
         self.remarks: list[str] = []
         self.error: processes.StartError | None = None
@@ -615,6 +642,8 @@ class _Run:
         self.alone = False  # no child is left, so no descendant either
         self.cpu = 0.0
         self.peak = 0
+        # Until it turns into the command, our copy is as big as we are, and the kernel counts that.
+        self.floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self.left_behind: set[int] = set()
         self.left_running = self.survivors = 0
         self.started_at: float | None = None
@@ -622,16 +651,15 @@ class _Run:
         self.started = self.ended = 0.0  # by the monotonic clock, like all that follow
         self.streams: dict[int, int] = {}  # open reading end → STDOUT or STDERR
         self.events = select.poll()
-        self.escalate_at: float | None = None  # the next step of the ladder
-        self.linger_until: float | None = None
-        self.kill_until: float | None = None
+        # What is to be done, and when (monotonic). Each action sees itself whether to come again.
+        self.due: dict[Callable[[_Run, float], None], float] = {}
+        self.over = False  # nothing more to wait for, even if something lives on
+        self.kill_until = 0.0
         self.kills = 0
-        self.measure_at = self.measure_every = 0.25
+        self.measure_every = 0.25
         self.bell_at = 0.0  # not before
         self.unrung = False  # bytes came that no bell has told of
-        self.tell_at: float | None = None  # the news of the start
         self.noted_start = False
-        self.soft_announced = False
 
     def supervise(self) -> bool:
         """See the run through; False when processes are left, so that this supervisor must go."""
@@ -647,7 +675,7 @@ class _Run:
                 self.reason = "stopped"
             elif self._start():
                 self._watch()
-        except Exception:  # noqa: BLE001: one run must not take others with it
+        except Exception:  # noqa: BLE001 - one run must not take others with it
             self._give_up()
         self._finish()
         return self.survivors == 0 and self.left_running == 0
@@ -736,7 +764,7 @@ class _Run:
                 stdin=self.supervisor.null,
                 stdout=out_end,
                 stderr=err_end,
-                umask=spec.get("umask", 0o022),
+                umask=_given(spec, "umask", UMASK),
                 nice=spec.get("nice"),
                 ionice=spec.get("ionice"),
                 remark=self.remarks.append,
@@ -750,11 +778,17 @@ class _Run:
             os.close(out_end)
             os.close(err_end)
         self.started_at, self.started = time.time(), time.monotonic()
-        self.tell_at = self.started + TELL_SECONDS
         self.streams = {out: output.STDOUT, err: output.STDERR}
         for end in (out, err, self.supervisor.woken):
             self.events.register(end, select.POLLIN)
-        self.measure_at += self.started
+        self.due = {
+            _Run._tell_start: self.started + TELL_SECONDS,
+            _Run._measure: self.started + self.measure_every,
+        }
+        if spec.get("timeout"):
+            self.due[_Run._time_out] = self.started + spec["timeout"]
+        if spec.get("soft_timeout"):
+            self.due[_Run._warn] = self.started + spec["soft_timeout"]
         return True
 
     def _cannot(self, error: OSError, what: str, path: str | None) -> None:
@@ -763,13 +797,15 @@ class _Run:
     def _watch(self) -> None:
         """Serve output, signals and deadlines until nothing of the run lives."""
         woken = self.supervisor.woken
-        # What ended before we listened was not announced to this run.
-        self._reap()
+        self._reap()  # what ended before we listened
         while True:
             now = time.monotonic()
-            wait = self._advance(now)
-            if wait is None:
+            for action in [action for action, at in self.due.items() if now >= at]:
+                del self.due[action]
+                action(self, now)
+            if self._is_over(now):
                 break
+            wait = max(0.0, min(self.due.values()) - now) * 1000 + 0.5
             for descriptor, _ in self.events.poll(wait):
                 if descriptor == woken:
                     _empty(woken)
@@ -784,78 +820,32 @@ class _Run:
             if descriptor in self.streams:  # held open by somebody who is none of ours
                 self._close(descriptor)
 
-    def _advance(self, now: float) -> float | None:
-        """Do what is due; return the milliseconds until more is, or None when all is over.
-
-        -1 says that nothing is due, ever.
-        """
-        if self.status is not None and (self.alone or self._is_left_alone(now)):
-            return None
-        due: list[float] = []
-        if self.phase == "kill":
-            due.append(self._kill(now))
-            if self.kill_until is not None and now >= self.kill_until:
-                self.survivors = len(self._tree())
-                return None
-        else:
-            if self.escalate_at is not None:
-                if now >= self.escalate_at:
-                    self._escalate(now)
-                    return 0
-                due.append(self.escalate_at)
-            if self.status is None and self.reason is None:
-                due += self._limits(now)
-                if self.reason is not None:
-                    return 0
-        if self.linger_until is not None and self.phase is None:
-            due.append(self.linger_until)
-        if self.unrung:
-            if now >= self.bell_at:
-                self._ring(now)
-            if self.unrung:
-                due.append(self.bell_at)
-        if self.tell_at is not None:
-            if now >= self.tell_at:
-                self._tell_start(now)
-            if self.tell_at is not None:
-                due.append(self.tell_at)
-        if now >= self.measure_at:
-            self._measure(now)
-        due.append(self.measure_at)
-        return max(0.0, min(due) - now) * 1000 + 0.5
-
-    def _limits(self, now: float) -> list[float]:
-        due = []
-        limit, soft = self.spec.get("timeout"), self.spec.get("soft_timeout")
-        if limit:
-            if now >= self.started + limit:
-                self._end("timed_out", now)
-                return []
-            due.append(self.started + limit)
-        if soft and not self.soft_announced:
-            if now >= self.started + soft:
-                self.soft_announced = True
-                self._announce("soft")
-            else:
-                due.append(self.started + soft)
-        return due
-
-    def _is_left_alone(self, now: float) -> bool:
-        """After the command: say whether what still lives may live on. If not, see to its end."""
-        if not LINUX and not self._tree():
+    def _is_over(self, now: float) -> bool:
+        """Say whether the run has ended, with all that it started. If not, see to it."""
+        if self.over or self.status is None:
+            return self.over
+        if self.alone or not (LINUX or self._tree()):
             return True
-        if self.linger_until is None:
-            self.linger_until = now + self.spec.get("linger", LINGER_SECONDS)
-        if self.phase is not None or (self.streams and now < self.linger_until):
-            return False
-        if self.spec.get("leave_descendants") and self.reason is None:
+        # The command has ended, descendants have not. Who writes still gets a while to finish.
+        if self.phase is None:
+            if not self.streams:
+                self._end_leftovers(now)
+            elif _Run._end_leftovers not in self.due:
+                self.due[_Run._end_leftovers] = now + _given(self.spec, "linger", LINGER_SECONDS)
+        return self.over
+
+    def _end_leftovers(self, now: float) -> None:
+        self.due.pop(_Run._end_leftovers, None)
+        if self.phase is not None:
+            return
+        if self.spec.get("leave_descendants"):
             self.left_running = len(self._tree())
-            return True
+            self.over = True
+            return
         # No grace as long as the command's own: it has had its say, they are only in the way.
         self.phase = "term"
         self._term()
-        self.escalate_at = now + min(self.grace, LEFTOVER_GRACE_SECONDS)
-        return False
+        self.due[_Run._escalate] = now + min(self.grace, LEFTOVER_GRACE_SECONDS)
 
     def _reap(self) -> None:
         while True:
@@ -868,15 +858,24 @@ class _Run:
                 self.alone = False
                 return
             self.cpu += usage.ru_utime + usage.ru_stime
-            self.peak = max(self.peak, usage.ru_maxrss * MAXRSS_UNIT)
+            if usage.ru_maxrss > self.floor:
+                self.peak = max(self.peak, usage.ru_maxrss * MAXRSS_UNIT)
             if pid == self.command:
                 self.status = status
                 self.ended, self.ended_at = time.monotonic(), time.time()
             elif pid == self.stopper and status != 0 and self.phase == "asked":
                 self.remarks.append(f"stop_command: exit {os.waitstatus_to_exitcode(status)}")
-                self.escalate_at = 0.0
+                self.due[_Run._escalate] = 0.0
 
     # ── the end that we bring ────────────────────────────────────────────────────────────────────
+
+    def _time_out(self, now: float) -> None:
+        if self.status is None:
+            self._end("timed_out", now)
+
+    def _warn(self, _now: float) -> None:
+        if self.status is None:
+            self._announce("soft")
 
     def _heed(self) -> None:
         """Follow a wish to stop, which came by signal."""
@@ -910,19 +909,21 @@ class _Run:
         if self.phase == phase:
             return
         self.phase = phase
-        self.escalate_at = now + self.grace
-        try:
-            _write_whole(f"{self.folder}/phase", phase.encode())
-        except OSError as error:
-            self.remarks.append(f"phase: {_name(error)}")
-        self._announce(phase)
+        if self.reason is not None:  # else the command has ended, and this is about leftovers
+            try:
+                _write_whole(f"{self.folder}/phase", phase.encode())
+            except OSError as error:
+                self.remarks.append(f"phase: {_name(error)}")
+            self._announce(phase)
+        self.due[_Run._escalate] = now + self.grace
         if phase == "asked":
             self._ask()
         elif phase == "term":
             self._term()
         else:
-            self.escalate_at = None
+            del self.due[_Run._escalate]
             self.kill_until = now + KILL_SECONDS
+            self._kill(now)
 
     def _ask(self) -> None:
         """Run the stop command. Its own output goes where the command's errors go."""
@@ -938,11 +939,11 @@ class _Run:
                 stdin=self.supervisor.null,
                 stdout=stderr,
                 stderr=stderr,
-                umask=self.spec.get("umask", 0o022),
+                umask=_given(self.spec, "umask", UMASK),
             )
         except processes.StartError as error:
             self.remarks.append(f"stop_command: {error.name}")
-            self.escalate_at = 0.0
+            self.due[_Run._escalate] = 0.0
         finally:
             if stderr != self.supervisor.null:
                 os.close(stderr)
@@ -955,18 +956,20 @@ class _Run:
         # Who is stopped sees no SIGTERM before it may go on.
         processes.signal_all([each for each in tree if each.state == "T"], signal.SIGCONT)
 
-    def _kill(self, now: float) -> float:
-        """Kill whatever lives, once more; return when to look again."""
-        if self.kill_until is None:
-            self.kill_until = now + KILL_SECONDS
+    def _kill(self, now: float) -> None:
+        """Kill whatever lives, and come back until nothing does."""
+        if now >= self.kill_until:
+            self.survivors = len(self._tree())
+            self.over = True
+            return
         killed = processes.kill_descendants(os.getpid(), freeze=self.kills > 1)
-        if not LINUX and self.command is not None:
-            killed += self._tree()
-            processes.signal_all(self._tree(), signal.SIGKILL)
+        if not LINUX:
+            killed = self._tree()
+            processes.signal_all(killed, signal.SIGKILL)
         if self.status is not None:
             self.left_behind.update(each.pid for each in killed)
         self.kills += 1
-        return now + min(0.2, 0.005 * self.kills)
+        self.due[_Run._kill] = now + min(0.2, 0.005 * self.kills)
 
     def _tree(self) -> list[processes.Process]:
         """All that lives of the run."""
@@ -991,6 +994,8 @@ class _Run:
         self.unrung = True
         if now >= self.bell_at:
             self._ring(now)
+        else:
+            self.due[_Run._ring] = self.bell_at
         if len(data) == READ_BYTES:
             _widen(descriptor)
         return True
@@ -1005,6 +1010,8 @@ class _Run:
         _, missed = doorbell.deliver(self.runtime, "live-*", topics, patience)
         self.unrung = missed > 0
         self.bell_at = now + BELL_SECONDS
+        if missed:
+            self.due[_Run._ring] = self.bell_at
 
     def _news(self, op: str, details: Mapping[str, Any]) -> bytes:
         news = {"op": op, "run": self.spec["run"], "fence": self.spec["fence"], **details}
@@ -1020,7 +1027,8 @@ class _Run:
                 self.remarks.append(f"lock: {_name(error)}")
         news = self._news("started", {"pid": self.command, "at": self.started_at})
         _, missed = doorbell.deliver(self.runtime, "runner", news)
-        self.tell_at = now + TELL_SECONDS if missed else None
+        if missed:
+            self.due[_Run._tell_start] = now + TELL_SECONDS
 
     def _announce(self, phase: str) -> None:
         doorbell.ring(self.runtime, "runner", self._news("phase", {"phase": phase}))
@@ -1029,20 +1037,18 @@ class _Run:
         """Add up what the tree occupies; ever more seldom, as looking costs time."""
         self.peak = max(self.peak, sum(each.resident for each in self._tree()))
         self.measure_every = min(self.measure_every * 2, 30.0)
-        self.measure_at = now + self.measure_every
+        self.due[_Run._measure] = now + self.measure_every
 
     # ── the result ───────────────────────────────────────────────────────────────────────────────
 
     def _give_up(self) -> None:
         """After a fault of our own: leave its trace in the folder, and nothing of the run alive."""
-        import traceback  # noqa: PLC0415
+        import traceback
 
-        try:
-            with open(f"{self.folder}/supervisor.err", "a") as file:
-                traceback.print_exc(file=file)
-        except OSError:
-            pass
-        self.error = processes.StartError(errno.EIO, "supervisor", f"{self.folder}/supervisor.err")
+        with suppress(OSError), open(f"{self.folder}/supervisor.err", "a") as file:
+            traceback.print_exc(file=file)
+        trace = f"{self.folder}/supervisor.err"
+        self.error = processes.StartError(errno.EIO, "supervisor", trace)
         limit = time.monotonic() + KILL_SECONDS
         while not self.alone and time.monotonic() < limit:
             processes.kill_descendants(os.getpid(), freeze=self.kills > 1)
@@ -1061,8 +1067,8 @@ class _Run:
             try:
                 _write_whole(f"{self.folder}/result.json", content.encode())
             except OSError:
-                # The disk is full. The end is worth more than old output; and else somebody may
-                # make room. The runner hears of it at once, and it stays true that we hold the lock.
+                # The disk is full. The end is worth more than old output; or somebody may make
+                # room. The runner hears of it at once, and that we hold the lock stays true.
                 if not self.output.give_up_room():
                     self._tell_end(content)
                     select.poll().poll(1000)
@@ -1101,7 +1107,7 @@ class _Run:
             "ended_at": self.ended_at,
             "duration": self.ended - self.started if self.started_at is not None else 0.0,
             "cpu_seconds": self.cpu,
-            "peak_rss_bytes": self.peak,
+            "peak_rss_bytes": self.peak or None,
             "output_bytes": self.output.produced,
             "dropped_bytes": self.output.dropped,
             "output_error": self.output.error,
@@ -1119,6 +1125,7 @@ class _Run:
         doorbell.deliver(self.runtime, "runner", news, END_PATIENCE)
 
 
+UMASK = 0o022
 READ_BYTES = 65_536
 RESULT_TRIES = 600
 MAXRSS_UNIT = 1024 if LINUX else 1
@@ -1127,10 +1134,13 @@ MAXRSS_UNIT = 1024 if LINUX else 1
 def _widen(descriptor: int) -> None:
     """Give a busy pipe more room, so that the command waits less often for us."""
     if LINUX:
-        try:
+        with suppress(OSError):  # the user's share of pipe pages is used up
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        except OSError:
-            pass  # the user's share of pipe pages is used up
+
+
+def _given(spec: Mapping[str, Any], key: str, default: Any) -> Any:
+    value = spec.get(key)
+    return default if value is None else value
 
 
 def _name(error: OSError) -> str:
@@ -1155,7 +1165,4 @@ ESCAPES = re.compile(
 )
 LINE_BREAKS = re.compile(r"[\n\r\v\f\x85\u2028\u2029]")
 # controls, soft hyphen, marks of direction and of no width
-UNSHOWN = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
-)
-
+UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
