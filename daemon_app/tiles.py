@@ -740,6 +740,7 @@ def run_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
         "late": run.started_at
         and run.started_at - run.due_at > timedelta(seconds=60)
         and run.trigger == Run.Trigger.SCHEDULE,
+        "limit": run.definition.get("timeout_seconds"),
         "why": why(run),
         "way_out": way_out(run),
     }

@@ -1,7 +1,9 @@
 // Light, dark or as the system has it; kept in this browser. Loaded in <head>, before the first paint.
+// Also says that scripts run: what only a page without them needs (.without-script) is then hidden.
 (() => {
   const KEY = 'daemon.theme';
   const html = document.documentElement;
+  html.dataset.script = 'on';
   const ORDER = ['system', 'light', 'dark'];
   const read = () => {
     try { return ORDER.includes(localStorage.getItem(KEY)) ? localStorage.getItem(KEY) : 'system'; } catch { return 'system'; }
