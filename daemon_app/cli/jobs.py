@@ -195,9 +195,12 @@ def _followed(run: "Run", *, as_json: bool) -> int:
     """Show the output of `run` until its end; return the exit code of its command."""
     from django.utils import timezone
 
-    silent: Callable[[bytes], None] = lambda _data: None  # noqa: E731
     try:
-        watch(run, silent if as_json else terminal.writer())
+        if as_json:
+            watch(run, lambda _data: None)
+        else:
+            with terminal.output() as write:
+                watch(run, write)
     except KeyboardInterrupt:
         terminal.note("")
         terminal.note(

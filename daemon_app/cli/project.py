@@ -52,8 +52,14 @@ def configure() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bachweb.settings")
     try:
         django.setup()
-    except (ImproperlyConfigured, PermissionError) as error:
+    except ImproperlyConfigured as error:
         raise Refusal(str(error)) from error
+    except OSError as error:
+        raise Refusal(
+            _("%(path)s can't be used: %(error)s")
+            % {"path": error.filename, "error": error.strerror},
+            _("Choose another folder for the data in BACH_DATA_DIR, or mend its rights."),
+        ) from error
     translation.activate(language.current())
 
 
@@ -64,14 +70,16 @@ def database() -> Iterator[None]:
     Raises Refusal.
     """
     configure()
-    from django.db import OperationalError, ProgrammingError, connection
+    from django.db import DatabaseError, IntegrityError, connection
 
     name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite" and "memory" not in name and not Path(name).is_file():
         raise _not_set_up()
     try:
         yield
-    except (OperationalError, ProgrammingError) as error:
+    except IntegrityError:
+        raise  # a mistake of ours, no fault of the database
+    except DatabaseError as error:
         said = str(error).strip()
         if re.search(r"no such (table|column)|does not exist|has no column", said):
             raise _not_set_up() from error

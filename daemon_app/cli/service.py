@@ -329,15 +329,14 @@ def logs(lines: int, follow: bool) -> int:
         )
         if not follow:
             return Code.OK
-    write = terminal.writer()
-    # Opened first, so that nothing falls between what is shown and what is followed.
-    file = path.open("rb") if path.exists() else None
-    end = file.seek(0, os.SEEK_END) if file else 0
-    for line in last_lines([path, path.with_name("daemon.log.1")], lines, end):
-        write(line)
-    if follow:
-        for data in added(path, file):
-            write(data)
+    # Where one ends the other begins, whatever is written meanwhile.
+    end = path.stat().st_size if path.exists() else 0
+    with terminal.output() as write:
+        for line in last_lines([path, path.with_name("daemon.log.1")], lines, end):
+            write(line)
+        if follow:
+            for data in added(path, end):
+                write(data)
     return Code.OK
 
 
@@ -364,31 +363,33 @@ def last_lines(newest_first: list[Path], count: int, end: int | None = None) -> 
     return found
 
 
-def added(path: Path, file: BinaryIO | None) -> Iterator[bytes]:
-    """Yield what is added to a log from where `file` stands, through rotations, for ever."""
+def added(path: Path, start: int) -> Iterator[bytes]:
+    """Yield what is added to a log after its first `start` bytes, through rotations, for ever."""
     while True:
-        if file is not None:
-            while data := file.read(BLOCK):
-                yield data
-            if file.tell() > os.fstat(file.fileno()).st_size:
-                file.seek(0)  # somebody emptied it
-        if file is None or not _is_still(path, file):
-            # What was written before it was moved away has been read above, save for the last.
-            if file is not None:
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            time.sleep(POLL)
+            continue
+        with file:
+            file.seek(start)
+            start, moved = 0, False
+            while not moved:
+                # Looked at before reading: whoever moved it away had written all of it by then.
+                moved = not _is_still(path, file)
+                if file.tell() > os.fstat(file.fileno()).st_size:
+                    file.seek(0)  # somebody emptied it
                 while data := file.read(BLOCK):
                     yield data
-                file.close()
-            file = path.open("rb") if path.exists() else None
-            if file is not None:
-                continue
-        time.sleep(POLL)
+                if not moved:
+                    time.sleep(POLL)
 
 
 def _is_still(path: Path, file: BinaryIO) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
-        return True  # between two files of a rotation
+        return True  # in the middle of a rotation
 
 
 def near(path: Path) -> str:

@@ -31,7 +31,9 @@ class Host(click.ParamType):  # type: ignore[type-arg] # takes arguments since C
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """Return the address without brackets; fail with an example."""
-        text = str(value).strip().removeprefix("[").removesuffix("]")
+        text = str(value).strip()
+        if text.startswith("[") and text.endswith("]"):
+            text = text[1:-1]
         with contextlib.suppress(ValueError):
             return str(ipaddress.ip_address(text))
         if not HOST_NAME.fullmatch(text):

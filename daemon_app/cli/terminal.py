@@ -5,7 +5,8 @@ import os
 import re
 import sys
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -85,12 +86,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | tuple[str, str]]
         click.echo(line.rstrip(), color=wants_colour())
 
 
-def writer() -> Callable[[bytes], None]:
-    """Return what writes a command's output: cleaned for a terminal, byte for byte elsewhere."""
+@contextmanager
+def output() -> Iterator[Callable[[bytes], None]]:
+    """Give what writes a command's output: cleaned for a terminal, byte for byte elsewhere."""
     if not is_terminal():
-        return _write
+        yield _write
+        return
     cleaner = Cleaner(colour=wants_colour())
-    return lambda data: _write(cleaner.feed(data).encode())
+    try:
+        yield lambda data: _write(cleaner.feed(data).encode())
+    finally:
+        _write(cleaner.close().encode())
 
 
 def _write(data: bytes) -> None:
