@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpRespons
 from django.shortcuts import redirect
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from daemon_app import middleware
 from daemon_app.models import Account
@@ -60,13 +60,11 @@ class Administration(admin.AdminSite):
         judged.right = "manage"  # type: ignore[attr-defined]
         return judged
 
-    @method_decorator(login_not_required)
+    @method_decorator([login_not_required, require_safe])
     def login(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Lead to the one sign-in there is."""
-        if request.user.is_authenticated and not self.has_permission(request):
-            raise PermissionDenied
         address = middleware.sign_in_address(request.GET.get("next", ""))
         return HttpResponseRedirect(address)
 
@@ -76,7 +74,7 @@ class Administration(admin.AdminSite):
     ) -> HttpResponse:
         """End the session."""
         logout(request)
-        return HttpResponseRedirect(settings.LOGIN_URL)
+        return HttpResponseRedirect(settings.LOGIN_URL, status=303)
 
     def password_change(  # type: ignore[override]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

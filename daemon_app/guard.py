@@ -203,11 +203,11 @@ class Guard:
         if _has_token(headers):
             # A token stands alone: nobody acts by the cookie of a browser that also has one.
             dropped = (*FORWARDED, b"cookie")
-        scope = {
-            **scope,
-            "root_path": "",
-            "headers": [(name, value) for name, value in headers if name not in dropped],
-        }
+        kept = [(name, value) for name, value in headers if name not in dropped]
+        if any(name in FORWARDED for name, _value in headers):
+            # That somebody else may be behind the peer is all that is known below.
+            kept.append((b"via", b"proxy"))
+        scope = {**scope, "root_path": "", "headers": kept}
         if scope["type"] == "websocket" and "scheme" not in scope:
             # Daphne does not say. A server that speaks TLS itself speaks nothing else.
             scope["scheme"] = "wss" if settings.TLS and not self.proxies else "ws"

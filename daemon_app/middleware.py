@@ -63,8 +63,10 @@ class SignInRequired(LoginRequiredMiddleware):
             return response
         if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
             return _gone()
-        shown_path = request.get_full_path() if request.method in {"GET", "HEAD"} else ""
-        return HttpResponseRedirect(sign_in_address(shown_path))
+        if request.method in {"GET", "HEAD"}:
+            return HttpResponseRedirect(sign_in_address(request.get_full_path()))
+        # What was sent is lost; our forms say which page they were sent from.
+        return HttpResponseRedirect(sign_in_address(request.POST.get("next", "")))
 
 
 def sign_in_address(path: str) -> str:

@@ -9,7 +9,7 @@ from django.contrib import messages
 from django.contrib.auth import authenticate, login, logout, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -67,6 +67,8 @@ def _by_ticket(request: HttpRequest, now: datetime) -> HttpResponse:
 
 def _by_password(request: HttpRequest, now: datetime) -> HttpResponse:
     username = request.POST.get("username", "").strip()
+    if not username or not request.POST.get("password"):
+        return _sign_in_page(request, wrong="password", status=422)
     who, where = access.account_subject(username), access.address_subject(_address(request))
     if free_at := access.Throttle.take([who, where], now):
         return _wait(
@@ -114,7 +116,7 @@ def _destination(request: HttpRequest) -> str:
 def sign_out(request: HttpRequest) -> HttpResponse:
     """End this session, here and on its open pages."""
     logout(request)
-    return HttpResponseRedirect(settings.LOGIN_URL)
+    return see_other(settings.LOGIN_URL)
 
 
 @sensitive_post_parameters()

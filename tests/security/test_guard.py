@@ -282,7 +282,7 @@ def test_forwarded_headers_of_strangers_are_dropped_unread(kind: str) -> None:
     assert asked.scope["client"] == ["127.0.0.1", 4711]
     assert asked.scope["scheme"] in {"http", "ws"}
     assert asked.scope["root_path"] == ""
-    assert [name for name, _value in asked.scope["headers"]] == [b"host", b"origin"]
+    assert asked.scope["headers"] == [(b"host", HOST), (b"origin", OWN), (b"via", b"proxy")]
 
 
 def test_a_trusted_proxy_says_who_asks_and_how(settings: Settings) -> None:

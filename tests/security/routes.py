@@ -1,0 +1,109 @@
+"""Every address there is, from the URL resolver, and who may do what there: the one table.
+
+A route without an entry fails `test_roles.py`; so does an entry without a route.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver
+
+# Everybody, signed in or not; and nobody, not even administrators.
+PUBLIC, NOBODY = "public", "nobody"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+READ, OPERATE, EDIT, MANAGE = "view", "operate", "edit", "manage"
+
+PAGES = {
+    # It leads to the overview, however it is asked.
+    "": dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), READ),
+    "daemon/": {"GET": READ},
+    "daemon/jobs/": {"GET": READ},
+    "daemon/jobs/new/": {"GET": EDIT, "POST": EDIT},
+    "daemon/jobs/preview/": {"GET": EDIT},
+    "daemon/jobs/<int:pk>/": {"GET": READ},
+    "daemon/jobs/<int:pk>/edit/": {"GET": EDIT, "POST": EDIT},
+    "daemon/jobs/<int:pk>/start/": {"POST": OPERATE},
+    "daemon/jobs/<int:pk>/toggle/": {"POST": OPERATE},
+    "daemon/jobs/<int:pk>/delete/": {"GET": EDIT, "POST": EDIT},
+    "daemon/runs/": {"GET": READ},
+    "daemon/runs/<int:pk>/": {"GET": READ},
+    "daemon/runs/<int:pk>/output/": {"GET": READ},
+    "daemon/runs/<int:pk>/cancel/": {"POST": OPERATE},
+    "daemon/runs/<int:pk>/again/": {"POST": OPERATE},
+    "daemon/icons.<slug:fingerprint>.svg": {"GET": PUBLIC},
+    "daemon/login/": {"GET": PUBLIC, "POST": PUBLIC},
+    "daemon/logout/": {"POST": READ},
+    "daemon/password/": {"GET": READ, "POST": READ},
+}
+INTERFACE = {
+    "api/daemon/jobs": {"GET": READ, "POST": EDIT},
+    "api/daemon/jobs/<int:pk>": {"GET": READ, "PATCH": EDIT, "DELETE": EDIT},
+    "api/daemon/jobs/<int:pk>/toggle": {"PUT": OPERATE},
+    "api/daemon/jobs/<int:pk>/run": {"POST": OPERATE},
+    "api/daemon/runs": {"GET": READ},
+    "api/daemon/runs/<int:pk>": {"GET": READ},
+    "api/daemon/runs/<int:pk>/log": {"GET": READ},
+    "api/daemon/runs/<int:pk>/cancel": {"POST": OPERATE},
+    # Public on loopback alone, and then without data of jobs.
+    "api/daemon/status": {"GET": PUBLIC},
+    "api/daemon/openapi.json": {"GET": READ},
+    # Any other address: 404 for whoever is signed in.
+    "api/daemon/": dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), READ),
+}
+ANY = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), MANAGE)
+ADMIN: dict[str, dict[str, str]] = {
+    "admin/": ANY,
+    "admin/login/": {"GET": PUBLIC},
+    "admin/logout/": {"POST": MANAGE},
+    "admin/password_change/": ANY,
+    "admin/password_change/done/": {"GET": MANAGE},
+    "admin/autocomplete/": {"GET": NOBODY},
+    "admin/jsi18n/": {"GET": MANAGE},
+    "admin/r/<path:content_type_id>/<path:object_id>/": ANY,
+    "admin/^(?P<app_label>daemon_app)/$": ANY,
+    "admin/(?P<url>.*)$": ANY,
+}
+# What may be done with each model: added, changed. Nothing is deleted in the admin.
+MODELS = {
+    "job": (True, True),
+    "run": (False, False),
+    "account": (True, True),
+    "token": (True, False),
+}
+for _model, (_added, _changed) in MODELS.items():
+    _at = f"admin/daemon_app/{_model}/"
+    ADMIN |= {
+        _at: ANY,
+        f"{_at}add/": dict.fromkeys(ANY, MANAGE if _added else NOBODY),
+        f"{_at}<path:object_id>/history/": ANY,
+        f"{_at}<path:object_id>/delete/": dict.fromkeys(ANY, NOBODY),
+        f"{_at}<path:object_id>/change/": ANY | ({} if _changed else {"POST": NOBODY}),
+        f"{_at}<path:object_id>/": ANY,
+    }
+TABLE: dict[str, dict[str, str]] = PAGES | INTERFACE | ADMIN
+
+
+def all_routes() -> Iterator[tuple[str, Any]]:
+    """Yield (route, view) for every address the server answers."""
+    yield from _below(get_resolver().url_patterns, "")
+
+
+def _below(patterns: list[URLPattern | URLResolver], prefix: str) -> Iterator[tuple[str, Any]]:
+    for pattern in patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from _below(pattern.url_patterns, route)
+        else:
+            yield route, pattern.callback
+
+
+def path_of(route: str, **values: object) -> str:
+    """Return an address for a route; `values` by parameter, `pk` for those without."""
+    route = route.replace("admin/^(?P<app_label>daemon_app)/$", "admin/daemon_app/")
+    route = route.replace("(?P<url>.*)$", "nowhere/")
+    if route == "api/daemon/":
+        route += "nowhere"
+    return "/" + re.sub(
+        r"<\w+:(\w+)>", lambda found: str(values.get(found[1], values.get("pk", 1))), route
+    )
