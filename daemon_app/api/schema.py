@@ -56,12 +56,12 @@ MEANINGS = {
 EXAMPLES = {
     400: {
         "code": "invalid",
-        "message": "Bitte prüfen: schedule.",
-        "fields": {"schedule": ["Die Zahl „60“ hat keine Einheit. Meinten Sie „60m“?"]},
+        "message": "Bitte prüfen Sie: schedule.",
+        "fields": {"schedule": ["„60“ hat keine Einheit. Meinten Sie 60m?"]},
     },
     403: {
         "code": "forbidden",
-        "message": "Jobs ändern darf nur die Rolle Administrator.",
+        "message": "Jobs zu ändern erfordert die Rolle Administrator.",
         "fields": {},
     },
 }

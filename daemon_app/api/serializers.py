@@ -271,6 +271,13 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
             "version": {"help_text": "Counts the changes."},
         }
 
+    def to_representation(self, instance: Job) -> dict[str, Any]:
+        told: dict[str, Any] = super().to_representation(instance)
+        if not instance.is_active:
+            # The row still holds the instant it would have had.
+            told["next_due_at"] = None
+        return told
+
     def write(self, job: Job, data: Any, *, now: datetime, by: str) -> Job:
         """Apply what a client sent to a new or existing job, and store it.
 

@@ -119,6 +119,7 @@ def test_a_job_is_switched_to_what_is_said_or_to_the_other_state(
 
     assert answer.status_code == 200
     assert answer.json()["is_active"] is after
+    assert (answer.json()["next_due_at"] is not None) is after
     there.refresh_from_db()
     assert there.is_active is after
 
