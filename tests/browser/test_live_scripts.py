@@ -1,0 +1,761 @@
+"""morph.js, log.js and live.js in a real browser, on a small page whose socket the test holds."""
+
+import http.server
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.template.loader import render_to_string
+from playwright.sync_api import BrowserContext, Page, WebSocketRoute, expect
+
+from daemon_app.guard import CONTENT_POLICY
+from tests.browser.conftest import Complaints
+
+STATIC = Path(__file__).parent.parent.parent / "static"
+TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+
+class Site(http.server.ThreadingHTTPServer):
+    """Serves our static files and whatever page a test puts at `body`, under our policy."""
+
+    body = ""
+    status = 200
+    asked: list[dict[str, str]]
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.origin = f"http://127.0.0.1:{self.server_port}"
+        self.asked = []
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Site
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        status, kind, content = 404, "text/plain", b""
+        if path.startswith("/static/") and (file := STATIC / path[8:]).is_file():
+            status, kind, content = 200, TYPES[file.suffix], file.read_bytes()
+        elif path.startswith("/daemon/icons"):
+            status, kind = 200, "image/svg+xml"
+            content = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+        elif path == "/":
+            status, kind = self.server.status, "text/html; charset=utf-8"
+            content = self.server.body.encode()
+            self.server.asked.append(dict(self.headers))
+        elif path == "/favicon.ico":
+            status = 204
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Security-Policy", CONTENT_POLICY)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+class Server:
+    """The other end of the page's sockets."""
+
+    def __init__(self, page: Page) -> None:
+        self.said: list[dict[str, Any]] = []
+        self.sockets: list[WebSocketRoute] = []
+        self.refuses = False
+        self.seq = 0
+        page.route_web_socket(re.compile("/ws/daemon/$"), self.opened)
+
+    def opened(self, socket: WebSocketRoute) -> None:
+        self.sockets.append(socket)
+        self.seq = 0
+        if self.refuses:
+            socket.close()
+        socket.on_message(lambda text: self.said.append(json.loads(text)))
+
+    def send(self, **frame: object) -> None:
+        self.seq += 1
+        head = {"seq": self.seq, "time": "2026-11-24T13:31:05.120Z"}
+        self.sockets[-1].send(json.dumps(head | frame))
+
+    def asks(self, kind: str) -> list[dict[str, Any]]:
+        return [message for message in self.said if message["t"] == kind]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    site = Site()
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    yield site
+    site.shutdown()
+    site.server_close()
+
+
+@pytest.fixture
+def complaints(site: Site) -> Complaints:
+    site.status = 200
+    site.asked = []
+    return Complaints(site.origin)
+
+
+@pytest.fixture
+def context(
+    new_context: Callable[..., BrowserContext], site: Site, complaints: Complaints
+) -> Iterator[BrowserContext]:
+    context = new_context(base_url=site.origin)
+    context.on("page", complaints.watch)
+    yield context
+    assert not complaints.serious()
+
+
+def document(content: str, script: str = "live") -> str:
+    styles = "".join(
+        f'<link rel="stylesheet" href="/static/daemon/css/{name}.css">'
+        for name in ("tokens", "base", "components", "log", "live")
+    )
+    return (
+        f'<!doctype html><html lang="de"><title>x</title><meta charset="utf-8">{styles}'
+        f'<script type="module" src="/static/daemon/js/{script}.js"></script>'
+        f'<body><span class="live" data-live-status></span>'
+        f"{render_to_string('daemon/connection.html')}{content}"
+        f'<div id="toasts"></div></body></html>'
+    )
+
+
+# ── morph.js ─────────────────────────────────────────────────────────────────────────────────────
+PREPARE = """
+async () => {
+  const { morph } = await import('/static/daemon/js/morph.js');
+  const element = (html) => {
+    const holder = document.createElement('template');
+    holder.innerHTML = html;
+    return holder.content.firstElementChild;
+  };
+  const put = (html) => { document.body.replaceChildren(element(html)); };
+  const work = (html) => {
+    const added = [];
+    morph(document.body.firstElementChild, element(html), (node) => added.push(node.id));
+    return added;
+  };
+  const moved = async (change) => {
+    const found = { added: 0, removed: 0 };
+    const watcher = new MutationObserver((records) => records.forEach((record) => {
+      found.added += record.addedNodes.length;
+      found.removed += record.removedNodes.length;
+    }));
+    watcher.observe(document.body, { childList: true, subtree: true });
+    change();
+    await new Promise((done) => setTimeout(done));
+    watcher.disconnect();
+    return found;
+  };
+  const rows = (n) => `<table><tbody>${[...Array(200).keys()].map((i) => `<tr id="r${i}">
+    <td><button>Start ${i}</button></td><td>since ${n + i} s</td><td>name ${i}</td><td>
+    <details${i % 2 ? ' open' : ''}><summary>more</summary>text ${n}</details></td></tr>`).join('')}
+    </tbody></table>`;
+  Object.assign(window, { element, morph, put, work, moved, rows });
+}
+"""
+
+
+@pytest.fixture
+def morphing(context: BrowserContext, site: Site) -> Page:
+    site.body = '<!doctype html><html lang="de"><title>x</title><body></body></html>'
+    page = context.new_page()
+    page.goto("/")
+    page.evaluate(PREPARE)
+    return page
+
+
+def test_focus_selection_and_open_details_survive_forty_updates(morphing: Page) -> None:
+    morphing.evaluate("put(rows(0))")
+    morphing.evaluate("""() => {
+      document.querySelector('#r7 button').focus();
+      document.querySelector('#r8 details').open = true;
+      document.querySelector('#r9 details').open = false;
+      getSelection().selectAllChildren(document.querySelector('#r150 td:nth-child(3)'));
+      window.kept = document.querySelector('#r150');
+    }""")
+
+    moved = morphing.evaluate("moved(() => { for (let n = 1; n <= 40; n += 1) work(rows(n)); })")
+
+    assert moved == {"added": 0, "removed": 0}
+    assert morphing.evaluate("document.activeElement.textContent") == "Start 7"
+    assert morphing.evaluate("String(getSelection())") == "name 150"
+    assert morphing.evaluate("document.querySelector('#r8 details').open")
+    assert not morphing.evaluate("document.querySelector('#r9 details').open")
+    assert morphing.evaluate("document.querySelector('#r150') === kept")
+    assert morphing.locator("#r199 td:nth-child(2)").text_content() == "since 239 s"
+
+
+def test_a_field_in_use_is_left_alone_and_one_not_in_use_is_not(morphing: Page) -> None:
+    form = """<form><input id="a" value="{0}"><input id="b" value="{0}"><input id="c" value="{0}">
+      <textarea id="d">{0}</textarea><textarea id="e">{0}</textarea>
+      <input type="checkbox" id="f"><input type="checkbox" id="g">
+      <select id="h"><option>{0}</option><option>y</option></select></form>"""
+    morphing.evaluate("put", form.format("old"))
+    morphing.fill("#b", "typed")
+    morphing.fill("#d", "typed")
+    morphing.check("#f")
+    morphing.select_option("#h", "y")
+    morphing.focus("#a")
+
+    morphing.evaluate("work", form.format("new").replace('id="g"', 'id="g" checked'))
+    left = morphing.evaluate(
+        "[...document.forms[0]].map((f) => f.type === 'checkbox' ? f.checked : f.value)"
+    )
+    morphing.focus("#c")
+    morphing.evaluate("work", form.format("newer"))
+
+    assert left == ["old", "typed", "new", "typed", "new", True, True, "y"]
+    # Nobody had typed into the first one: now that it is left, it follows.
+    assert morphing.input_value("#a") == "newer"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "most"),
+    [
+        ("abcdefgh", "bcdefgh", {"added": 0, "removed": 1}),
+        ("abcdefgh", "xabcdefgh", {"added": 1, "removed": 0}),
+        ("abcdefgh", "habcdefg", {"added": 1, "removed": 1}),
+        ("abcdefgh", "bcdefgha", {"added": 1, "removed": 1}),
+        ("abcdefgh", "acdbefgh", {"added": 1, "removed": 1}),
+    ],
+)
+def test_no_more_nodes_are_moved_than_need_be(
+    morphing: Page, old: str, new: str, most: dict[str, int]
+) -> None:
+    def rows(names: str) -> str:
+        return "<ul>" + "".join(f'<li id="{name}">{name}</li>' for name in names) + "</ul>"
+
+    morphing.evaluate("put", rows(old))
+
+    moved = morphing.evaluate("(html) => moved(() => work(html))", rows(new))
+
+    assert moved == most
+    assert morphing.evaluate("document.body.textContent") == new
+
+
+def test_what_is_new_is_told_and_focus_moves_along(morphing: Page) -> None:
+    morphing.evaluate(
+        "put", '<ul><li id="a">a</li><li id="b"><input id="i" value="text"></li></ul>'
+    )
+    morphing.focus("#i")
+    morphing.evaluate("document.activeElement.setSelectionRange(1, 3)")
+
+    added = morphing.evaluate(
+        "work",
+        '<ul><li id="b"><input id="i" value="text"></li><li id="c">c</li><li id="a">a</li></ul>',
+    )
+
+    assert added == ["c"]
+    assert morphing.evaluate(
+        "[document.activeElement.id, document.activeElement.selectionStart]"
+    ) == ["i", 1]
+
+
+def test_whatever_the_page_was_it_becomes_what_the_server_says(morphing: Page) -> None:
+    differing = morphing.evaluate("""() => {
+      let seed = 20261124;
+      const random = (n) => { seed = (seed * 1103515245 + 12345) % 2147483648; return seed % n; };
+      const tree = (depth) => {
+        const ids = new Set();
+        const nodes = [];
+        for (let i = random(7); i > 0; i -= 1) {
+          const id = random(3) ? `n${depth}${random(9)}` : '';
+          if (id && ids.has(id)) continue;
+          ids.add(id);
+          const tag = ['p', 'div', 'span'][random(3)];
+          const data = random(2) ? ` class="c${random(4)}"` : '';
+          const start = `<${tag}${id ? ` id="${id}"` : ''}${data}>`;
+          const whole = `${start}${depth ? tree(depth - 1) : random(9)}</${tag}>`;
+          nodes.push(random(5) ? whole : [' text ', '<!-- note -->', '7'][random(3)]);
+        }
+        return nodes.join('');
+      };
+      const wrong = [];
+      for (let i = 0; i < 1000; i += 1) {
+        const [a, b] = [`<main>${tree(2)}</main>`, `<main>${tree(2)}</main>`];
+        const from = element(a);
+        const to = element(b);
+        morph(from, to);
+        from.normalize();
+        const wanted = element(b);
+        wanted.normalize();
+        if (!from.isEqualNode(wanted)) wrong.push([a, b, from.outerHTML]);
+      }
+      return wrong.slice(0, 1);
+    }""")
+
+    assert differing == []
+
+
+def test_what_belongs_to_scripts_is_kept(morphing: Page) -> None:
+    morphing.evaluate(
+        "put",
+        '<div><p id="a" data-live-keep="class hidden">1</p><p id="b" data-live-skip>1</p></div>',
+    )
+    morphing.evaluate("document.querySelector('#a').className = 'open'")
+
+    morphing.evaluate(
+        "work",
+        '<div><p id="a" data-live-keep="class hidden" class="shut">2</p>'
+        '<p id="b" data-live-skip>2</p></div>',
+    )
+
+    assert morphing.evaluate("document.body.firstChild.outerHTML") == (
+        '<div><p id="a" data-live-keep="class hidden" class="open">2</p>'
+        '<p id="b" data-live-skip="">1</p></div>'
+    )
+
+
+# ── log.js ───────────────────────────────────────────────────────────────────────────────────────
+class Log:
+    """A page with the log of run 17, and the server that sends it."""
+
+    def __init__(self, page: Page, server: Server, *, running: bool) -> None:
+        self.page, self.server, self.offset = page, server, 0
+        self.lines = page.locator(".log-line > span")
+        self.section = f"""<section id="log" class="card log" role="log" data-log-run="17"
+          data-running="{"true" if running else "false"}" data-text-url="/text"
+          {render_to_string("daemon/log_words.html")}><span data-log-info></span>
+          <button hidden data-log-follow aria-pressed="false">Folgen</button>
+          <button hidden data-log-wrap aria-pressed="false">Umbruch</button>
+          <div class="log-lines" data-log-lines tabindex="0"><pre>old</pre></div></section>"""
+
+    def write(self, text: str, *, stream: int = 1, line: int = 1, gap: int = 0) -> None:
+        self.offset += gap
+        end = self.offset + len(text.encode())
+        self.server.send(
+            log={
+                "run": 17, "offset": self.offset, "next": end, "line": line, "gap": gap,
+                "text": [[stream, text]],
+            }
+        )  # fmt: skip
+        self.offset = end
+
+    def end(self) -> None:
+        self.server.send(log={"run": 17, "offset": self.offset, "next": self.offset, "end": True})
+
+    def shows(self, *lines: str) -> None:
+        expect(self.lines).to_have_text([re.compile(f"^{re.escape(line)}$") for line in lines])
+
+
+@pytest.fixture
+def open_log(context: BrowserContext, site: Site) -> Callable[..., Log]:
+    def open_it(*, running: bool = True, address: str = "/") -> Log:
+        page = context.new_page()
+        server = Server(page)
+        log = Log(page, server, running=running)
+        site.body = document(log.section, "log")
+        page.goto(address)
+        while not server.asks("log"):
+            page.wait_for_timeout(10)
+        return log
+
+    return open_it
+
+
+def test_lines_are_shown_as_they_come(open_log: Callable[..., Log]) -> None:
+    log = open_log()
+
+    log.write("one\ntw")
+    log.shows("one", "tw")
+    log.write("o\r\n\nlast")
+    log.shows("one", "two", "", "last")
+
+    assert log.server.asks("log") == [{"t": "log", "run": 17, "from": None}]
+    assert log.page.locator("#L4 a").get_attribute("href") == "#L4"
+    expect(log.page.locator("[data-log-info]")).to_have_text("4 Zeilen")
+
+
+def test_colours_go_on_from_piece_to_piece(open_log: Callable[..., Log]) -> None:
+    log = open_log()
+
+    for part in (
+        "\x1b[1;3",
+        "1mred",
+        " still\nnext\x1b",
+        "[0m plain \x1b[38;5;196mx\x1b[48;2;0;0;230my\x1b[m\n",
+    ):
+        log.write(part)
+    log.shows("red still", "next plain xy")
+
+    spans = log.page.locator(".log-line > span > span")
+    assert [(s.get_attribute("class"), s.text_content()) for s in spans.all()] == [
+        ("ansi-bold ansi-fg-1", "red still"),
+        ("ansi-bold ansi-fg-1", "next"),
+        ("ansi-fg-9", "x"),
+        ("ansi-fg-9 ansi-bg-4", "y"),
+    ]
+
+
+HOSTILE = {
+    "<script>alert(1)</script><img src=x onerror=alert(1)>": None,
+    "</span></div><style>*{display:none}</style>": None,
+    "&lt;b&gt; &amp; \" '": None,
+    "a\x1b]0;new title\x07b": "ab",
+    "a\x1b]8;;http://evil.example/\x1b\\link\x1b]8;;\x1b\\b": "alinkb",
+    "a\x1b]52;c;ZXZpbA==\x07b": "ab",
+    "a\x1b[2J\x1b[Hb\x1b[10;10Hc\x1b[?25l\x1b[?1049h": "abc",
+    "a\x1bPq#0;2;0;0;0\x1b\\b\x1b_x\x1b\\\x1b^x\x1b\\c": "abc",
+    "a\x1b(Bb\x1b=c\x1bcd\x1b7": "abcd",
+    "a\x1b[8mhidden\x1b[0m": "ahidden",
+    "\x1b[31;1;999;38;5;999;48;2;1mx\x1b[m": "x",
+    "a\u009b31mb": "a‹U+009B›31mb",
+    "a\x00b\x07c\x08d\x7fe\x0b\x0c": "a␀b␇c␈d␡e␋␌",
+    "user\u202ecod.exe\u2066x\u2069": "user‹U+202E›cod.exe‹U+2066›x‹U+2069›",
+    "a\u200bb\u2028c\ufeff": "a‹U+200B›b‹U+2028›c‹U+FEFF›",
+    "a\x1b]0;a title without an end": "a␛]0;a title without an end",
+    "\x1b\x1b\x1b[": "␛␛␛[",
+    "javascript:alert(1) http://evil.example/": None,
+    "\ttab \ufffd ü €": None,
+    "50%\r100%": "100%",
+    "a long one\rshort\r": "short",
+}
+
+
+def test_what_is_hostile_is_shown_as_text(open_log: Callable[..., Log]) -> None:
+    log = open_log()
+    log.page.evaluate(
+        "document.onsecuritypolicyviolation = (event) => { window.broken = event.blockedURI; }"
+    )
+
+    for text in HOSTILE:
+        # In halves, for an escape may arrive in two pieces.
+        log.write(text[: len(text) // 2])
+        log.write(f"{text[len(text) // 2 :]}\n")
+
+    log.shows(*[shown or text for text, shown in HOSTILE.items()])
+    assert log.page.title() == "x"
+    assert log.page.evaluate("window.broken") is None
+    assert log.page.locator("#log :is(script, img, style, a[href^=http])").count() == 0
+
+
+def test_an_escape_without_end_hides_nothing(open_log: Callable[..., Log]) -> None:
+    log = open_log()
+
+    log.write("before \x1b]0;" + "x" * 5000)
+    log.write(" after")
+    log.end()
+
+    expect(log.lines).to_have_text(re.compile(r"^before ␛\]0;x{5000} after$"))
+
+
+def test_a_progress_bar_is_one_line(open_log: Callable[..., Log]) -> None:
+    log = open_log()
+
+    for percent in range(101):
+        log.write(f"\r\x1b[32m{percent} %\x1b[0m")
+    log.write("\ndone\n")
+
+    log.shows("100 %", "done")
+
+
+def test_a_very_long_line_goes_on_in_further_rows(open_log: Callable[..., Log]) -> None:
+    log = open_log()
+
+    for _ in range(3):
+        log.write("x" * 50_000)
+    log.write("\nnext\n")
+
+    expect(log.lines).to_have_count(4)
+    assert log.page.locator("#L2").text_content() == "2next"
+    assert max(len(text) for text in log.lines.all_text_contents()) == 65_536
+
+
+def test_stderr_gaps_and_the_end_are_marked(open_log: Callable[..., Log]) -> None:
+    log = open_log()
+
+    log.write("out\n")
+    log.write("err\n", stream=2)
+    log.write("cut off\n", gap=4711, line=900)
+    log.end()
+
+    expect(log.page.locator(".is-stderr")).to_have_text("2err")
+    expect(log.page.locator(".log-gap")).to_contain_text("4.711")
+    expect(log.page.locator("#L900 > span")).to_have_text("cut off")
+    expect(log.page.locator(".log-end")).to_have_count(1)
+
+
+def test_a_run_without_output_says_so(open_log: Callable[..., Log]) -> None:
+    log = open_log()
+
+    log.end()
+
+    expect(log.page.locator(".log-empty")).to_have_count(1)
+    expect(log.page.locator("pre")).to_have_count(0)
+
+
+def test_ten_thousand_lines_stay_and_the_oldest_go(open_log: Callable[..., Log]) -> None:
+    log = open_log()
+
+    for start in range(1, 12_001, 1000):
+        log.write("".join(f"line {number}\n" for number in range(start, start + 1000)))
+    expect(log.page.locator("#L12000")).to_have_count(1)
+
+    count = log.lines.count()
+    first = log.page.locator(".log-line").first.get_attribute("id")
+    assert 9_800 <= count <= 10_000
+    assert first == f"L{12_001 - count}"
+    expect(log.page.locator(".log-note")).to_contain_text(f"{12_000 - count:,}".replace(",", "."))
+    expect(log.page.locator(".log-note a")).to_have_attribute("href", "/text")
+
+
+def test_following_ends_by_scrolling_up_and_begins_by_going_down(
+    open_log: Callable[..., Log],
+) -> None:
+    log = open_log()
+    box, follow = log.page.locator(".log-lines"), log.page.locator("[data-log-follow]")
+    log.write("".join(f"line {number}\n" for number in range(1, 301)))
+    bottom = "(box) => box.scrollHeight - box.scrollTop - box.clientHeight < 24"
+    while not box.evaluate(bottom):
+        log.page.wait_for_timeout(10)
+    assert follow.get_attribute("aria-pressed") == "true"
+
+    box.hover()
+    log.page.mouse.wheel(0, -600)
+    expect(follow).to_have_attribute("aria-pressed", "false")
+    where = box.evaluate("(box) => box.scrollTop")
+    log.write("".join(f"more {number}\n" for number in range(47)))
+
+    chip = log.page.locator(".log-new")
+    expect(chip).to_have_text("47 neue Zeilen ↓")
+    assert abs(box.evaluate("(box) => box.scrollTop") - where) < 2
+    chip.click()
+    expect(follow).to_have_attribute("aria-pressed", "true")
+    expect(chip).to_be_hidden()
+    assert box.evaluate(bottom)
+
+
+def test_lines_are_picked_by_click_and_by_address(open_log: Callable[..., Log]) -> None:
+    log = open_log(running=False, address="/#L150-L152")
+    log.write("".join(f"line {number}\n" for number in range(1, 301)))
+    log.end()
+    picked = log.page.locator(".is-picked > span")
+
+    expect(picked).to_have_text(["line 150", "line 151", "line 152"])
+    expect(log.page.locator("#L150")).to_be_in_viewport()
+    log.page.locator("#L149 a").click()
+    expect(picked).to_have_text(["line 149"])
+    log.page.locator("#L147 a").click(modifiers=["Shift"])
+    expect(picked).to_have_text(["line 147", "line 148", "line 149"])
+    assert log.page.evaluate("location.hash") == "#L147-L149"
+
+
+def test_wrapping_is_remembered(open_log: Callable[..., Log]) -> None:
+    log = open_log()
+
+    log.page.locator("[data-log-wrap]").click()
+    expect(log.page.locator("#log")).to_have_class(re.compile("wraps"))
+    log.page.reload()
+
+    expect(log.page.locator("#log")).to_have_class(re.compile("wraps"))
+
+
+def test_after_a_break_the_log_goes_on_where_it_was(open_log: Callable[..., Log]) -> None:
+    log = open_log()
+    log.write("one\ntw")
+    log.shows("one", "tw")
+
+    log.server.sockets[-1].close(code=1012)
+    while len(log.server.asks("log")) < 2:
+        log.page.wait_for_timeout(10)
+
+    assert log.server.asks("log")[-1] == {"t": "log", "run": 17, "from": 6}
+    # An answer to an earlier question does not count.
+    log.offset = 0
+    log.write("one\n")
+    log.offset = 6
+    log.write("o\nthree\n")
+    log.shows("one", "two", "three")
+
+
+# ── live.js ──────────────────────────────────────────────────────────────────────────────────────
+REGIONS = '<p id="a" data-region="a">old a</p><p id="b-7" data-region="b:7">old b</p>'
+
+
+@pytest.fixture
+def live(context: BrowserContext, site: Site) -> tuple[Page, Server]:
+    page = context.new_page()
+    server = Server(page)
+    site.body = document(REGIONS)
+    page.clock.install()
+    page.goto("/")
+    while not server.asks("hello"):
+        page.wait_for_timeout(10)
+    return page, server
+
+
+def state(page: Page) -> str | None:
+    found: str | None = page.evaluate("document.documentElement.dataset.live ?? null")
+    return found
+
+
+def test_the_page_says_what_it_shows_and_shows_what_it_is_told(live: tuple[Page, Server]) -> None:
+    page, server = live
+
+    server.send(ops=[["morph", "a", '<p id="a" data-region="a">new a</p>', "d1"], ["gone", "b:7"]])
+    expect(page.locator("#a")).to_have_text("new a")
+    expect(page.locator("#b-7")).to_have_count(0)
+
+    assert server.asks("hello") == [
+        {"t": "hello", "language": "de", "regions": {"a": None, "b:7": None}}
+    ]
+    assert state(page) == "on"
+    expect(page.locator("[data-live-status]")).to_have_text("Live")
+
+
+def test_the_clock_of_the_server_is_passed_on(live: tuple[Page, Server]) -> None:
+    page, server = live
+    page.evaluate(
+        "document.addEventListener('daemon:clock', (event) => { window.clock = event.detail; })"
+    )
+
+    server.send()
+
+    while page.evaluate("window.clock") != "2026-11-24T13:31:05.120Z":
+        page.wait_for_timeout(10)
+
+
+def test_what_was_read_is_acknowledged(live: tuple[Page, Server]) -> None:
+    page, server = live
+
+    for _ in range(20):
+        server.send()
+    page.clock.fast_forward(500)
+    while not server.asks("seen"):
+        page.wait_for_timeout(10)
+
+    assert server.asks("seen")[-1] == {"t": "seen", "seq": 20}
+
+
+@pytest.mark.parametrize("broken", [{"seq": 9}, {"seq": 2}])
+def test_a_missing_frame_makes_the_page_begin_anew(
+    live: tuple[Page, Server], broken: dict[str, int]
+) -> None:
+    page, server = live
+
+    server.sockets[-1].send(json.dumps(broken | {"time": "2026-11-24T13:31:05.120Z"}))
+    while len(server.asks("hello")) < 2:
+        page.wait_for_timeout(10)
+
+    expect(page.locator("#a")).to_have_text("old a")
+
+
+def test_a_frame_that_is_none_makes_the_page_begin_anew(live: tuple[Page, Server]) -> None:
+    page, server = live
+
+    server.sockets[-1].send("{not json")
+    while len(server.asks("hello")) < 2:
+        page.wait_for_timeout(10)
+
+
+def test_after_a_break_the_page_says_what_it_has(live: tuple[Page, Server]) -> None:
+    page, server = live
+    server.send(ops=[["morph", "a", '<p id="a" data-region="a">new a</p>', "d1"]])
+    expect(page.locator("#a")).to_have_text("new a")
+
+    server.sockets[-1].close(code=1012)
+    while len(server.asks("hello")) < 2:
+        page.clock.run_for(100)
+
+    assert server.asks("hello")[-1]["regions"] == {"a": "d1", "b:7": None}
+
+
+def test_a_break_is_told_after_three_and_ten_seconds_and_its_end_at_once(
+    live: tuple[Page, Server], site: Site, complaints: Complaints
+) -> None:
+    page, server = live
+    complaints.tolerate("status of 503")
+    chip, bar = page.locator("[data-live-status]"), page.locator("#connection")
+    server.send()
+    expect(chip).to_have_text("Live")
+
+    site.status = 503
+    server.refuses = True
+    server.sockets[-1].close(code=1012)
+    page.clock.run_for(2_000)
+    assert state(page) is None
+    page.clock.run_for(2_000)
+    expect(chip).to_have_text("Verbinde neu …")
+    expect(bar).to_be_hidden()
+    page.clock.run_for(8_000)
+    expect(bar).to_be_visible()
+    expect(bar).to_contain_text(re.compile(r"Keine Verbindung seit \d\d:\d\d"))
+    assert state(page) == "stale"
+
+    site.status = 200
+    server.refuses = False
+    asked = len(server.asks("hello"))
+    bar.get_by_role("button").click()
+    while len(server.asks("hello")) == asked:
+        page.wait_for_timeout(10)
+    server.send()
+    expect(bar).to_be_hidden()
+    expect(chip).to_have_text("Live")
+    expect(page.locator("#toasts")).to_contain_text("Wieder verbunden")
+
+
+def test_a_silent_socket_is_not_trusted(live: tuple[Page, Server]) -> None:
+    page, server = live
+    server.send()
+    expect(page.locator("[data-live-status]")).to_have_text("Live")
+
+    page.clock.run_for(37_000)
+    while len(server.sockets) < 2:
+        page.clock.run_for(500)
+
+    assert state(page) != "on"
+
+
+def test_where_sockets_are_refused_the_page_is_fetched_instead(
+    live: tuple[Page, Server], site: Site
+) -> None:
+    page, server = live
+    site.body = document(REGIONS.replace("old a", "fetched a"))
+    server.refuses = True
+
+    server.sockets[-1].close(code=1012)
+    page.clock.run_for(12_000)
+
+    expect(page.locator("#a")).to_have_text("fetched a")
+    expect(page.locator("[data-live-status]")).to_have_text("Abruf alle 10 s")
+    assert state(page) == "fetching"
+    # An open page alone keeps nobody signed in.
+    assert site.asked[-1]["X-Unattended"] == "live"
+
+
+def test_a_fetch_finds_out_that_the_session_is_over(
+    live: tuple[Page, Server], site: Site, complaints: Complaints
+) -> None:
+    page, server = live
+    complaints.tolerate("status of 401")
+    site.status = 401
+    server.refuses = True
+
+    server.sockets[-1].close(code=1012)
+    page.clock.run_for(12_000)
+
+    expect(page.locator("#connection").get_by_role("link", name="Neu anmelden")).to_be_visible()
+
+
+@pytest.mark.parametrize(("code", "button"), [(4401, "Neu anmelden"), (4403, "Seite neu laden")])
+def test_who_may_look_no_more_is_told_and_nothing_is_tried_again(
+    live: tuple[Page, Server], code: int, button: str
+) -> None:
+    page, server = live
+    server.send()
+
+    server.sockets[-1].close(code=code)
+    link = page.locator("#connection").get_by_role("link", name=button)
+    expect(link).to_be_visible()
+    page.clock.run_for(60_000)
+
+    assert len(server.sockets) == 1
+    assert state(page) == "stale"
+    if code == 4401:
+        assert link.get_attribute("href") == "/daemon/login/?next=%2F"
