@@ -63,6 +63,8 @@ FIXED: Headers = [
     ),
     (b"server", b"web"),
 ]
+# Where nothing else was said.
+NO_STORE = (b"cache-control", b"no-store")
 TRANSPORT_SECURITY = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
 
@@ -255,7 +257,7 @@ class Guard:
                     and name != b"x-powered-by"
                 ]
                 if not any(name == b"cache-control" for name, _value in headers):
-                    headers.append((b"cache-control", b"no-store"))
+                    headers.append(NO_STORE)
                 message = {**message, "headers": headers + self.fixed}
             await send(message)
 

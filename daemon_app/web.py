@@ -10,7 +10,7 @@ from typing import Any
 from daphne import http_protocol, ws_protocol
 from django.conf import settings
 
-from daemon_app.guard import FIXED, Application
+from daemon_app.guard import FIXED, NO_STORE, Application
 
 
 class Request(http_protocol.WebRequest):
@@ -27,7 +27,7 @@ class Request(http_protocol.WebRequest):
 
     def basic_error(self, status: int, status_text: bytes, body: str) -> None:
         """Answer what never reached the guard: plainly, and with its headers."""
-        headers = [*FIXED, (b"content-type", b"text/plain; charset=utf-8")]
+        headers = [*FIXED, NO_STORE, (b"content-type", b"text/plain; charset=utf-8")]
         text = f"{status} {status_text.decode()}: {body}\n".encode()
         self.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
         self.handle_reply({"type": "http.response.body", "body": text})
@@ -43,7 +43,7 @@ class Socket(ws_protocol.WebSocketProtocol):
         responseHeaders: Any = None,  # noqa: N803
     ) -> None:
         """Answer a handshake that leads to no websocket."""
-        ours = [(name.decode(), value.decode()) for name, value in FIXED]
+        ours = [(name.decode(), value.decode()) for name, value in [*FIXED, NO_STORE]]
         more = [*(responseHeaders or []), *ours, ("content-length", "0"), ("connection", "close")]
         super().sendHttpErrorResponse(code, reason, more)
 

@@ -12,7 +12,9 @@ def site() -> Iterator[Site]:
     site = Site()
     try:
         yield site
-        failures = [line for line in site.web.log_file.read_text().splitlines() if " ERROR " in line]
+        failures = [
+            line for line in site.web.log_file.read_text().splitlines() if " ERROR " in line
+        ]
         assert not failures
     finally:
         site.close()
