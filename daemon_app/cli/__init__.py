@@ -89,4 +89,7 @@ def run(arguments: list[str]) -> int:
         # `| head` has seen enough. Python flushes at its end and must find somebody who listens.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Code.PIPE_CLOSED
+    except SystemExit as ended:
+        # Click's own answer to a closed pipe is 1; 0 ends what completes words in a shell.
+        return Code.PIPE_CLOSED if ended.code else Code.OK
     return code if isinstance(code, int) else Code.OK

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from daemon_app.models import Job, Run
 
 PORTION = 200
+SHORTEST_PART = 3  # letters of a name that are enough to guess it
 WAIT = 0.5  # seconds between looks when no bell rings
 REMARK_AFTER = 3.0  # seconds a run waits before we say why
 NOT_STARTED = {"ENOENT": 127, "EACCES": 126, "ENOEXEC": 126}  # as a shell has it
@@ -176,11 +177,12 @@ def find(wanted: str) -> "Job":
         return Job.objects.get(name=alike[0])
     lower = {name.casefold(): name for name in names}
     near = [lower[key] for key in difflib.get_close_matches(wanted.casefold(), lower, n=3)]
-    near += [name for name in names if wanted.casefold() in name.casefold() and name not in near]
+    if len(wanted) >= SHORTEST_PART:
+        near += [name for key, name in lower.items() if wanted.casefold() in key]
     raise Refusal(
         _("There is no job “%(name)s”.") % {"name": terminal.shown(wanted)},
-        _("Did you mean: %(names)s?") % {"names": ", ".join(near[:3])}
-        if near and wanted
+        _("Did you mean: %(names)s?") % {"names": ", ".join([*dict.fromkeys(near)][:3])}
+        if near
         else _("All jobs: %(bach)s daemon jobs") % {"bach": project.program()},
         code=Code.NOT_FOUND,
     )

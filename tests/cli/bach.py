@@ -19,7 +19,8 @@ class Bach:
             **{name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ},
             "BACH_DATA_DIR": str(data),
             "BACH_TIME_ZONE": "Europe/Berlin",
-            "PYTHONWARNINGS": "error",
+            # What is open at the end of a process is closed by its end.
+            "PYTHONWARNINGS": "error,ignore::ResourceWarning",
             **environment,
         }
 
