@@ -298,6 +298,8 @@ def _detached(parts: set[str], ready: Callable[[], None] | None) -> int:
     code = 1
     try:
         code = _supervised(parts, lambda: _write_quietly(ring, b"ready"))
+    except BaseException:
+        log.exception("the start failed")
     finally:
         os._exit(code)
 
