@@ -52,7 +52,7 @@ def _by_ticket(request: HttpRequest, now: datetime) -> HttpResponse:
     if account is None:
         return _sign_in_page(request, wrong="ticket", status=403)
     is_first = account.last_login is None
-    login(request, account, backend=BACKEND)
+    _begin(request, account)
     request.session[access.BY_TICKET] = True
     if is_first and not account.has_usable_password():
         messages.info(
@@ -78,8 +78,14 @@ def _by_password(request: HttpRequest, now: datetime) -> HttpResponse:
     if account is None:
         return _sign_in_page(request, wrong="password", status=403)
     access.Throttle.forgive(account=who, address=where, now=now)
-    login(request, account)
+    _begin(request, cast("Account", account))
     return see_other(_destination(request))
+
+
+def _begin(request: HttpRequest, account: Account) -> None:
+    # Django keeps the key of a session of the same account; whoever had learnt it would keep it.
+    request.session.flush()
+    login(request, account, backend=BACKEND)
 
 
 def _sign_in_page(
