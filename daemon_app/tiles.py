@@ -36,6 +36,7 @@ UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 JOBS_PER_PAGE = 50
 RUNS_PER_PAGE = 50
+MOST_RUNNING, MOST_WAITING = 20, 10
 STRIP = 30
 MAX_SEARCH = 80
 
@@ -349,14 +350,14 @@ class Now:
 @region("running", topics=("runs",))
 def running(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return what runs and what waits, with the reason."""
-    shown = list(_running().defer("definition")[:20])
-    waiting = list(_waiting(now).defer("definition")[:10])
+    shown = list(_running().defer("definition")[:MOST_RUNNING])
+    waiting = list(_waiting(now).defer("definition")[:MOST_WAITING])
     history = latest_runs(sorted({run.job_id for run in shown}))
     return {
         "runs": [Now(run, run_mark(run), usual_seconds(history[run.job_id])) for run in shown],
         "waiting": [(run, run_mark(run)) for run in waiting],
-        "running_count": len(shown) if len(shown) < 20 else _running().count(),
-        "waiting_count": len(waiting) if len(waiting) < 10 else _waiting(now).count(),
+        "running_count": len(shown) if len(shown) < MOST_RUNNING else _running().count(),
+        "waiting_count": len(waiting) if len(waiting) < MOST_WAITING else _waiting(now).count(),
         "last": None
         if shown or waiting
         else Run.objects.filter(ended_at__isnull=False, started_at__isnull=False)
@@ -630,7 +631,7 @@ def runs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
         runs = runs.filter(pk__lte=wanted.until)
     # Counting a long history costs more than showing it: one more row tells if there is a page.
     start = (wanted.page - 1) * RUNS_PER_PAGE
-    found = list(runs.defer("definition")[start : start + RUNS_PER_PAGE + 1])
+    found = list(runs[start : start + RUNS_PER_PAGE + 1])
     pages = wanted.page + (len(found) > RUNS_PER_PAGE)
     return {
         "filter": wanted,
@@ -715,7 +716,7 @@ def job_runs(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
     job = _job(arg)
     if job is None:
         return None
-    found = list(Run.objects.filter(job=job).defer("definition").order_by("-id")[:16])
+    found = list(Run.objects.filter(job=job).order_by("-id")[:16])
     return {"job": job, "rows": _run_rows(found[:15], now), "more": len(found) > 15}
 
 

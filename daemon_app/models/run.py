@@ -288,11 +288,9 @@ class Run(models.Model):
     @property
     def reason(self) -> str:
         """Why this run is as it is, as a sentence in the current language; "" when plain."""
-        facts = {
-            "who": self.stop_requested_by or "?",
-            "seconds": self.definition.get("timeout_seconds"),
-            **self.reason_facts,
-        }
+        facts = {"who": self.stop_requested_by or "?", **self.reason_facts}
+        if self.reason_code == "timed_out":  # lists of runs do without the definition
+            facts.setdefault("seconds", self.definition.get("timeout_seconds"))
         return reasons.sentence(self.reason_code, facts)
 
     @property

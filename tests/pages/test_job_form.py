@@ -1,0 +1,305 @@
+"""The form of a job: what it takes, what it refuses and how, and what it shows meanwhile."""
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from daemon_app.forms import spoken_span
+from daemon_app.models import Job, Run
+from tests.jobs import job
+from tests.pages.test_pages import text_of
+
+GOOD = {
+    "name": "nacht-backup",
+    "command": "tar -czf ~/backup.tar.gz -C ~ Dokumente",
+    "use_shell": "on",
+    "job_type": "cron",
+    "schedule": "30 3 * * MON-FRI",
+    "timezone": "Europe/Berlin",
+    "timeout_seconds": "5m",
+    "grace_seconds": "10s",
+    "overlap": "skip",
+    "max_instances": "1",
+    "nice": "0",
+    "is_active": "on",
+    "save": "1",
+}
+
+
+def value_of(page: str, name: str) -> str:
+    """Return what stands in a control of the form."""
+    area = re.search(rf'<textarea name="{name}"[^>]*>\n?([\s\S]*?)</textarea>', page)
+    if area:
+        return area[1]
+    control = re.search(rf'<input[^>]*name="{name}"[^>]*>', page)
+    assert control, name
+    value = re.search(r'value="([^"]*)"', control[0])
+    return value[1] if value else ""
+
+
+def test_a_good_form_makes_a_job_that_is_due(admin: Client) -> None:
+    answer = admin.post("/daemon/jobs/new/", GOOD)
+
+    made = Job.objects.get()
+    assert answer.status_code == 303
+    assert answer["Location"] == f"/daemon/jobs/{made.pk}/"
+    assert made.next_due_at is not None
+    assert made.updated_by == "the admin"
+    assert "nacht-backup wurde angelegt." in text_of(admin.get(f"/daemon/jobs/{made.pk}/"))
+
+
+def test_create_and_start_leads_to_the_first_run(admin: Client) -> None:
+    answer = admin.post("/daemon/jobs/new/", GOOD | {"start": "1"})
+
+    first = Run.objects.get()
+    assert answer["Location"] == f"/daemon/runs/{first.pk}/"
+    assert first.started_by == "the admin"
+
+
+def test_the_least_that_makes_a_job_is_name_and_command(admin: Client) -> None:
+    admin.post("/daemon/jobs/new/", {"name": "kurz", "command": "date", "job_type": "manual"})
+
+    made = Job.objects.get()
+    assert (made.timeout_seconds, made.grace_seconds, made.overlap) == (300, 10, "skip")
+    assert made.use_shell is False
+    assert made.is_active is False
+
+
+BAD = [
+    ("name", "", "braucht einen Namen"),
+    ("name", "   ", "braucht einen Namen"),
+    ("name", "x" * 81, "80"),
+    ("name", "../../etc", "Ein Name beginnt mit"),
+    ("name", "<script>", "Ein Name beginnt mit"),
+    ("name", "a\x00b", "NUL|Null"),
+    ("name", "vorhanden", "gibt es schon"),
+    ("description", "x" * 501, "500"),
+    ("command", "", "tar -czf"),
+    ("command", "   \n ", "tar -czf"),
+    ("command", "x" * 20_000, "Skript"),
+    ("command", "echo \x00", "NUL|Null"),
+    ("script_path", "/srv/x.py", "nicht beides"),
+    ("script_path", "x" * 2000, "1024"),
+    ("arguments", "x" * 5000, "4096"),
+    ("arguments", "'offen", "Anführungszeichen"),
+    ("working_directory", "relativ/pfad", "ganzen Pfad"),
+    ("working_directory", "/" + "x" * 2000, "1024"),
+    ("environment", "OHNE_GLEICH", "In Zeile 1 fehlt"),
+    ("environment", "A=1\nA=2", "zweimal"),
+    ("environment", "1A=2", "„1A“"),
+    ("environment", "BACH_RUN_ID=1", "„BACH_RUN_ID“"),
+    ("environment", "\n".join(f"V{n}=x" for n in range(200)), "100"),
+    ("parameters", "so nicht", "In Zeile 1 fehlt"),
+    ("job_type", "", "."),
+    ("job_type", "mondphase", "."),
+    ("schedule", "", "."),
+    ("schedule", "61 * * * *", "0 bis 59 – hier steht 61"),
+    ("schedule", "0 0 31 2 *", "trifft nie zu"),
+    ("schedule", "* * *", "."),
+    ("schedule", "; rm -rf /", "."),
+    ("schedule", "x" * 300, "256"),
+    ("schedule", "٥ * * * *", "."),
+    ("timezone", "Europe/Atlantis", "Zeitzone"),
+    ("timezone", "x" * 100, "64"),
+    ("timeout_seconds", "300", "keine Einheit. Meinten Sie 300s oder 300m"),
+    ("timeout_seconds", "bald", "keine Dauer"),
+    ("timeout_seconds", "-5m", "keine Dauer"),
+    ("timeout_seconds", "9999999d", "keine Dauer|zu lang"),
+    ("timeout_seconds", "31d", "zu lang"),
+    ("timeout_seconds", "٣m", "keine Dauer"),
+    ("soft_timeout_seconds", "6m", "vor dem Zeitlimit"),
+    ("grace_seconds", "2h", "zu lang"),
+    ("overlap", "vielleicht", "."),
+    ("max_instances", "0", "."),
+    ("max_instances", "-1", "."),
+    ("max_instances", "viele", "ganze Zahl"),
+    ("max_instances", "9" * 30, "."),
+    ("nice", "20", "19"),
+    ("nice", "1.5", "ganze Zahl"),
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"), BAD, ids=[f"{field}-{value[:12]!r}" for field, value, _ in BAD]
+)
+def test_a_bad_value_is_refused_beside_its_field_and_nothing_is_lost(
+    admin: Client, field: str, value: str, said: str
+) -> None:
+    job("vorhanden")
+
+    answer = admin.post("/daemon/jobs/new/", GOOD | {field: value, "description": "bleibt da"} if
+                        field != "description" else GOOD | {field: value})
+
+    page = answer.content.decode()
+    beside = re.search(rf'id="id_{field}-error-1">([\s\S]*?)</p>', page)
+    if field == "job_type":
+        beside = re.search(r'<fieldset[\s\S]*?class="error">([\s\S]*?)</p>', page)
+    assert answer.status_code == 422
+    assert beside, text_of(answer)[:600]
+    assert re.search(said, beside[1]), beside[1]
+    assert 'class="error-summary"' in page
+    assert Job.objects.count() == 1
+    if field not in {"description", "command"}:
+        assert value_of(page, "description") == "bleibt da"
+        assert value_of(page, "command") == GOOD["command"]
+
+
+def test_all_faults_are_listed_at_once_with_links(admin: Client) -> None:
+    answer = admin.post(
+        "/daemon/jobs/new/", GOOD | {"name": "", "schedule": "61 * * * *", "timeout_seconds": "5"}
+    )
+
+    page = answer.content.decode()
+    assert "3 Angaben fehlen oder stimmen nicht" in page
+    for target in ("id_name", "id_schedule", "id_timeout_seconds"):
+        assert f'<a href="#{target}">' in page
+        assert f'id="{target}"' in page
+
+
+def test_a_fault_in_a_fold_opens_it(admin: Client) -> None:
+    page = admin.post("/daemon/jobs/new/", GOOD | {"nice": "99"}).content.decode()
+
+    assert '<details class="more" open><summary>' in page
+
+
+@pytest.mark.parametrize("noise", [b"\xff\xfe", b"name=%FF%FE&job_type=cron", b"=&=&" * 50])
+def test_what_is_no_form_at_all_is_no_accident(admin: Client, noise: bytes) -> None:
+    answer = admin.post(
+        "/daemon/jobs/new/", noise, content_type="application/x-www-form-urlencoded"
+    )
+
+    assert answer.status_code == 422
+
+
+# ── Editing ──────────────────────────────────────────────────────────────────────────────────────
+def test_an_edit_shows_what_is_there_and_keeps_what_was_not_touched(admin: Client) -> None:
+    there = job(
+        "alt",
+        job_type="interval",
+        schedule="1h30m",
+        environment={"LANG": "de_DE.UTF-8"},
+        timeout_seconds=5400,
+        description="Ümläut",
+    )
+
+    page = admin.get(f"/daemon/jobs/{there.pk}/edit/").content.decode()
+    sent = {
+        name: value_of(page, name)
+        for name in ("name", "command", "environment", "schedule", "timeout_seconds", "version")
+    }
+    admin.post(
+        f"/daemon/jobs/{there.pk}/edit/",
+        sent | {"job_type": "interval", "description": "neu", "is_active": "on", "use_shell": "on"},
+    )
+
+    assert sent["environment"] == "LANG=de_DE.UTF-8"
+    assert sent["timeout_seconds"] == "1h30m"
+    there.refresh_from_db()
+    assert there.description == "neu"
+    assert there.environment == {"LANG": "de_DE.UTF-8"}
+    assert (there.schedule, there.timeout_seconds) == ("1h30m", 5400)
+
+
+def test_two_who_edit_at_once_do_not_overwrite_each_other_unseen(admin: Client) -> None:
+    there = job("geteilt")
+    seen = str(there.version)
+    there.description = "von Bea"
+    there.store(now=there.updated_at, by="bea")
+
+    refused = admin.post(
+        f"/daemon/jobs/{there.pk}/edit/", GOOD | {"name": "geteilt", "version": seen}
+    )
+    page = refused.content.decode()
+    again = admin.post(
+        f"/daemon/jobs/{there.pk}/edit/",
+        GOOD | {"name": "geteilt", "version": value_of(page, "version")},
+    )
+
+    assert refused.status_code == 422
+    assert "bea hat diesen Job geändert" in page
+    assert again.status_code == 303
+
+
+# ── The preview ──────────────────────────────────────────────────────────────────────────────────
+def preview(client: Client, **asked: str) -> str:
+    answer = client.get("/daemon/jobs/preview/", asked)
+    assert answer.status_code == 200
+    return text_of(answer)
+
+
+def test_the_preview_says_the_schedule_in_words_with_five_times(admin: Client) -> None:
+    said = preview(admin, job_type="cron", schedule="30 3 * * MON-FRI", timezone="Asia/Tokyo")
+
+    assert "Montag bis Freitag um 03:30 Uhr Zeiten in Asia/Tokyo" in said
+    assert said.count(" 03:30 in ") == 5
+
+
+def test_the_preview_warns_of_clock_changes_in_the_job_s_zone(admin: Client) -> None:
+    said = preview(admin, job_type="cron", schedule="30 2 * * *", timezone="Europe/Berlin")
+
+    assert "gibt es 02:30 Uhr nicht" in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"job_type": "cron", "schedule": "0 0 31 2 *"}, "trifft nie zu"),
+        ({"job_type": "interval", "schedule": "60"}, "Meinten Sie 60m?"),
+        ({"job_type": "interval", "schedule": "90m"}, "90 Minuten|1 Stunde|1,5|eineinhalb"),
+        ({"job_type": "manual", "schedule": "von vorhin"}, "Er startet nie von selbst"),
+        ({"job_type": "once", "schedule": "gestern"}, "kein Zeitpunkt"),
+        ({"job_type": "cron", "schedule": ""}, "erscheinen die nächsten fünf"),
+        ({}, "."),
+        ({"job_type": "mondphase", "schedule": "x"}, "gibt es nicht"),
+        ({"job_type": "cron", "schedule": "* * * * *", "timezone": "Nirgendwo"}, "Zeitzone"),
+        ({"job_type": "cron", "schedule": "\x00", "timezone": "\x00/../etc"}, "."),
+        ({"job_type": "cron", "schedule": "x" * 9000, "job": "9" * 40}, "zu lang"),
+    ],
+)
+def test_the_preview_answers_whatever_is_being_typed(
+    admin: Client, asked: dict[str, str], said: str
+) -> None:
+    assert re.search(said, preview(admin, **asked))
+
+
+def test_the_preview_of_an_interval_counts_as_the_job_does(admin: Client) -> None:
+    there = job("takt", job_type="interval", schedule="7d")
+    plan = there.plan.describe("de")
+
+    said = preview(
+        admin, job_type="interval", schedule="7d", timezone="Europe/Berlin", job=str(there.pk)
+    )
+
+    assert plan.lower() in said.lower()
+    assert f"{there.anchor:%d}" in said
+
+
+def test_without_script_quick_picks_and_preview_keep_what_was_typed(admin: Client) -> None:
+    typed = {k: v for k, v in GOOD.items() if k not in {"save", "use_shell"}}
+    picked = admin.post("/daemon/jobs/new/", typed | {"pick": "workdays"}).content.decode()
+    shown = admin.post("/daemon/jobs/new/", typed | {"preview": "1"}).content.decode()
+
+    assert value_of(picked, "schedule") == "0 8 * * MON-FRI"
+    assert value_of(picked, "command") == GOOD["command"]
+    assert "Montag bis Freitag um 08:00 Uhr" in picked
+    assert "Montag bis Freitag um 03:30 Uhr" in shown
+    assert not re.search(r'name="use_shell"[^>]*checked', shown)
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"), [(0, "0"), (45, "45s"), (300, "5m"), (5400, "1h30m"), (90_061, "1d1h1m1s")]
+)
+def test_lengths_of_time_are_written_as_they_are_read(seconds: int, written: str) -> None:
+    from daemon_app.forms import SpanField
+
+    assert spoken_span(seconds) == written
+    assert SpanField(highest=100_000).clean(written) == seconds
+
+
+def test_a_viewer_gets_no_preview(viewer: Client) -> None:
+    answer: Any = viewer.get("/daemon/jobs/preview/", {"job_type": "cron", "schedule": "* * * * *"})
+
+    assert answer.status_code == 403

@@ -1,0 +1,143 @@
+"""Live regions: rendered for a role and a language, the same on the page and by the hub."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from daemon_app import tiles
+from daemon_app.models import Run
+from tests.jobs import NOON, job, run
+
+GERMAN = tiles.Viewer(role="operator", language="de")
+ENGLISH = tiles.Viewer(role="operator", language="en")
+
+
+def test_every_region_is_one_element_that_carries_its_name(db: None) -> None:
+    of = job("nacht-backup", job_type="cron", schedule="0 3 * * *")
+    busy = run(of, state=Run.State.RUNNING, started_at=NOON)
+    args = {"job-": str(of.pk), "run-head": str(busy.pk), "last-line": str(busy.pk), "nav": "jobs"}
+
+    for name in tiles.REGIONS:
+        arg = next((arg for prefix, arg in args.items() if name.startswith(prefix)), None)
+        html = tiles.render(name, arg, GERMAN, NOON)
+
+        key = name if arg is None else f"{name}:{arg}"
+        assert html is not None, name
+        assert re.match(rf'<\w+ id="{key.replace(":", "-")}" data-region="{key}"', html), html[:90]
+        opened = re.match(r"<(\w+)", html)
+        assert opened
+        assert html.endswith(f"</{opened[1]}>")
+
+
+def test_the_page_shows_a_region_as_the_hub_renders_it(admin: Client) -> None:
+    job("nacht-backup")
+    page = admin.get("/daemon/").content.decode()
+    now = re.search(r'data-now="([^"]+)"', page)
+    assert now
+
+    for name in ("notices", "next", "situation"):
+        html = tiles.render(
+            name, None, tiles.Viewer(role="admin", language="de"), _instant(now[1])
+        )
+        assert html
+        assert html in page
+
+
+def test_a_region_speaks_the_language_of_who_looks(db: None) -> None:
+    assert "Läuft gerade" in (tiles.render("running", None, GERMAN, NOON) or "")
+    assert "Running now" in (tiles.render("running", None, ENGLISH, NOON) or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "arg"),
+    [
+        ("unknown", None),
+        ("job-head", None),
+        ("job-head", "4711"),
+        ("job-head", "x"),
+        ("run-head", "99999999999999999999"),
+        ("run-head", "-1"),
+        ("last-line", "../../etc"),
+    ],
+)
+def test_what_is_gone_or_never_was_renders_to_nothing(db: None, name: str, arg: str | None) -> None:
+    assert tiles.render(name, arg, GERMAN, NOON) is None
+
+
+def test_topics_name_what_concerns_a_region() -> None:
+    assert tiles.topics("run-head", "17") == {"run:17"}
+    assert tiles.topics("last-line", "17") == {"log:17", "run:17"}
+    assert tiles.topics("running", None) == {"runs"}
+    assert tiles.topics("unknown", "x") == frozenset()
+
+
+def test_nothing_of_the_account_goes_into_a_region_shared_by_a_role(db: None) -> None:
+    of = job("geteilt")
+    busy = run(of, state=Run.State.RUNNING, started_at=NOON)
+    one, other = (
+        tiles.Viewer(role="admin", language="de", user_id=n, username=f"user-{n}") for n in (1, 2)
+    )
+
+    for name, arg in [("running", None), ("job-head", str(of.pk)), ("run-head", str(busy.pk))]:
+        assert tiles.render(name, arg, one, NOON) == tiles.render(name, arg, other, NOON)
+
+
+def test_the_last_line_shows_what_a_terminal_would(db: None) -> None:
+    written = b"one\n\x1b]0;title\x07\x1b[32mtwo\x1b[0m 10 %\rtwo 99 %\n\n \n"
+
+    assert tiles.plain(written) == "two 99 %"
+    assert tiles.plain(b"") == ""
+    assert tiles.plain(b"\xff" * 400 + b"x")[-1] == "\ufffd"
+
+
+def test_the_strip_draws_failures_tall_and_says_all_in_words(db: None) -> None:
+    of = job("streifen")
+    for seconds, state in ((1, "succeeded"), (100, "succeeded"), (1, "failed")):
+        run(of, state=state, started_at=NOON, ended_at=NOON + timedelta(seconds=seconds))
+
+    with tiles.translation.override("de"):
+        drawn = tiles.bars(tiles.latest_runs([of.pk])[of.pk], NOON)
+        label = tiles.strip_label(drawn)
+
+    assert [bar.outcome for bar in drawn] == ["ok", "ok", "fail"]
+    assert drawn[0].height < drawn[1].height < drawn[2].height
+    assert label == "Letzte 3 Läufe: 2 fertig, 1 Fehlschlag"
+
+
+def test_only_the_last_thirty_runs_of_a_job_are_read(db: None, django_assert_num_queries: Any) -> None:
+    many, few = job("viele"), job("wenige")
+    for _ in range(35):
+        run(many, state="succeeded")
+    newest = run(few, state="failed")
+
+    with django_assert_num_queries(2):
+        found = tiles.latest_runs([many.pk, few.pk])
+
+    assert len(found[many.pk]) == 30
+    assert found[many.pk][0].pk == found[many.pk][29].pk + 29
+    assert found[few.pk] == [newest]
+
+
+def test_new_runs_announce_themselves_instead_of_moving_the_list(db: None) -> None:
+    of = job("liste")
+    known = run(of, state="succeeded")
+    new = run(of, state="succeeded")
+    arg = f"until={known.pk}"
+
+    table = tiles.render("runs-table", arg, GERMAN, NOON)
+    news = tiles.render("runs-news", arg, GERMAN, NOON)
+
+    assert table
+    assert f"run-row-{known.pk}" in table
+    assert f"run-row-{new.pk}" not in table
+    assert news
+    assert "1 neuer Lauf" in news
+
+
+def _instant(text: str) -> Any:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text)
