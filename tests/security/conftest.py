@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.security.routes import Samples
 from tests.security.site import Site
 
 
@@ -18,3 +19,17 @@ def site() -> Iterator[Site]:
         assert not failures
     finally:
         site.close()
+
+
+@pytest.fixture(scope="session")
+def samples(site: Site) -> Samples:
+    """One of each kind, to look at."""
+    run = site.tell("finished('looked at')")
+    person = site.person("viewer")
+    return {
+        "run": run,
+        "job": site.tell(f"Run.objects.get(pk={run}).job_id"),
+        "account": person.pk,
+        "token": site.tell(f"Token.objects.get(account_id={person.pk}).pk"),
+        "icons": site.tell("__import__('daemon_app.icons').icons.fingerprint()"),
+    }

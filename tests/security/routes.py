@@ -98,6 +98,22 @@ def _below(patterns: list[URLPattern | URLResolver], prefix: str) -> Iterator[tu
             yield route, pattern.callback
 
 
+MISSING = 10**9
+Samples = dict[str, Any]
+
+
+def address(route: str, method: str, samples: Samples) -> str:
+    """Return an address for a route: of something that is there, or not, for who would change it.
+
+    `samples`: kind → number of one that is there; "icons": the sprite's fingerprint.
+    """
+    kinds = [kind for kind in ("run", "job", "account", "token") if f"{kind}/" in route]
+    kind = "run" if "/runs/" in route else (kinds or ["job"])[0]
+    looks = method in {"GET", "HEAD", "OPTIONS"} or route in ADMIN
+    number = samples[kind] if looks else MISSING
+    return path_of(route, pk=number, fingerprint=samples["icons"], content_type_id=MISSING)
+
+
 def path_of(route: str, **values: object) -> str:
     """Return an address for a route; `values` by parameter, `pk` for those without."""
     route = route.replace("admin/^(?P<app_label>daemon_app)/$", "admin/daemon_app/")

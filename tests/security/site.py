@@ -223,6 +223,8 @@ def json_body(**fields: Any) -> bytes:
 
 def judge(answer: Answer) -> None:
     """Fail for an answer that lacks what each one carries, or says what none may."""
+    if answer == Answer(400, [], b""):
+        return  # Twisted's only word to what is no HTTP
     for name, value in guard.FIXED:
         assert answer.header(name.decode()) == value.decode(), (answer, name)
     allowed = [name for name, _value in answer.headers if name.lower().startswith("access-control")]

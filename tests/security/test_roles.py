@@ -1,8 +1,5 @@
 """Row 11: each role at each route by each method, and no way around by spelling."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from daemon_app.models.access import RIGHTS, Role
@@ -13,12 +10,11 @@ from tests.security.routes import (
     NOBODY,
     PUBLIC,
     TABLE,
+    Samples,
+    address,
     all_routes,
-    path_of,
 )
 from tests.security.site import Answer, Person, Site
-
-MISSING = 10**9
 
 
 def test_every_route_stands_in_the_table_and_nothing_else_does() -> None:
@@ -39,31 +35,6 @@ def test_views_claim_the_rights_the_table_gives() -> None:
             assert (rights == {PUBLIC}) == (not getattr(view, "login_required", True)), route
 
 
-@pytest.fixture(scope="module")
-def samples(site: Site) -> dict[str, Any]:
-    """Something of each kind to look at."""
-    run = site.tell("finished('looked-at')")
-    job = site.tell(f"Run.objects.get(pk={run}).job_id")
-    person = site.person("viewer")
-    token = site.tell(f"Token.objects.get(account_id={person.pk}).pk")
-    fingerprint = site.tell("__import__('daemon_app.icons').icons.fingerprint()")
-    return {"run": run, "job": job, "account": person.pk, "token": token, "icons": fingerprint}
-
-
-@pytest.fixture(scope="module")
-def address(samples: dict[str, Any]) -> Callable[[str, str], str]:
-    def find(route: str, method: str) -> str:
-        values: dict[str, object] = {"fingerprint": samples["icons"], "content_type_id": MISSING}
-        kind = next((k for k in ("run", "job", "account", "token") if f"{k}/" in route), "job")
-        if "/runs/" in route:
-            kind = "run"
-        # Whoever may change something shall find nothing to change.
-        looks = method in {"GET", "HEAD", "OPTIONS"} or route in ADMIN
-        return path_of(route, pk=samples[kind] if looks else MISSING, **values)
-
-    return find
-
-
 def ask(site: Site, method: str, path: str, by: Person | None) -> Answer:
     body, kind = b"", "application/x-www-form-urlencoded"
     if path.startswith("/api/"):
@@ -74,13 +45,13 @@ def ask(site: Site, method: str, path: str, by: Person | None) -> Answer:
 @pytest.mark.parametrize("role", [None, *Role.values])
 @pytest.mark.parametrize("method", METHODS)
 def test_each_role_may_do_what_the_table_says_and_nothing_else(
-    site: Site, address: Callable[[str, str], str], role: str | None, method: str
+    site: Site, samples: Samples, role: str | None, method: str
 ) -> None:
     person = site.person(role) if role else None
 
     for route, entry in TABLE.items():
         by = site.again(person) if person and "logout" in route else person
-        answer = ask(site, method, address(route, method), by)
+        answer = ask(site, method, address(route, method, samples), by)
         right = entry.get("GET" if method == "HEAD" else method)
         why = (route, method, role, answer, answer.body[:300])
 
