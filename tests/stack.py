@@ -4,13 +4,15 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +21,7 @@ import psutil
 BACH = Path(sys.executable).with_name("bach")
 READY_WITHIN = 60.0  # seconds; on two busy cores a first start with its migrations takes a few
 STOPPED_WITHIN = 30.0
+LATEST_RUNS = "SELECT id, job_name, state, trigger FROM daemon_runs ORDER BY id DESC LIMIT 1000"
 
 
 class Stack:
@@ -108,6 +111,21 @@ class Stack:
         parts = urlsplit(link)
         # A cookie is bound to the host: what signs in must be the address the tests use.
         return f"{self.url}{parts.path}#{parts.fragment}"
+
+    def runs(self) -> list[dict[str, object]]:
+        """Return the latest runs of all jobs, newest first, straight from the database."""
+        with closing(sqlite3.connect(self.data_dir / "bach.sqlite3")) as database:
+            database.row_factory = sqlite3.Row
+            return [dict(row) for row in database.execute(LATEST_RUNS)]
+
+    def wait_for(self, answer: Callable[[], object]) -> bool:
+        """Return whether `answer` becomes true in good time."""
+        deadline = time.monotonic() + READY_WITHIN
+        while time.monotonic() < deadline:
+            if answer():
+                return True
+            time.sleep(0.05)
+        return False
 
     def log(self) -> str:
         """Return what was printed so far."""
