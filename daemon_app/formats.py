@@ -18,8 +18,21 @@ SHORT_WEEKDAYS = {
 }
 # Months of up to four letters are written out in German.
 MONTHS = {
-    "de": "Jan. Feb. März Apr. Mai Juni Juli Aug. Sept. Okt. Nov. Dez.".split(),
-    "en": "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(),
+    "de": [
+        "Jan.",
+        "Feb.",
+        "März",
+        "Apr.",
+        "Mai",
+        "Juni",
+        "Juli",
+        "Aug.",
+        "Sept.",
+        "Okt.",
+        "Nov.",
+        "Dez.",
+    ],
+    "en": ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
 }
 WORDS = {
     "de": {
@@ -58,7 +71,7 @@ WORDS = {
 
 
 def moment(at: datetime, now: datetime, zone: tzinfo, language: str) -> str:
-    """Return when that was or will be: "heute 14:32", "gestern 18:00", "Mi 03:00", "3. Nov., 18:00"."""
+    """Return when: "heute 14:32", "gestern 18:00", "Mi 03:00", "3. Nov., 18:00"."""
     there, days = at.astimezone(zone), _days_between(at, now, zone)
     word = {-1: "yesterday", 0: "today", 1: "tomorrow"}.get(days)
     if word:
@@ -108,7 +121,7 @@ def date_and_clock(at: datetime, zone: tzinfo, language: str) -> str:
 
 
 def stamp(at: datetime, zone: tzinfo, language: str) -> str:
-    """Return the instant in full, with its zone: "Di., 24. Nov. 2026, 14:32:07 Uhr (Europe/Berlin)"."""
+    """Return an instant in full: "Di., 24. Nov. 2026, 14:32:07 Uhr (Europe/Berlin)"."""
     there = at.astimezone(zone)
     clock = WORDS[language]["clock"].format(f"{there:%H:%M:%S}")
     return f"{day(at, zone, language)}, {clock} ({zone})"
@@ -174,7 +187,7 @@ def _span(
     dative: bool = False,
     seconds_below: int = 0,
 ) -> str:
-    """Return whole units of time, at most two; seconds beside minutes only below `seconds_below`."""
+    """Return at most two units of time; seconds beside minutes only below `seconds_below`."""
     words = WORDS[language]
     minutes, rest = divmod(seconds, 60)
     hours, left_minutes = divmod(minutes, 60)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from zoneinfo import available_timezones
 
 from django import forms
@@ -100,6 +100,8 @@ class VariablesField(forms.CharField):
 
 
 if TYPE_CHECKING:  # Django's form classes take no parameters at run time
+    from django.http import QueryDict
+
     _JobModelForm = forms.ModelForm[Job]
 else:
     _JobModelForm = forms.ModelForm
@@ -109,7 +111,6 @@ class JobForm(_JobModelForm):
     """Everything a person decides about a job."""
 
     use_required_attribute = False
-    template_name_label = None
 
     timeout_seconds = SpanField(
         label=_("Time limit"),
@@ -235,17 +236,18 @@ class JobForm(_JobModelForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         # What was left empty stays as a new job has it.
+        fresh = Job()
         for name in ("timeout_seconds", "grace_seconds", "max_instances", "nice", "overlap"):
-            if cleaned.get(name) is None or cleaned.get(name) == "":
-                if name not in self.errors:
-                    cleaned[name] = Job._meta.get_field(name).get_default()
+            if name not in self.errors and cleaned.get(name) in {None, ""}:
+                cleaned[name] = getattr(fresh, name)
         if cleaned.get("job_type") == Job.Kind.MANUAL:
             cleaned["schedule"] = ""  # the field is out of sight
         seen = cleaned.get("version")
         if self.instance.pk and seen is not None and seen != self.instance.version:
             # What is sent next time overwrites knowingly.
-            self.data = self.data.copy()
-            self.data["version"] = str(self.instance.version)
+            sent = cast("QueryDict", self.data).copy()
+            sent["version"] = str(self.instance.version)
+            self.data = sent
             raise ValidationError(
                 _t(
                     "%(who)s changed this job while you were editing. Nothing has been saved; "
@@ -255,16 +257,14 @@ class JobForm(_JobModelForm):
             )
         return cleaned
 
-    def _get_validation_exclusions(self) -> set[str]:
-        # A field left empty has its default by now; Django would skip its check.
-        return super()._get_validation_exclusions() - {"command", "schedule"}
-
     def store(self, *, now: datetime, by: str) -> Job | None:
         """Write the job; None when it can't be, and the form then says why."""
         try:
             return self.instance.store(now=now, by=by)
         except ValidationError as error:
-            self._update_errors(error)
+            for name, messages in error.message_dict.items():
+                for message in messages:
+                    self.add_error(name if name in self.fields else None, message)
         except IntegrityError:
             self.add_error("name", self.fields["name"].error_messages["unique"])
         return None

@@ -7,7 +7,7 @@ import hashlib
 from functools import cache
 from importlib import resources
 from io import BytesIO
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 from zipfile import ZipFile
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -70,13 +70,13 @@ ICONS: dict[str, dict[str, str]] = {
 @cache
 def sprite() -> bytes:
     """Return the sprite: one `<symbol>` per icon, named as in lucide."""
-    ElementTree.register_namespace("", SVG.strip("{}"))
-    root = ElementTree.Element(f"{SVG}svg")
+    ET.register_namespace("", SVG.strip("{}"))
+    root = ET.Element(f"{SVG}svg")
     packed = resources.files("lucide").joinpath("lucide.zip").read_bytes()
     with ZipFile(BytesIO(packed)) as drawings:
         for name, tweak in ICONS.items():
-            drawing = ElementTree.fromstring(drawings.read(f"{name}.svg"))  # noqa: S314 - a package we pin
-            symbol = ElementTree.SubElement(
+            drawing = ET.fromstring(drawings.read(f"{name}.svg"))  # noqa: S314 - a package we pin
+            symbol = ET.SubElement(
                 root,
                 f"{SVG}symbol",
                 {
@@ -91,7 +91,7 @@ def sprite() -> bytes:
                 },
             )
             symbol.extend(drawing)
-    return ElementTree.tostring(root)
+    return ET.tostring(root)
 
 
 @cache

@@ -565,10 +565,9 @@ def job_mark(job: Job, runs: Sequence[Run], now: datetime) -> Mark:
 
 def _with_last_end(jobs: QuerySet[Job]) -> Any:
     """Return `jobs` with the state and id of the last run that really ended, as columns."""
-    ended = (
-        Run.objects.filter(job=OuterRef("pk"), state__in=(Run.State.SUCCEEDED, *Run.UNHAPPY))
-        .order_by("-id")
-    )
+    ended = Run.objects.filter(
+        job=OuterRef("pk"), state__in=(Run.State.SUCCEEDED, *Run.UNHAPPY)
+    ).order_by("-id")
     return jobs.annotate(
         last_end=Subquery(ended.values("state")[:1]), last_end_id=Subquery(ended.values("id")[:1])
     )

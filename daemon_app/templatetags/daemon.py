@@ -43,7 +43,7 @@ def theme_icons() -> SafeString:
         (
             (
                 theme,
-                "" if theme == "system" else mark_safe(" hidden"),  # noqa: S308 - a constant
+                "" if theme == "system" else mark_safe(" hidden"),
                 reverse("icons", args=[icons.fingerprint()]),
                 name,
             )
@@ -82,7 +82,9 @@ def moment(context: Context, at: datetime) -> SafeString:
 def short_moment(context: Context, at: datetime) -> SafeString:
     """Return when, for a narrow column: "14:32", "Mi 03:00"."""
     here = timezone.get_current_timezone()
-    return _time(at, "short", formats.short_moment(at, context["now"], here, tiles.current_language()))
+    return _time(
+        at, "short", formats.short_moment(at, context["now"], here, tiles.current_language())
+    )
 
 
 @register.simple_tag(takes_context=True)
@@ -94,7 +96,9 @@ def relative(context: Context, at: datetime) -> SafeString:
 @register.simple_tag(takes_context=True)
 def coarse(context: Context, at: datetime) -> SafeString:
     """Return the distance in one unit: "in 3 Std."."""
-    return _time(at, "coarse", formats.relative(at, context["now"], tiles.current_language(), coarse=True))
+    return _time(
+        at, "coarse", formats.relative(at, context["now"], tiles.current_language(), coarse=True)
+    )
 
 
 @register.simple_tag(takes_context=True)
@@ -168,7 +172,11 @@ def size(count: int) -> str:
 
 def _time(at: datetime, show: str, text: str) -> SafeString:
     return format_html(
-        '<time datetime="{}" title="{}" data-show="{}">{}</time>', instant(at), stamp(at), show, text
+        '<time datetime="{}" title="{}" data-show="{}">{}</time>',
+        instant(at),
+        stamp(at),
+        show,
+        text,
     )
 
 
@@ -227,7 +235,7 @@ def control(  # noqa: PLR0913 - how one field looks
     """Return the control of a field, tied to its hint and its errors."""
     said = [f"{field.auto_id}-error-{place}" for place in range(1, len(field.errors) + 1)]
     said += [describedby] if describedby else [f"{field.auto_id}-hint"] if field.help_text else []
-    attributes: dict[str, object] = {"aria-describedby": " ".join(said)} if said else {}
+    attributes: dict[str, str | bool] = {"aria-describedby": " ".join(said)} if said else {}
     if field.errors:
         attributes["aria-invalid"] = "true"
     if field.field.required:
@@ -238,7 +246,7 @@ def control(  # noqa: PLR0913 - how one field looks
     if mono:
         attributes |= {"spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
     if rows:
-        attributes["rows"] = rows
+        attributes["rows"] = str(rows)
     attributes |= {"placeholder": placeholder} if placeholder else {}
     attributes |= {"list": list} if list else {}
     return field.as_widget(attrs=attributes)
@@ -267,8 +275,5 @@ def choice(bound: BoundField) -> dict[str, object]:
 @register.simple_tag(takes_context=True)
 def region(context: Context, name: str, arg: object = None) -> SafeString:
     """Return a live region as the first page load shows it; later the hub renders the same."""
-    html = tiles.render(
-        name, None if arg is None else str(arg), context["viewer"], context["now"]
-    )
+    html = tiles.render(name, None if arg is None else str(arg), context["viewer"], context["now"])
     return mark_safe(html or "")  # noqa: S308 - rendered by an escaping template
-

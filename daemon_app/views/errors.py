@@ -9,33 +9,33 @@ def _answer(status: int, template: str, **context: object) -> HttpResponse:
     return HttpResponse(render_to_string(template, context), status=status)
 
 
-def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Say that the request could not be understood (400)."""
     return _answer(400, "400.html")
 
 
-def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Say that this account may not do that (403)."""
     return _answer(403, "403.html")
 
 
-def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Say that a form was not sent from a page of this visit (403)."""
     return _answer(403, "403_csrf.html")
 
 
-def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Say that there is nothing at this address (404)."""
     return _answer(404, "404.html")
 
 
-def too_many_requests(request: HttpRequest, seconds: int) -> HttpResponse:  # noqa: ARG001
+def too_many_requests(request: HttpRequest, seconds: int) -> HttpResponse:
     """Say that somebody must wait `seconds` before trying again (429)."""
     response = _answer(429, "429.html", seconds=seconds)
     response["Retry-After"] = str(seconds)
     return response
 
 
-def server_error(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
+def server_error(request: HttpRequest) -> HttpResponse:
     """Say that we failed (500)."""
     return _answer(500, "500.html")

@@ -10,16 +10,15 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
 from django.utils.translation import gettext as _t
-from django.views.decorators.http import require_POST, require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from daemon_app import schedules, scheduler, tiles
+from daemon_app import scheduler, schedules, tiles
 from daemon_app.forms import JobForm
 from daemon_app.models import Job, Run
 from daemon_app.permissions import requires
 from daemon_app.schedules import ScheduleError
-from daemon_app.views.page import done, page, see_other
+from daemon_app.views.page import done, page, see_other, tell
 
 
 @require_safe
@@ -144,19 +143,17 @@ def _form_page(  # noqa: PLR0913 - the facts of one page
         "preview": preview_of(kind, text, tz, subject if subject.pk else None, now),
         "zones": form.zones(),
     }
-    return page(
-        request, "daemon/job_form.html", context, section="jobs", now=now, status=status
-    )
+    return page(request, "daemon/job_form.html", context, section="jobs", now=now, status=status)
 
 
 def _listed(form: JobForm) -> list[dict[str, str]]:
     """Return every fault with the field it stands at, in the order of the form."""
-    faults = [{"id": "", "label": "", "text": text} for text in form.non_field_errors()]
+    faults = [{"id": "", "label": "", "text": str(text)} for text in form.non_field_errors()]
     for name in form.fields:
         for text in form.errors.get(name, []):
             bound = form[name]
             target = f"{bound.auto_id}_0" if name == "job_type" else bound.auto_id
-            faults.append({"id": target, "label": str(bound.label), "text": text})
+            faults.append({"id": target, "label": str(bound.label), "text": str(text)})
     return faults
 
 
@@ -182,9 +179,7 @@ def preview(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def preview_of(
-    kind: str, text: str, tz: str, subject: Job | None, now: datetime
-) -> dict[str, Any]:
+def preview_of(kind: str, text: str, tz: str, subject: Job | None, now: datetime) -> dict[str, Any]:
     """Return the preview of a schedule; with `message` and `hint` instead when it is none."""
     language = tiles.current_language()
     tz = tz.strip() or settings.TIME_ZONE
@@ -226,17 +221,7 @@ def start(request: HttpRequest, pk: int) -> HttpResponse:
     started = scheduler.start(
         found, trigger=Run.Trigger.MANUAL, by=request.user.get_username(), now=timezone.now()
     )
-    shown = started.run or started.blocking
-    link = (
-        format_html(' · <a href="{}#log">{}</a>', reverse("run", args=[shown.pk]), _t("See the log"))
-        if shown
-        else ""
-    )
-    if started.run:
-        said = _t("%(job)s has been started") % {"job": found.name}
-        messages.success(request, format_html("{}{}", said, link))
-    else:
-        messages.warning(request, format_html("{}{}", started.reason, link))
+    tell(request, started, found.name)
     return done(request, reverse("job", args=[pk]))
 
 

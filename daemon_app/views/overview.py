@@ -27,7 +27,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @login_not_required
-def sprite(request: HttpRequest, fingerprint: str) -> HttpResponse:  # noqa: ARG001
+def sprite(request: HttpRequest, fingerprint: str) -> HttpResponse:
     """Return the icons; the address changes with them, so browsers may keep them for ever."""
     if fingerprint != icons.fingerprint():
         raise Http404

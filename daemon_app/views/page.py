@@ -1,15 +1,21 @@
 """What all pages share: the frame, who looks at it, and where an action leads."""
 
 from datetime import datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _t
 
 from daemon_app import tiles
-from daemon_app.models import Account
+from daemon_app.scheduler import Started
+
+if TYPE_CHECKING:
+    from daemon_app.models import Account
 
 
 def viewer_of(request: HttpRequest) -> tiles.Viewer:
@@ -23,7 +29,7 @@ def viewer_of(request: HttpRequest) -> tiles.Viewer:
     )
 
 
-def page(
+def page(  # noqa: PLR0913 - the facts of one page
     request: HttpRequest,
     template: str,
     context: dict[str, Any] | None = None,
@@ -49,6 +55,16 @@ def done(request: HttpRequest, otherwise: str) -> HttpResponse:
     if request.headers.get("X-Answer") == "toast":
         return render(request, "daemon/toasts.html", {"messages": messages.get_messages(request)})
     return see_other(back(request, otherwise))
+
+
+def tell(request: HttpRequest, started: Started, name: str) -> None:
+    """Leave the message of a start: that it worked or why not, and the way to the log."""
+    shown = started.run or started.blocking
+    words = _t("%(job)s has been started") % {"job": name} if started.run else started.reason
+    if shown:
+        address = reverse("run", args=[shown.pk])
+        words = format_html('{} · <a href="{}#log">{}</a>', words, address, _t("See the log"))
+    messages.add_message(request, messages.SUCCESS if started.run else messages.WARNING, words)
 
 
 def see_other(address: str) -> HttpResponse:

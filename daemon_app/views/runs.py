@@ -10,7 +10,6 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
 from django.utils.translation import gettext as _t
 from django.views.decorators.http import require_POST, require_safe
 
@@ -18,7 +17,7 @@ from daemon_app import output, scheduler, tiles
 from daemon_app.models import Job, Run
 from daemon_app.models.run import folder_of
 from daemon_app.permissions import requires
-from daemon_app.views.page import done, page, see_other
+from daemon_app.views.page import done, page, see_other, tell
 
 # What the page shows of a log before any script runs.
 TAIL_LINES = 500
@@ -160,14 +159,5 @@ def again(request: HttpRequest, pk: int) -> HttpResponse:
     started = scheduler.start(
         found.job, trigger=Run.Trigger.MANUAL, by=request.user.get_username(), now=timezone.now()
     )
-    if started.run:
-        messages.success(request, _t("%(job)s has been started") % {"job": found.job_name})
-        return see_other(reverse("run", args=[started.run.pk]))
-    shown = started.blocking
-    link = (
-        format_html(' · <a href="{}#log">{}</a>', reverse("run", args=[shown.pk]), _t("See the log"))
-        if shown
-        else ""
-    )
-    messages.warning(request, format_html("{}{}", started.reason, link))
-    return see_other(reverse("run", args=[pk]))
+    tell(request, started, found.job_name)
+    return see_other(reverse("run", args=[started.run.pk if started.run else pk]))

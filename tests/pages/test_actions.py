@@ -59,9 +59,7 @@ def test_an_action_without_the_token_of_this_visit_is_refused(backup: Job) -> No
     assert not Run.objects.exists()
 
 
-def test_start_makes_a_run_of_whoever_pressed_and_goes_back(
-    backup: Job, operator: Client
-) -> None:
+def test_start_makes_a_run_of_whoever_pressed_and_goes_back(backup: Job, operator: Client) -> None:
     answer = operator.post("/daemon/jobs/1/start/", {"next": "/daemon/jobs/?state=failed"})
 
     started = Run.objects.get()
@@ -72,7 +70,13 @@ def test_start_makes_a_run_of_whoever_pressed_and_goes_back(
 
 @pytest.mark.parametrize(
     "elsewhere",
-    ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)", "/admin/"],
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "/admin/",
+    ],
 )
 def test_an_action_leads_nowhere_else(backup: Job, operator: Client, elsewhere: str) -> None:
     answer = operator.post("/daemon/jobs/1/start/", {"next": elsewhere})
@@ -100,9 +104,7 @@ def test_a_script_gets_the_message_alone_and_only_once(backup: Job, operator: Cl
     assert "gestartet · Log" not in text_of(operator.get("/daemon/"))
 
 
-def test_a_job_is_paused_and_starts_again_as_the_button_said(
-    backup: Job, operator: Client
-) -> None:
+def test_a_job_is_paused_and_starts_again_as_the_button_said(backup: Job, operator: Client) -> None:
     for said, active in (("0", False), ("0", False), ("1", True)):
         operator.post("/daemon/jobs/1/toggle/", {"active": said})
 
@@ -142,9 +144,7 @@ def test_starting_again_leads_to_the_new_run(backup: Job, operator: Client) -> N
     assert answer["Location"] == f"/daemon/runs/{newest.pk}/"
 
 
-def test_deleting_asks_with_the_number_of_runs_and_then_does_it(
-    backup: Job, admin: Client
-) -> None:
+def test_deleting_asks_with_the_number_of_runs_and_then_does_it(backup: Job, admin: Client) -> None:
     for _ in range(3):
         ended(backup)
 

@@ -14,9 +14,9 @@ CASES = json.loads(Path(__file__).with_name("formats.json").read_text())
 
 
 def written(case: dict[str, Any]) -> str:
-    at = datetime.fromisoformat(case["at"]) if "at" in case else None
-    now = datetime.fromisoformat(case["now"]) if "now" in case else None
-    zone = ZoneInfo(case["zone"]) if "zone" in case else None
+    at = datetime.fromisoformat(case.get("at", "2026-11-24T13:32:07Z"))
+    now = datetime.fromisoformat(case.get("now", "2026-11-24T13:32:07Z"))
+    zone = ZoneInfo(case.get("zone", "Europe/Berlin"))
     language = case["language"]
     return {
         "relative": lambda: formats.relative(at, now, language),

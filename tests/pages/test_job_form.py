@@ -129,8 +129,12 @@ def test_a_bad_value_is_refused_beside_its_field_and_nothing_is_lost(
 ) -> None:
     job("vorhanden")
 
-    answer = admin.post("/daemon/jobs/new/", GOOD | {field: value, "description": "bleibt da"} if
-                        field != "description" else GOOD | {field: value})
+    answer = admin.post(
+        "/daemon/jobs/new/",
+        GOOD | {field: value, "description": "bleibt da"}
+        if field != "description"
+        else GOOD | {field: value},
+    )
 
     page = answer.content.decode()
     beside = re.search(rf'id="id_{field}-error-1">([\s\S]*?)</p>', page)
@@ -290,7 +294,8 @@ def test_without_script_quick_picks_and_preview_keep_what_was_typed(admin: Clien
 
 
 @pytest.mark.parametrize(
-    ("seconds", "written"), [(0, "0"), (45, "45s"), (300, "5m"), (5400, "1h30m"), (90_061, "1d1h1m1s")]
+    ("seconds", "written"),
+    [(0, "0"), (45, "45s"), (300, "5m"), (5400, "1h30m"), (90_061, "1d1h1m1s")],
 )
 def test_lengths_of_time_are_written_as_they_are_read(seconds: int, written: str) -> None:
     from daemon_app.forms import SpanField

@@ -53,9 +53,7 @@ def alive(db: None) -> Node:
 # ── Who sees what ────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("address", READING)
 @pytest.mark.parametrize("role", Role.values)
-def test_every_role_reads_every_page(
-    history: Run, signed_in: Any, role: str, address: str
-) -> None:
+def test_every_role_reads_every_page(history: Run, signed_in: Any, role: str, address: str) -> None:
     assert signed_in(role).get(address).status_code == 200
 
 
@@ -137,9 +135,7 @@ def test_a_scheduler_that_never_ran_is_not_called_alive(admin: Client, db: None)
     assert "Planer läuft nicht" in text_of(admin.get("/daemon/"))
 
 
-def test_the_overview_says_what_runs_what_waits_and_what_comes(
-    alive: Node, admin: Client
-) -> None:
+def test_the_overview_says_what_runs_what_waits_and_what_comes(alive: Node, admin: Client) -> None:
     now = timezone.now()
     lora, bench = job("lora"), job("bench")
     job("bald", job_type="interval", schedule="1h", now=now)
@@ -163,9 +159,7 @@ def test_a_prepared_occurrence_does_not_wait_before_its_time(alive: Node, admin:
     assert "Wartet gleich" not in said
 
 
-def test_a_job_that_fails_again_and_again_is_brought_to_notice(
-    alive: Node, admin: Client
-) -> None:
+def test_a_job_that_fails_again_and_again_is_brought_to_notice(alive: Node, admin: Client) -> None:
     sick, well, once = job("krank"), job("gesund"), job("einmal")
     for _ in range(2):
         ended(sick, State.FAILED, exit_code=1, reason_code="exit", reason_facts={"code": 1})
@@ -221,9 +215,7 @@ def test_the_states_of_jobs_are_counted_and_filter_the_list(admin: Client, db: N
     ],
 )
 @pytest.mark.parametrize("address", ["/daemon/", "/daemon/jobs/", "/daemon/runs/"])
-def test_no_address_breaks_a_list(
-    admin: Client, history: Run, address: str, query: str
-) -> None:
+def test_no_address_breaks_a_list(admin: Client, history: Run, address: str, query: str) -> None:
     answer = admin.get(f"{address}?{query}")
 
     assert answer.status_code == 200
@@ -270,7 +262,8 @@ def write_output(of: Run, data: bytes) -> None:
 
 def test_output_is_text_whatever_was_written(admin: Client, history: Run) -> None:
     write_output(
-        history, b"\x1b[31m<b>rot</b>\x1b[0m \xff\xfe\x00\n<script>alert(1)</script>\n10 %\r99 %\r\n"
+        history,
+        b"\x1b[31m<b>rot</b>\x1b[0m \xff\xfe\x00\n<script>alert(1)</script>\n10 %\r99 %\r\n",
     )
 
     page = admin.get("/daemon/runs/1/").content.decode()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import translation
 
 from daemon_app import tiles
 from daemon_app.models import Run
@@ -39,9 +40,7 @@ def test_the_page_shows_a_region_as_the_hub_renders_it(admin: Client) -> None:
     assert now
 
     for name in ("notices", "next", "situation"):
-        html = tiles.render(
-            name, None, tiles.Viewer(role="admin", language="de"), _instant(now[1])
-        )
+        html = tiles.render(name, None, tiles.Viewer(role="admin", language="de"), _instant(now[1]))
         assert html
         assert html in page
 
@@ -98,7 +97,7 @@ def test_the_strip_draws_failures_tall_and_says_all_in_words(db: None) -> None:
     for seconds, state in ((1, "succeeded"), (100, "succeeded"), (1, "failed")):
         run(of, state=state, started_at=NOON, ended_at=NOON + timedelta(seconds=seconds))
 
-    with tiles.translation.override("de"):
+    with translation.override("de"):
         drawn = tiles.bars(tiles.latest_runs([of.pk])[of.pk], NOON)
         label = tiles.strip_label(drawn)
 
@@ -107,7 +106,9 @@ def test_the_strip_draws_failures_tall_and_says_all_in_words(db: None) -> None:
     assert label == "Letzte 3 Läufe: 2 fertig, 1 Fehlschlag"
 
 
-def test_only_the_last_thirty_runs_of_a_job_are_read(db: None, django_assert_num_queries: Any) -> None:
+def test_only_the_last_thirty_runs_of_a_job_are_read(
+    db: None, django_assert_num_queries: Any
+) -> None:
     many, few = job("viele"), job("wenige")
     for _ in range(35):
         run(many, state="succeeded")
