@@ -58,7 +58,7 @@ def candidates() -> Iterator[str]:
 def fetched() -> Iterator[str]:
     """Yield what Playwright has downloaded, its own version first."""
     if find_spec("playwright"):
-        from playwright.sync_api import sync_playwright  # noqa: PLC0415 - not at every import
+        from playwright.sync_api import sync_playwright
 
         with sync_playwright() as playwright:
             yield playwright.chromium.executable_path
