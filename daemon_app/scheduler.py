@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _t
 
 from daemon_app import executor, live
 from daemon_app.models import Job, Run
-from daemon_app.models.run import ON_TIME
+from daemon_app.models.run import ON_TIME, adapted
 from daemon_app.schedules import ScheduleError
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def tick(now: datetime) -> int:
         due = list(jobs[:PER_TICK])
         active = _active_runs(job.pk for job in due)
         runs: list[Run] = []
-        moves: list[tuple[object, int, object]] = []
+        moves: list[tuple[str | None, int, str | None]] = []
         for job in due:
             try:
                 occurrences, following = _occurrences(job, now)
@@ -64,7 +64,7 @@ def tick(now: datetime) -> int:
                 _mark_broken(job, error)
                 continue
             runs.extend(_rows(job, occurrences, active, now))
-            moves.append((_adapted(following), job.pk, _adapted(job.next_due_at)))
+            moves.append((adapted(following), job.pk, adapted(job.next_due_at)))
         _insert(runs)
         _advance(moves)
         executor.submit(
@@ -188,7 +188,7 @@ def _insert(runs: list[Run]) -> None:
         runs[:] = kept
 
 
-def _advance(moves: list[tuple[object, int, object]]) -> None:
+def _advance(moves: list[tuple[str | None, int, str | None]]) -> None:
     # Conditional on the old instant, so that it can't overwrite an edit.
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -199,12 +199,6 @@ def _advance(moves: list[tuple[object, int, object]]) -> None:
 def _mark_broken(job: Job, error: ScheduleError) -> None:
     log.error("job %s has a schedule that can't be read: %s", job.pk, error)
     Job.objects.filter(pk=job.pk).update(next_due_at=None, schedule_error=str(error)[:500])
-
-
-def _adapted(instant: datetime | None) -> object:
-    if instant is None:
-        return None
-    return connection.ops.adapt_datetimefield_value(instant.astimezone(UTC))
 
 
 # ── By hand ──────────────────────────────────────────────────────────────────────────────────────

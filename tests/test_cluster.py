@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -125,6 +124,6 @@ def test_nothing_of_a_finished_delivery_stays_in_the_queue(qcluster, runner) -> 
 
 
 def test_the_runtime_directory_is_for_us_alone() -> None:
-    runtime: Path = doorbell.runtime_dir(settings.DATA_DIR)
+    runtime = doorbell.runtime_dir(settings.DATA_DIR)
 
     assert runtime.stat().st_mode & 0o777 == 0o700

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -167,7 +168,7 @@ def test_python_means_the_running_interpreter(service) -> None:
 
     run = ended(started(which))
 
-    assert os.path.dirname(text(run).strip()) == os.path.dirname(sys.executable)
+    assert Path(text(run).strip()).parent == Path(sys.executable).parent
 
 
 @pytest.mark.parametrize(
@@ -329,7 +330,7 @@ def test_ctrl_c_ends_everything_but_running_commands(service) -> None:
 
     assert service.stop(signal.SIGINT) == 0
 
-    gone, alive = psutil.wait_procs(before, timeout=PATIENCE)
+    _gone, alive = psutil.wait_procs(before, timeout=PATIENCE)
     assert alive == []
 
 

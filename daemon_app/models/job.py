@@ -3,10 +3,9 @@
 import json
 import re
 import shlex
-from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -116,9 +115,7 @@ class Job(models.Model):
         _("grace"), default=10, validators=[MaxValueValidator(3600)]
     )
     stop_command = models.CharField(max_length=4096, blank=True, editable=False)
-    leave_descendants = models.BooleanField(
-        _("let background processes live on"), default=False
-    )
+    leave_descendants = models.BooleanField(_("let background processes live on"), default=False)
 
     overlap = models.CharField(
         _("on overlap"), max_length=10, choices=Overlap.choices, default=Overlap.SKIP
@@ -299,9 +296,7 @@ class Job(models.Model):
         """
         self.full_clean(exclude=["anchor", "created_at", "updated_at"])
         with transaction.atomic():
-            before = (
-                Job.objects.select_for_update().filter(pk=self.pk).first() if self.pk else None
-            )
+            before = Job.objects.select_for_update().filter(pk=self.pk).first() if self.pk else None
             self.updated_at, self.updated_by = now, by
             if before is None:
                 self.created_at = self.anchor = now
@@ -374,7 +369,7 @@ class Job(models.Model):
         instants = list(prepared.order_by("due_at").values_list("due_at", flat=True))
         if instants:
             prepared.delete()
-        return [instant for instant in instants if instant is not None]
+        return instants
 
     def ring(self) -> None:
         """Tell the beat and the open pages, after the commit."""
@@ -405,15 +400,13 @@ class Job(models.Model):
         }
 
 
-def _check_variables(
-    value: object, reserved: re.Pattern[str] | None = RESERVED_VARIABLES
-) -> None:
+def _check_variables(value: object, reserved: re.Pattern[str] | None = RESERVED_VARIABLES) -> None:
     """Refuse names and values that can't be environment variables of a command."""
     if not isinstance(value, dict):
         raise ValidationError(_t("Give one NAME=value per line."))
     if len(value) > 100 or len(json.dumps(value)) > 32_768:
         raise ValidationError(_t("At most 100 entries of 32 KiB in all."))
-    for name, content in cast("Iterable[tuple[object, object]]", value.items()):
+    for name, content in value.items():
         if not isinstance(name, str) or not VARIABLE.fullmatch(name):
             raise ValidationError(
                 _t("“%(name)s” is no name: letters, digits and _ only, not beginning with a digit.")
@@ -421,8 +414,7 @@ def _check_variables(
             )
         if reserved and reserved.fullmatch(name):
             raise ValidationError(
-                _t("“%(name)s” belongs to the daemon itself; choose another name.")
-                % {"name": name}
+                _t("“%(name)s” belongs to the daemon itself; choose another name.") % {"name": name}
             )
         if not isinstance(content, str) or "\0" in content:
             raise ValidationError(_t("The value of “%(name)s” must be text.") % {"name": name})
@@ -430,5 +422,3 @@ def _check_variables(
 
 def _language() -> str:
     return "en" if (get_language() or "de").startswith("en") else "de"
-
-

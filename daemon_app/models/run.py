@@ -67,14 +67,13 @@ class RunQuerySet(models.QuerySet["Run"]):
             return []
         marks = ", ".join(["%s"] * len(ids))
         statement = (
-            "UPDATE daemon_runs SET state = %s, fence = fence + 1, owner = %s, started_at = %s, "
-            f"reason_code = '', reason_facts = '{{}}' WHERE state = %s AND id IN ({marks}) RETURNING id"  # noqa: S608 - marks only
+            "UPDATE daemon_runs SET state = %s, fence = fence + 1, owner = %s, started_at = %s, "  # noqa: S608 - marks only
+            "reason_code = '', reason_facts = '{}' "
+            f"WHERE state = %s AND id IN ({marks}) RETURNING id"
         )
-        instant = _adapted(now)
+        instant = adapted(now)
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(
-                statement, [Run.State.RUNNING, owner, instant, Run.State.QUEUED, *ids]
-            )
+            cursor.execute(statement, [Run.State.RUNNING, owner, instant, Run.State.QUEUED, *ids])
             mine = [row[0] for row in cursor.fetchall()]
             runs = list(self.filter(pk__in=mine).order_by("-priority", "due_at", "id"))
             _ring(runs)
@@ -100,8 +99,8 @@ class RunQuerySet(models.QuerySet["Run"]):
                     statement,
                     [
                         e.state,
-                        _adapted(e.ended_at),
-                        _adapted(e.started_at) if e.started_at else None,
+                        adapted(e.ended_at),
+                        adapted(e.started_at),
                         e.reason_code,
                         json.dumps(e.reason_facts),
                         e.exit_code,
@@ -158,7 +157,7 @@ class Run(models.Model):
     started_by = models.CharField(_("started by"), max_length=150, blank=True)
     due_at = models.DateTimeField(_("due"))
     definition = models.JSONField(default=dict)
-    idempotency_key = models.CharField(max_length=80, null=True, blank=True, unique=True)  # noqa: DJ001 - unique where given
+    idempotency_key = models.CharField(max_length=80, null=True, blank=True, unique=True)
 
     state = models.CharField(_("state"), max_length=10, choices=State.choices)
     reason_code = models.CharField(max_length=40, blank=True)
@@ -324,6 +323,6 @@ def _ring(runs: Iterable[Run]) -> None:
     live.changed("runs", *(f"run:{run.pk}" for run in runs))
 
 
-def _adapted(instant: datetime) -> object:
+def adapted(instant: datetime | None) -> str | None:
     """Return an aware instant as this database wants it in a statement of our own."""
-    return connection.ops.adapt_datetimefield_value(instant.astimezone(UTC))
+    return connection.ops.adapt_datetimefield_value(instant and instant.astimezone(UTC))

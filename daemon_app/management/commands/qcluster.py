@@ -4,7 +4,6 @@ import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.utils.translation import gettext_lazy as _
 
 from daemon_app import cluster
 
@@ -12,7 +11,7 @@ from daemon_app import cluster
 class Command(BaseCommand):
     """Execute queued runs until stopped."""
 
-    help = _("Execute queued runs until SIGTERM or Ctrl+C.")
+    help = "Execute queued runs until SIGTERM or Ctrl+C."
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         """Run the cluster and end with its exit code."""
