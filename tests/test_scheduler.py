@@ -201,6 +201,15 @@ def test_a_re_enabled_job_owes_nothing() -> None:
     assert hourly.next_due_at == NOON + 11 * HOUR
 
 
+def test_a_job_that_is_switched_off_has_no_next_run() -> None:
+    off = job("off", job_type="interval", schedule="1h", is_active=False)
+    on = job("on", job_type="interval", schedule="1h")
+    on.set_active(False, now=NOON, by="anna")
+
+    assert off.next_due_at is None
+    assert on.next_due_at is None
+
+
 def test_an_edit_that_leaves_the_schedule_alone_keeps_its_grid() -> None:
     hourly = job("hourly", job_type="interval", schedule="1h")
 

@@ -312,6 +312,8 @@ class Job(models.Model):
                     self._start_schedule(now)
                 elif withdrawn:
                     self.next_due_at = withdrawn[0]
+            if not self.is_active:
+                self.next_due_at = None
             self.schedule_error = ""
             self.save()
             self.ring()
@@ -337,11 +339,10 @@ class Job(models.Model):
             )
             if moved:
                 self.refresh_from_db()
-                if active:
-                    self.paused_until = None
-                    self.next_due_at = self.next_after(now)
-                    self.save(update_fields=["paused_until", "next_due_at"])
-                else:
+                self.paused_until = None
+                self.next_due_at = self.next_after(now) if active else None
+                self.save(update_fields=["paused_until", "next_due_at"])
+                if not active:
                     self._withdraw(now)
                 self.ring()
         return bool(moved)
