@@ -54,6 +54,14 @@ def secret(path: Path) -> str:
     return path.read_text()
 
 
+def old_secrets(path: Path) -> list[str]:
+    """Return the secret that was put aside in `path` when a new one was wanted; else nothing.
+
+    Raises ImproperlyConfigured when others may read the file.
+    """
+    return [secret(path)] if path.exists() else []
+
+
 def time_zone() -> str:
     """Return the machine's IANA zone, "UTC" when it can't be told."""
     names = available_timezones()

@@ -44,6 +44,9 @@ DATA_DIR = machine.private_directory(Path(os.environ.get("BACH_DATA_DIR") or BAS
 RUNS_DIR = DATA_DIR / "runs"
 LOGS_DIR = machine.private_directory(DATA_DIR / "logs")
 SECRET_KEY = machine.secret(DATA_DIR / "secret.key")
+# To change the key: rename its file to this, start again; when everybody has signed in anew,
+# delete it.
+SECRET_KEY_FALLBACKS = machine.old_secrets(DATA_DIR / "secret.key.old")
 DEBUG = False
 
 # ── Who may talk to us ───────────────────────────────────────────────────────────────────────────

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from tests.security.routes import ADMIN, PUBLIC, TABLE, path_of
 from tests.security.site import CHANGES, PATIENCE, Person, Site, form, json_body
@@ -276,7 +277,7 @@ def test_the_only_websocket_is_the_live_one(site: Site, admin: Person) -> None:
         "/ws//daemon/",
     ):
         with pytest.raises(InvalidStatus):
-            websockets.sync.client.connect(
+            connect(
                 f"ws://{site.host}{path}",
                 origin=websockets.Origin(site.origin),
                 additional_headers={"Cookie": f"{site.cookie}={admin.session}"},

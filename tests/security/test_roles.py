@@ -25,7 +25,7 @@ def test_views_claim_the_rights_the_table_gives() -> None:
     for route, view in all_routes():
         entry = TABLE[route]
         if route in INTERFACE:
-            claimed = dict(getattr(view, "view_class", None).rights)  # type: ignore[union-attr]
+            claimed = dict(getattr(view, "view_class", None).rights)
             assert {m: r for m, r in entry.items() if r != PUBLIC} == {
                 m: r for m, r in claimed.items() if entry.get(m) != PUBLIC
             }, route
