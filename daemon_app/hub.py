@@ -451,8 +451,9 @@ class Hub:
                     self._news.clear()
                     await self._flush()
                     # However dear the regions are, rendering takes a fifth of one core at most.
+                    # After a pause there are two turns: a look must not delay what rings next.
                     spent = self.loop.time() - now
-                    flush_at = now + max(FLUSH, 5 * spent)
+                    flush_at = max(flush_at, now - FLUSH) + max(FLUSH, 5 * spent)
                 if now >= look_at:
                     look_at = now + look_every
                     version = await self.ask(_data_version) if can_ask else None
