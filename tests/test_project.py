@@ -222,7 +222,10 @@ def test_a_document_names_commands_and_files_that_exist(document: Path) -> None:
 def test_the_readme_has_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text()
 
-    assert re.search(r"(?m)^git clone .+\n+make run$", text)
+    commands = re.findall(r"(?m)^make (\w+) +#", text)
+
+    assert commands == ["run", "test"]
+    assert {"run", "test"} <= set(re.findall(r"(?m)^(\w+):", (ROOT / "Makefile").read_text()))
 
 
 @pytest.mark.parametrize("adr", files(".md", under="docs/adr"), ids=named)
