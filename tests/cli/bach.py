@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -39,13 +40,12 @@ class Bach:
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
-    def open(
-        self, *arguments: str, environment: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[str]:
-        """Start `bach …`, with pipes to talk to it."""
-        return subprocess.Popen(
+    @contextmanager
+    def open(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Start `bach …`, with pipes to talk to it; it is killed if it outlives the block."""
+        with subprocess.Popen(
             [*COMMAND, *arguments],
-            env={**self.environment, **(environment or {})},
+            env=self.environment,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -53,7 +53,11 @@ class Bach:
             text=True,
             # As in a terminal: Ctrl+C goes to this command and what it started, not to the tests.
             start_new_session=True,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def python(self, code: str) -> str:
         """Run Python with Django set up on the same data; return what it printed."""

@@ -288,10 +288,13 @@ def test_in_the_foreground_ctrl_c_ends_it_cleanly(own: Bach) -> None:
 
 def test_of_two_started_at_once_one_runs(own: Bach) -> None:
     own.migrate()
-    both = [own.open("daemon", "start", "--bg") for _ in range(2)]
-    said = [process.communicate(timeout=60) for process in both]
+    with (
+        own.open("daemon", "start", "--bg") as one,
+        own.open("daemon", "start", "--bg") as other,
+    ):
+        said = [process.communicate(timeout=60) for process in (one, other)]
 
-    codes = sorted(process.returncode for process in both)
+    codes = sorted([one.returncode, other.returncode])
 
     assert codes[0] == Code.OK, said
     assert codes[1] in {Code.FAILED, Code.ALREADY_RUNNING}, said
