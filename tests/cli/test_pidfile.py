@@ -21,10 +21,10 @@ from pathlib import Path
 from daemon_app import pidfile
 try:
     with pidfile.held(Path(sys.argv[1]), "http://here", patience=0.5):
-        print("held", flush=True)
         if "fork" in sys.argv and os.fork() == 0:
             sys.stdin.readline()
             os._exit(0)
+        print("held", flush=True)
         sys.stdin.readline()
 except pidfile.Taken as taken:
     print("taken", taken.pid, flush=True)
