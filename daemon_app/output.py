@@ -498,7 +498,9 @@ class _Folder:
                 position = data.find(b"\n", position + 1)
                 if position < 0:
                     return end
-            return at + position + 1
+            begin = at + position + 1
+            later = [each for each in self.starts if each >= end]
+            return later[0] if begin == end and later else begin
         return self.end()
 
 

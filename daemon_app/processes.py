@@ -519,8 +519,8 @@ def find_marked(
 ) -> list[Identity]:
     """Return the living processes that carry the marks of `run`, whoever their parent is by now.
 
-    `session` is the number of the run's command and the time before which nothing of the run can
-    have started: who is in that session is the run's too, even if it threw its environment away.
+    `session` is the run's command as it once was: who is in its session is the run's too, even if
+    it threw its environment away.
     Never returns this process. Empty where the system does not show environments (macOS).
     """
     if not LINUX:
@@ -533,7 +533,7 @@ def find_marked(
     for pid in _pids():
         if pid == me:
             continue
-        if wanted.issubset(_environment(pid)) or _in_session(pid, session, wanted):
+        if wanted.issubset(_environment(pid)) or _in_session(pid, session):
             identity = Identity.of(pid)
             if identity.is_alive():
                 found.append(identity)
@@ -568,12 +568,13 @@ def _environment(pid: int) -> list[bytes]:
         return []
 
 
-def _in_session(pid: int, session: Identity | None, wanted: set[bytes]) -> bool:
+def _in_session(pid: int, session: Identity | None) -> bool:
     if session is None or session.started is None or session.boot != boot_id():
         return False
     found = _stat(pid)
     if found is None or found.session != session.pid or (found.started or 0) < session.started:
         return False
-    # A number is not given to a new process while it names a session that has members. So a living
-    # leader is the old one, with its marks, or else all of the old session are gone.
-    return _stat(session.pid) is None or wanted.issubset(_environment(session.pid))
+    # A number is not given to a new process while it names a session that has members. So the
+    # leader is the old one, or there is none, or else all of the old session are gone.
+    leader = _stat(session.pid)
+    return leader is None or leader.started == session.started

@@ -60,6 +60,7 @@ LIVE_PATIENCE = 0.1  # … at a page server's, for the last bytes
 WARM = 2
 LINGER_IDLE_SECONDS = 10.0  # a warm supervisor beyond WARM waits so long for more work
 MOST_SUPERVISORS = 2000
+EARLY_SECONDS, EARLY_DEATHS = 1.0, 3  # so many zygotes that die so young: something is wrong
 MOST_RUNS = 1000  # of one supervisor, against leaks
 LAST_LINE = 200  # characters
 PIPE_BYTES = 1 << 20  # of a busy pipe; a quiet one keeps the kernel's size
@@ -75,8 +76,8 @@ class LaunchError(Exception):
 class Launcher:
     """Starts runs in supervisors, and keeps `warm` of them ready.
 
-    Call `tend` now and then: it replaces a dead zygote, which `launch` does too. Running runs need
-    neither this object nor the zygote.
+    A thread waits for the zygote's death and replaces it at once; launches on their way are not
+    lost. Running runs need neither this object nor the zygote.
     """
 
     def __init__(self, runtime: Path | str, warm: int = WARM) -> None:
@@ -94,10 +95,10 @@ class Launcher:
         self._waiting: list[bytes] = []
         self._lock = threading.Lock()
         self._helper: threading.Thread | None = None
-        self._early_deaths = 0
-        self._born = 0.0
-        self._zygote: subprocess.Popen[bytes] | None = None
-        self._start_zygote()
+        self._closed = threading.Event()
+        self._failure: str | None = None  # why there is no zygote
+        self._zygote = self._start_zygote()
+        threading.Thread(target=self._watch, name="zygote's keeper", daemon=True).start()
 
     def launch(self, spec: Mapping[str, Any]) -> None:
         """Have a supervisor start the run that `spec` describes; never blocks.
@@ -132,7 +133,10 @@ class Launcher:
         if len(message) > LONGEST_LAUNCH:
             message = self._by_file(message)
         with self._lock:
-            self._tend()
+            if self._closed.is_set():
+                raise LaunchError("the launcher is closed")
+            if self._failure is not None:
+                raise LaunchError(f"the supervisors' parent does not start: {self._failure}")
             self._waiting.append(message)
             if self._helper is None and not self._send_waiting():
                 import threading
@@ -140,29 +144,23 @@ class Launcher:
                 self._helper = threading.Thread(target=self._help, daemon=True)
                 self._helper.start()
 
-    def tend(self) -> None:
-        """Replace the zygote if it has died. Raises LaunchError when that fails."""
-        with self._lock:
-            self._tend()
-
     @property
-    def zygote(self) -> int | None:
-        """The zygote's process id; None after `close`."""
-        return self._zygote.pid if self._zygote else None
+    def zygote(self) -> int:
+        """The zygote's process id; another one after its death."""
+        return self._zygote.pid
 
     def close(self) -> None:
         """End the zygote and the idle supervisors. Running runs go on."""
         with self._lock:
+            self._closed.set()
             self._waiting.clear()
-            self._sender.close()
+            self._sender.close()  # which is what the zygote and the idle ones listen for
             self._receiver.close()
-            zygote, self._zygote = self._zygote, None
-        if zygote is not None:
-            try:
-                zygote.wait(2.0)
-            except Exception:  # noqa: BLE001 - TimeoutExpired, without its import
-                zygote.kill()
-                zygote.wait()
+        try:
+            self._zygote.wait(2.0)
+        except Exception:  # noqa: BLE001 - TimeoutExpired, without its import
+            self._zygote.kill()
+            self._zygote.wait()
 
     def __enter__(self) -> Self:
         return self
@@ -170,26 +168,33 @@ class Launcher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _tend(self) -> None:
-        if self._zygote is None:
-            raise LaunchError("the launcher is closed")
-        if self._zygote.poll() is None:
-            return
-        lived = time.monotonic() - self._born
-        self._early_deaths = self._early_deaths + 1 if lived < 1.0 else 0
-        if self._early_deaths > 3:
-            self._early_deaths = 3  # the next call tries again
-            raise LaunchError(f"the supervisors' parent does not start: {self._last_words()}")
-        self._start_zygote()
+    def _watch(self) -> None:
+        """Replace the zygote whenever it dies; with pauses if it does so again and again."""
+        early_deaths = 0
+        while True:
+            born = time.monotonic()
+            self._zygote.wait()
+            early_deaths = early_deaths + 1 if time.monotonic() - born < EARLY_SECONDS else 0
+            if early_deaths >= EARLY_DEATHS:
+                self._failure = self._last_words()
+                self._closed.wait(EARLY_SECONDS)
+            with self._lock:
+                if self._closed.is_set():
+                    return
+                try:
+                    self._zygote = self._start_zygote()
+                except LaunchError as error:
+                    self._failure = str(error)
+                else:
+                    self._failure = None
 
-    def _start_zygote(self) -> None:
+    def _start_zygote(self) -> subprocess.Popen[bytes]:
         import subprocess
 
-        self._born = time.monotonic()
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
         log = os.open(f"{self._runtime}/zygote.log", flags, mode=0o600)
         try:
-            self._zygote = subprocess.Popen(
+            return subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-S", "-B", "-c", ZYGOTE),
                     *(HOME, str(self._receiver.fileno()), str(self._warm)),
@@ -203,7 +208,7 @@ class Launcher:
                 start_new_session=True,
             )
         except OSError as error:
-            raise LaunchError(f"the supervisors' parent does not start: {error}") from error
+            raise LaunchError(f"cannot execute {sys.executable}: {error}") from error
         finally:
             os.close(log)
 
@@ -260,7 +265,10 @@ class Sighting:
     supervisor, `command` the command's process, `fence` that of the attempt; None where unknown.
     """
 
-    __slots__ = ("command", "fence", "identity", "kind", "pid", "result", "started_at")
+    __slots__ = (
+        *("command", "fence", "identity", "kind", "pid", "result", "started_at"),
+        "_command_started",
+    )
 
     def __init__(
         self,
@@ -275,16 +283,17 @@ class Sighting:
         self.fence: int | None = who.get("fence")
         self.command: int | None = who.get("command")
         self.started_at: float | None = who.get("started_at")
+        self._command_started: int | None = who.get("command_started")
         self.identity = (
             Identity(self.pid, who.get("started"), who.get("boot")) if self.pid else None
         )
 
     @property
     def session(self) -> Identity | None:
-        """The command's session, for `processes.end_marked`; None when it never started."""
+        """The command, whose session `processes.end_marked` looks into; None when unknown."""
         if self.command is None or self.identity is None:
             return None
-        return Identity(self.command, self.identity.started, self.identity.boot)
+        return Identity(self.command, self._command_started, self.identity.boot)
 
     def __repr__(self) -> str:
         return f"Sighting({self.kind!r}, pid={self.pid}, fence={self.fence})"
@@ -1022,7 +1031,14 @@ class _Run:
         if not self.noted_start:
             self.noted_start = True
             try:
-                self._note({"command": self.command, "started_at": self.started_at})
+                command = Identity.of(self.command or 0)
+                self._note(
+                    {
+                        "command": command.pid,
+                        "command_started": command.started,
+                        "started_at": self.started_at,
+                    }
+                )
             except OSError as error:
                 self.remarks.append(f"lock: {_name(error)}")
         news = self._news("started", {"pid": self.command, "at": self.started_at})
@@ -1066,7 +1082,9 @@ class _Run:
             content = json.dumps(result)
             try:
                 _write_whole(f"{self.folder}/result.json", content.encode())
-            except OSError:
+            except OSError as error:
+                if error.errno not in FULL:
+                    break  # somebody has removed the folder: who cares for the end has the bell
                 # The disk is full. The end is worth more than old output; or somebody may make
                 # room. The runner hears of it at once, and that we hold the lock stays true.
                 if not self.output.give_up_room():
@@ -1128,6 +1146,7 @@ class _Run:
 UMASK = 0o022
 READ_BYTES = 65_536
 RESULT_TRIES = 600
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 MAXRSS_UNIT = 1024 if LINUX else 1
 
 
