@@ -215,7 +215,7 @@ def _say_status(
             "failed": facts["failed_today"],
         }
     )
-    upcoming = _next_job()
+    upcoming = _next_job() if running else None
     if upcoming is not None and upcoming.next_due_at is not None:
         terminal.say(
             _("Next: %(job)s, %(when)s (%(distance)s)")
@@ -225,7 +225,7 @@ def _say_status(
                 "distance": formats.relative(upcoming.next_due_at, now, spoken),
             }
         )
-    elif Job.objects.exists():
+    elif running and Job.objects.exists():
         terminal.say(_("No job is going to start by itself."))
 
     active = Run.objects.active().filter(due_at__lte=now)
