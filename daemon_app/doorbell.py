@@ -8,7 +8,7 @@ into the runtime directory, whoever has news rings by name:
     topics = bell.wait(timeout=30)           # the payloads, oldest first; [] when nobody rang
 """
 
-# Supervisors are many and small, so no pathlib, and dear modules only where they are needed.
+# Supervisors are many and small: no pathlib, and dear modules only where they are needed.
 # ruff: noqa: PTH
 
 from __future__ import annotations

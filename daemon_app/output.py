@@ -9,7 +9,7 @@ when and by which stream its bytes came; without it, all is standard output of o
 the run writes; they follow no symbolic link and open nothing but regular files.
 """
 
-# Supervisors are many and small, so no pathlib, and dear modules only where they are needed.
+# Supervisors are many and small: no pathlib, and dear modules only where they are needed.
 # ruff: noqa: PTH
 
 from __future__ import annotations

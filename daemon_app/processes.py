@@ -6,7 +6,7 @@ signal, and /proc shows who descends from whom and what environment it was given
 cannot be found again.
 """
 
-# Supervisors are many and small, so no pathlib, and dear modules only where they are needed.
+# Supervisors are many and small: no pathlib, and dear modules only where they are needed.
 # ruff: noqa: PTH
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ of them, and nothing of ours stands between. The run's folder holds the truth:
     result.json  how it ended; written once, whole
 """
 
-# Supervisors are many and small, so no pathlib, and dear modules only where they are needed.
+# Supervisors are many and small: no pathlib, and dear modules only where they are needed.
 # ruff: noqa: PTH
 
 from __future__ import annotations
@@ -676,6 +676,8 @@ class _Run:
             if not self._take_folder():
                 return True
         except OSError as error:
+            if self.lock >= 0:
+                os.close(self.lock)
             self._cannot(error, "folder", self.folder)
             self._tell_end(json.dumps(self._result()))
             return True

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import shutil
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,17 @@ def until(condition: Callable[[], Any]) -> Any:
             return found
         assert time.monotonic() < deadline, "the condition has not come true"
         select.poll().poll(2)
+
+
+@contextmanager
+def files_no_bigger_than(size: int) -> Iterator[None]:
+    """Have the kernel refuse bytes beyond `size` in any file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class Site:

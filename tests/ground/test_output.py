@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -16,9 +13,7 @@ from hypothesis import strategies as st
 
 from daemon_app import output
 from daemon_app.output import STDERR, STDOUT, Piece, Writer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.ground.conftest import files_no_bigger_than
 
 NOON = 1_800_000_000.0
 
@@ -195,17 +190,6 @@ def test_marks_stay_bounded_however_often_the_streams_change(tmp_path):
 
 
 # ── a sick disk, and strange folders ─────────────────────────────────────────────────────────────
-
-
-@contextmanager
-def files_no_bigger_than(size: int) -> Iterator[None]:
-    """Have the kernel refuse bytes beyond `size` in any file, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_what_a_full_disk_refuses_is_dropped_and_counted_and_later_output_is_kept(tmp_path):

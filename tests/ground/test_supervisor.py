@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import random
-import resource
 import shutil
 import stat
 import sys
@@ -16,7 +15,7 @@ import pytest
 
 from daemon_app import output, supervisor
 from daemon_app.output import STDERR, STDOUT
-from tests.ground.conftest import DEADLINE, Site, until
+from tests.ground.conftest import DEADLINE, Site, files_no_bigger_than, until
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 
@@ -90,6 +89,22 @@ def test_a_folder_that_cannot_be_made_is_told_by_bell(site: Site):
 
     assert (result["outcome"], result["error"]) == ("not_started", "ENOTDIR")
     assert (result["error_what"], result["error_path"]) == ("folder", str(site.of(1)))
+
+
+def test_a_disk_too_full_for_the_lock_starts_nothing_and_can_be_tried_again(site: Site):
+    before = site.launcher
+    with files_no_bigger_than(0):
+        site.launcher = supervisor.Launcher(site.runtime)
+    result = site.run("touch made")
+    site.launcher.close()
+    site.launcher = before
+
+    assert (result["outcome"], result["error"]) == ("not_started", "EFBIG")
+    assert not (site.folder / "made").exists()
+    assert supervisor.look(site.of(1)).kind == "absent"
+    site.heard.clear()
+    site.launch("touch made", run=1)
+    assert site.ended(1)["outcome"] == "exited"
 
 
 def test_memory_and_cpu_are_those_of_the_whole_tree(site: Site):
@@ -271,13 +286,9 @@ def test_a_flood_rings_no_more_often_than_pages_can_use(site: Site):
 
 
 def test_a_full_disk_costs_output_and_not_the_run(site: Site):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        site.launcher.close()
+    site.launcher.close()
+    with files_no_bigger_than(100_000):
         site.launcher = supervisor.Launcher(site.runtime)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     result = site.run("seq 100000; echo still here")
 
