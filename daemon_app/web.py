@@ -34,7 +34,20 @@ class Request(http_protocol.WebRequest):
 
 
 class Socket(ws_protocol.WebSocketProtocol):
-    """A websocket whose refusals carry our headers too."""
+    """A websocket whose refusals carry our headers too, and that keeps no large message."""
+
+    def onConnect(self, request: Any) -> Any:  # noqa: N802 - Autobahn's name
+        """Bound what is kept before anybody judges it; Autobahn ends the socket beyond (1009)."""
+        self.maxFramePayloadSize = self.maxMessagePayloadSize = 16_384
+        return super().onConnect(request)
+
+    def sendMessage(self, *args: Any, **kwargs: Any) -> None:  # noqa: N802 - Autobahn's name
+        """Send a message of any length: the bound is for what comes in."""
+        bound, self.maxMessagePayloadSize = self.maxMessagePayloadSize, 0
+        try:
+            super().sendMessage(*args, **kwargs)
+        finally:
+            self.maxMessagePayloadSize = bound
 
     def sendHttpErrorResponse(  # noqa: N802 - Autobahn's name
         self,

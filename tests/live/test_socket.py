@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 
 import pytest
 import websockets
@@ -85,6 +86,18 @@ async def test_what_no_page_says_ends_the_socket_and_changes_nothing(
 
     assert code == NOT_SUCH_A_MESSAGE
     assert web.tell("[Job.objects.count(), Run.objects.count()]") == before
+
+
+async def test_a_huge_message_is_cut_off_while_it_comes(web: Web, session: str) -> None:
+    async with web.page(session) as page:
+        await page.show("nav:jobs")
+        await page.ops()
+        with suppress(websockets.ConnectionClosed):
+            await page.socket.send("x" * 10_000_000)
+        code = await page.closed()
+
+    # The line is dead: not even a reason is given.
+    assert code in {None, 1009}
 
 
 async def test_who_says_more_than_a_page_is_cut_off(web: Web, session: str) -> None:

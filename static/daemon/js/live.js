@@ -184,7 +184,7 @@ document.addEventListener('htmx:afterSettle', (event) => {
 async function fetchPage() {
   fetchedAt = performance.now();
   try {
-    const answer = await fetch(location.href, { headers: { 'X-Unattended': 'live', 'X-Requested-With': 'live' } });
+    const answer = await fetch(location.href, { headers: { 'X-Unattended': 'live' } });
     if (answer.status === 401) ended = SIGNED_OUT;
     if (!answer.ok) throw new Error(String(answer.status));
     const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
