@@ -9,7 +9,6 @@ into the runtime directory, whoever has news rings by name:
 """
 
 # Supervisors are many and small: no pathlib, and dear modules only where they are needed.
-# ruff: noqa: PTH
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ the run writes; they follow no symbolic link and open nothing but regular files.
 """
 
 # Supervisors are many and small: no pathlib, and dear modules only where they are needed.
-# ruff: noqa: PTH
 
 from __future__ import annotations
 

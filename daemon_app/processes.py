@@ -7,7 +7,6 @@ cannot be found again.
 """
 
 # Supervisors are many and small: no pathlib, and dear modules only where they are needed.
-# ruff: noqa: PTH
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ of them, and nothing of ours stands between. The run's folder holds the truth:
 """
 
 # Supervisors are many and small: no pathlib, and dear modules only where they are needed.
-# ruff: noqa: PTH
 
 from __future__ import annotations
 
