@@ -117,13 +117,12 @@ def run(job: str, follow: bool, as_json: bool) -> int:
         from django.utils import timezone
 
         from daemon_app import pidfile, scheduler
-        from daemon_app.cli.service import is_running
         from daemon_app.models import Node, Run
 
         found = find(job)
         now = timezone.now()
         # A run that waited for a daemon could start hours later, to everybody's surprise.
-        if not is_running(pidfile.holder(project.daemon_file()), Node.latest(), now):
+        if not project.is_running(pidfile.holder(project.daemon_file()), Node.latest(), now):
             raise Refusal(
                 _("Not started: the daemon is not running, so nobody would run it."),
                 _("Start it: %(bach)s daemon start --bg") % {"bach": project.program()},

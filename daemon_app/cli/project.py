@@ -16,6 +16,9 @@ from daemon_app.cli.language import gettext as _
 from daemon_app.cli.outcome import Code, Refusal
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from daemon_app.models import Node
     from daemon_app.pidfile import Holder
 
 
@@ -103,6 +106,11 @@ def daemon_file() -> Path:
     from django.conf import settings
 
     return Path(settings.DATA_DIR) / "daemon.pid"
+
+
+def is_running(process: "Holder | None", node: "Node | None", now: "datetime") -> bool:
+    """Return whether a daemon works on this database: here, or on another machine."""
+    return process is not None or (node is not None and node.is_alive(now))
 
 
 def web_file(port: int) -> Path:

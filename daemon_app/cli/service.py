@@ -158,14 +158,9 @@ def status(as_json: bool) -> int:
 
         now = timezone.now()
         process, node = pidfile.holder(project.daemon_file()), Node.latest()
-        running = is_running(process, node, now)
+        running = project.is_running(process, node, now)
         (_say_status_as_json if as_json else _say_status)(process, node, now, running)
     return Code.OK if running else Code.NOT_RUNNING
-
-
-def is_running(process: "Holder | None", node: "Node | None", now: datetime) -> bool:
-    """Return whether a daemon works on this database: here, or on another machine."""
-    return process is not None or (node is not None and node.is_alive(now))
 
 
 def _say_status(
