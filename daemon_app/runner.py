@@ -1,7 +1,8 @@
-"""This host's running runs: claim, launch, adopt, stop, and write their ends in batches."""
+"""The running runs of a host: claim, launch, adopt, stop, and write their ends in batches."""
 
 import contextlib
 import heapq
+import itertools
 import json
 import logging
 import os
@@ -12,11 +13,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 
 from daemon_app import processes, supervisor
 from daemon_app.models import Run
@@ -29,10 +31,13 @@ LOOK_EVERY = 5.0  # seconds
 WISHES_EVERY = 1.0  # seconds between looks for stop wishes on the rows of running runs
 BEGINS_WITHIN = 20.0  # seconds; a launch that has left no trace by then is lost
 PER_CLAIM = 200
+MOST_PREPARED = 1000  # launches made ready before their time
+# A sleep ends late by up to a millisecond, so the last moment before a start is spent awake.
+AWAKE = 0.0015  # seconds
 WARM = 4
 
 # What a command gets from our own environment; everything else of ours stays ours.
-ALLOWED = (
+ALLOWED = (  # noqa: SIM905 - twenty lines otherwise
     "HOME LANG LANGUAGE LOGNAME SHELL TERM TMPDIR TZ USER XDG_RUNTIME_DIR DISPLAY SSH_AUTH_SOCK "
     "DBUS_SESSION_BUS_ADDRESS CUDA_VISIBLE_DEVICES CUDA_HOME LD_LIBRARY_PATH http_proxy "
     "https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY SSL_CERT_FILE REQUESTS_CA_BUNDLE"
@@ -48,6 +53,15 @@ class Held:
     since: float
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a supervisor is to be told of a queued run, read before it is due."""
+
+    order: tuple[int, float, int]  # what goes first: priority, due instant, number
+    launch: dict[str, Any]
+    error: str = ""  # why there is none
+
+
 class Runner:
     """Runs the runs of one host. Lives in the daemon's one thread; nothing here blocks for long.
 
@@ -61,6 +75,8 @@ class Runner:
         self.launcher = supervisor.Launcher(runtime, warm=WARM)
         self._waiting: list[tuple[float, int]] = []  # a heap of (due instant, run id)
         self._known: set[int] = set()  # ids in the heap
+        self._unprepared: set[int] = set()  # those for which no launch is ready
+        self._prepared: dict[int, Prepared] = {}
         self._held: dict[int, Held] = {}  # run id → what runs here
         self._endings: dict[int, Ending] = {}  # ends that are still to be written
         self._forgotten: set[int] = set()  # runs whose rows are gone
@@ -73,10 +89,14 @@ class Runner:
         """Take in what was rung, start what is due, write what has ended."""
         for message in messages:
             self._take_in(message)
+        self._await_start()
         now = time.time()
         # Starts go before ends: a command waits for its second, an ended one for nothing.
         self._start_due(now)
         self._write_endings()
+        if self._unprepared:
+            room = max(MOST_PREPARED - len(self._prepared), 0)
+            self._prepare(list(itertools.islice(self._unprepared, min(room, PER_CLAIM))))
         if self._held and now >= self._wishes_at:
             self._wishes_at = now + WISHES_EVERY
             self._heed_wishes()
@@ -88,7 +108,7 @@ class Runner:
         """Return when the next turn is due, in seconds since the epoch, whoever rings or not."""
         instants = [time.time() + 60]
         if self._waiting and len(self._held) < self.max_parallel:
-            instants.append(self._waiting[0][0])
+            instants.append(self._waiting[0][0] - AWAKE)
         if self._endings:
             instants.append(self._retry_at)
         if self._held:
@@ -122,9 +142,28 @@ class Runner:
     def _expect(self, run_id: int, due: float) -> None:
         if run_id not in self._known and run_id not in self._held:
             self._known.add(run_id)
+            self._unprepared.add(run_id)
             heapq.heappush(self._waiting, (due, run_id))
 
     # ── Starting ─────────────────────────────────────────────────────────────────────────────────
+    def _prepare(self, run_ids: list[int]) -> None:
+        """Make launches ready: what a run is to do is settled when its row is written."""
+        for run in Run.objects.filter(pk__in=run_ids):
+            order = (-run.priority, run.due_at.timestamp(), run.pk)
+            try:
+                ready = Prepared(order, specification(run, self.runtime))
+            except (ValueError, LookupError, TypeError) as error:
+                ready = Prepared(order, {}, str(error))
+            self._prepared[run.pk] = ready
+        self._unprepared.difference_update(run_ids)
+
+    def _await_start(self) -> None:
+        """Wait out the last moment before a due instant."""
+        if self._waiting and len(self._held) < self.max_parallel:
+            due = self._waiting[0][0]
+            while due - AWAKE <= time.time() < due:
+                pass
+
     def _start_due(self, now: float) -> None:
         while self._waiting and self._waiting[0][0] <= now:
             free = min(self.max_parallel - len(self._held), PER_CLAIM)
@@ -135,27 +174,43 @@ class Runner:
                 batch.append(heapq.heappop(self._waiting))
             ids = [run_id for _due, run_id in batch]
             try:
-                runs = Run.objects.claim(ids, owner=self.owner, now=_instant(time.time()))
+                self._claim(ids)
             except DatabaseError:
                 log.exception("runs could not be claimed; trying again in a second")
                 for _due, run_id in batch:
                     heapq.heappush(self._waiting, (now + 1, run_id))
                 return
             self._known.difference_update(ids)
-            for run in runs:
-                self._launch(run)
+            self._unprepared.difference_update(ids)
+            for run_id in ids:
+                self._prepared.pop(run_id, None)
 
-    def _launch(self, run: Run) -> None:
-        self._held[run.pk] = Held(run.fence, time.time())
+    def _claim(self, ids: list[int]) -> None:
+        """Claim runs and launch those that are ours."""
+        fences: dict[int, int] = {}
+        with transaction.atomic():
+            # Asked for before the claim asks for the pages' bell: the commands go first.
+            transaction.on_commit(lambda: self._launch_all(fences))
+            fences |= Run.objects.claim(ids, owner=self.owner, now=_instant(time.time()))
+            if late := [run_id for run_id in fences if run_id not in self._prepared]:
+                self._prepare(late)
+
+    def _launch_all(self, fences: dict[int, int]) -> None:
+        for run_id in sorted(fences, key=lambda run_id: self._prepared[run_id].order):
+            self._launch(run_id, fences[run_id], self._prepared[run_id])
+
+    def _launch(self, run_id: int, fence: int, prepared: Prepared) -> None:
+        self._held[run_id] = Held(fence, time.time())
         try:
-            run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.launcher.launch(specification(run, self.runtime))
+            if prepared.error:
+                raise supervisor.LaunchError(prepared.error)  # noqa: TRY301 - one place says so
+            self.launcher.launch(prepared.launch | {"fence": fence})
         except (OSError, supervisor.LaunchError) as error:
-            log.exception("run %s could not be launched", run.pk)
+            log.exception("run %s could not be launched", run_id)
             self._end(
                 Ending(
-                    run_id=run.pk,
-                    fence=run.fence,
+                    run_id=run_id,
+                    fence=fence,
                     state=Run.State.FAILED,
                     ended_at=_instant(time.time()),
                     reason_code="start_failed",
@@ -261,8 +316,10 @@ class Runner:
     def _remove_folder(self, run_id: int) -> None:
         self._forgotten.discard(run_id)
         shutil.rmtree(folder_of(run_id), ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder_of(run_id).parent.rmdir()
+        # A supervisor may be about to make its folder beside it.
+        if not any(folder_of(pk).parent == folder_of(run_id).parent for pk in self._held):
+            with contextlib.suppress(OSError):
+                folder_of(run_id).parent.rmdir()
 
     def _remove_orphaned_folders(self) -> None:
         """Remove output whose row was deleted while no runner was there to hear of it."""
@@ -275,11 +332,13 @@ class Runner:
 
 
 def specification(run: Run, runtime: Path) -> dict[str, Any]:
-    """Return what a supervisor is told of a run: command, environment, limits, where to write."""
+    """Return what a supervisor is told of a run: command, environment, limits, where to write.
+
+    The fence is added by the claim.
+    """
     wanted = run.definition
     return {
         "run": run.pk,
-        "fence": run.fence,
         "folder": str(run.folder),
         "argv": command_line(wanted),
         "env": environment(run),
@@ -310,18 +369,23 @@ def command_line(wanted: dict[str, Any]) -> list[str]:
     return words
 
 
-def environment(run: Run) -> dict[str, str]:
-    """Return the command's environment: an allow-list of ours, the job's own, and who it is."""
-    inherited = {name: os.environ[name] for name in ALLOWED if name in os.environ}
-    inherited |= {k: v for k, v in os.environ.items() if k.startswith("LC_")}
+@cache
+def inherited() -> dict[str, str]:
+    """Return what commands get of our own environment, which does not change while we live."""
+    kept = {name: os.environ[name] for name in ALLOWED if name in os.environ}
+    kept |= {name: value for name, value in os.environ.items() if name.startswith("LC_")}
     # `python` and `bach` mean ours.
     path = f"{os.path.dirname(sys.executable)}:{os.environ.get('PATH') or PLAIN_PATH}"  # noqa: PTH120
+    return kept | {"PATH": path}
+
+
+def environment(run: Run) -> dict[str, str]:
+    """Return the command's environment: an allow-list of ours, the job's own, and who it is."""
     parameters = {
         f"BACH_PARAM_{name.upper()}": value for name, value in run.definition["parameters"].items()
     }
     return {
-        **inherited,
-        "PATH": path,
+        **inherited(),
         **run.definition["environment"],
         **parameters,
         "BACH_RUN_ID": str(run.pk),
@@ -364,7 +428,7 @@ SHELL_CODES = {126, 127}
 SIGKILL = 9
 
 
-def _verdict(result: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+def _verdict(result: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:  # noqa: PLR0911 - one for each end
     """Return state, reason code and facts of a result."""
     outcome = result["outcome"]
     if outcome == "timed_out":
@@ -393,4 +457,3 @@ def _verdict(result: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
 
 def _instant(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
-

@@ -58,26 +58,25 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Runs whose command is being run."""
         return self.filter(state=Run.State.RUNNING)
 
-    def claim(self, ids: Sequence[int], *, owner: str, now: datetime) -> list["Run"]:
-        """Move queued runs to running for `owner`; return those that are now ours.
+    def claim(self, ids: Sequence[int], *, owner: str, now: datetime) -> dict[int, int]:
+        """Move queued runs to running for `owner`; return the fences of those that are now ours.
 
         Any number may try with the same ids: each run goes to one of them, with a new fence.
         """
         if not ids:
-            return []
+            return {}
         marks = ", ".join(["%s"] * len(ids))
         statement = (
             "UPDATE daemon_runs SET state = %s, fence = fence + 1, owner = %s, started_at = %s, "  # noqa: S608 - marks only
             "reason_code = '', reason_facts = '{}' "
-            f"WHERE state = %s AND id IN ({marks}) RETURNING id"
+            f"WHERE state = %s AND id IN ({marks}) RETURNING id, fence"
         )
         instant = adapted(now)
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(statement, [Run.State.RUNNING, owner, instant, Run.State.QUEUED, *ids])
-            mine = [row[0] for row in cursor.fetchall()]
-            runs = list(self.filter(pk__in=mine).order_by("-priority", "due_at", "id"))
-            _ring(runs)
-        return runs
+            mine = dict(cursor.fetchall())
+            live.changed("runs", *(f"run:{pk}" for pk in mine))
+        return mine
 
     def finish(self, endings: Iterable[Ending]) -> list[int]:
         """Write the ends of running runs in one commit; return the ids that were written.
@@ -236,10 +235,10 @@ class Run(models.Model):
 
     def claim(self, *, owner: str, now: datetime) -> bool:
         """Take this queued run for `owner`; False when somebody else has it or it is over."""
-        runs = Run.objects.claim([self.pk], owner=owner, now=now)
-        if runs:
-            self.refresh_from_db()
-        return bool(runs)
+        if self.pk not in Run.objects.claim([self.pk], owner=owner, now=now):
+            return False
+        self.refresh_from_db()
+        return True
 
     def finish(self, state: str, *, now: datetime, **facts: Any) -> bool:
         """Write the end of this running run; False when it is no longer ours to write."""
@@ -317,10 +316,6 @@ class Run(models.Model):
 def folder_of(run_id: int) -> Path:
     """Return the folder of a run's output and result."""
     return Path(settings.RUNS_DIR) / str(run_id // 1000) / str(run_id)
-
-
-def _ring(runs: Iterable[Run]) -> None:
-    live.changed("runs", *(f"run:{run.pk}" for run in runs))
 
 
 def adapted(instant: datetime | None) -> str | None:
