@@ -151,14 +151,21 @@ def serve(parts: set[str], *, opens_browser: bool) -> int:
                     _("No job starts without the daemon. Start it: %(bach)s daemon start")
                     % {"bach": project.program()}
                 )
-        opened = opens_browser and terminal.is_terminal() and project.has_display()
-        if not opened:
+        sys.stdout.flush()
+        if terminal.is_terminal():
+            # In a process of its own: this one forks, and keeps no connection to the database.
+            asked = []
+            if not opens_browser:
+                asked = ["--print"]
+                terminal.say(_("Open this link within five minutes; it works once:"))
+                sys.stdout.flush()
+            login = [sys.executable, "-m", "daemon_app.cli", "daemon", "login", *asked]
+            subprocess.run(login, check=False)
+        else:
+            # A link that signs in must not end up in a service's log.
             terminal.say(_("Sign in: %(bach)s daemon login") % {"bach": project.program()})
         terminal.say(_("End: Ctrl+C"))
         sys.stdout.flush()
-        if opened:
-            # In a process of its own: this one forks, and keeps no connection to the database.
-            subprocess.run([sys.executable, "-m", "daemon_app.cli", "daemon", "login"], check=False)
 
     with contextlib.ExitStack() as stack:
         try:
