@@ -3,6 +3,7 @@
 // is in html[data-live]: "on", "waiting", "fetching" (the page is fetched instead), "stale", and in
 // words of #connection (templates/daemon/connection.html).
 import { morph } from './morph.js';
+import { serverNow } from './time.js';
 import { show as toast } from './ui.js';
 
 const html = document.documentElement;
@@ -22,7 +23,7 @@ let tries = 0; // attempts since the last frame
 let refused = 0; // sockets in a row that never opened
 let ended = 0; // the code after which there is no more trying
 let lostAt = performance.now();
-let lostClock = new Date();
+let lostClock = serverNow();
 let nextAt = 0;
 let heardAt = performance.now();
 let fetchedAt = -FETCH;
@@ -66,7 +67,7 @@ function lost(code, opened) {
   socket = null;
   if (html.dataset.live === 'on') {
     lostAt = performance.now();
-    lostClock = new Date();
+    lostClock = serverNow();
     delete html.dataset.live;
   }
   refused = code === TOO_MANY ? 3 : opened ? 0 : refused + 1;
@@ -197,7 +198,11 @@ async function fetchPage() {
     }
     document.dispatchEvent(new CustomEvent('daemon:clock', { detail: page.documentElement.dataset.now }));
     document.dispatchEvent(new CustomEvent('daemon:page', { detail: page }));
-    fetching = true;
+    if (!fetching) { // the server answers (again): a socket may be had as well
+      fetching = true;
+      tries = 0;
+      connect();
+    }
   } catch {
     fetching = false;
   }
@@ -213,7 +218,7 @@ function connected(time) {
   fetching = false;
   html.dataset.live = 'on';
   report();
-  if (was === 'stale') toast(words.querySelector('template').innerHTML);
+  if (was === 'stale' || was === 'fetching') toast(words.querySelector('template').innerHTML);
 }
 
 const part = (name) => document.querySelector(`[data-connection-${name}]`);
@@ -236,7 +241,7 @@ function report() {
   words.hidden = state !== 'stale';
   let said = state === 'on' || !state ? '' : chip;
   if (state === 'stale') {
-    const clock = lostClock.toLocaleTimeString(html.lang, { hour: '2-digit', minute: '2-digit' });
+    const clock = lostClock.toLocaleTimeString(html.lang, { hour: '2-digit', minute: '2-digit', timeZone: html.dataset.zone });
     said = ended === SIGNED_OUT ? words.dataset.signedOut
       : ended ? words.dataset.rights : words.dataset.lost.replace('{time}', clock);
     const seconds = Math.ceil((nextAt - performance.now()) / 1000);
