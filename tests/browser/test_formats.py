@@ -27,9 +27,9 @@ WRITE = """async (cases) => {
 
 
 def test_the_browser_writes_times_as_the_server_does(
-    page: Page, sign_in: Callable[[Page], Page]
+    page: Page, signed_in: Callable[[Page], Page]
 ) -> None:
-    sign_in(page).goto("/daemon/")
+    signed_in(page).goto("/daemon/")
 
     written = page.evaluate(WRITE, CASES)
 
