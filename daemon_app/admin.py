@@ -1,7 +1,7 @@
 """Django's admin: jobs to edit, runs to look at, accounts and tokens. For administrators alone."""
 
-from datetime import datetime
-from typing import Any
+from datetime import timedelta
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -152,6 +152,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = Account
         fields = ("username", "role", "is_active")
+        widgets: ClassVar = {"username": forms.TextInput(attrs={"autocomplete": "off"})}
 
     def _post_clean(self) -> None:
         # Judged when the name is known: a password may not resemble it.
@@ -207,16 +208,17 @@ class AccountAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 class TokenForm(forms.ModelForm):  # type: ignore[type-arg]
     """A token to be issued."""
 
+    days = forms.IntegerField(
+        label=_("Valid for … days"),
+        initial=90,
+        min_value=0,
+        max_value=3650,
+        help_text=_("0: for ever."),
+    )
+
     class Meta:
         model = Token
-        fields = ("name", "account", "role", "expires_at")
-
-    def clean_expires_at(self) -> datetime | None:
-        """Refuse an end that has passed."""
-        at: datetime | None = self.cleaned_data["expires_at"]
-        if at is not None and at <= timezone.now():
-            raise ValidationError(_t("This time has passed; choose one that is still to come."))
-        return at
+        fields = ("name", "account", "role")
 
 
 @admin.register(Token)
@@ -224,6 +226,7 @@ class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """API tokens: issued, shown once, revoked."""
 
     form = TokenForm
+    fields = ("name", "account", "role", "days")
     list_display = (
         "__str__",
         "account",
@@ -261,7 +264,7 @@ class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> None:
         """Issue the token; its text is on the object, and nowhere else."""
         now = timezone.now()
-        life = obj.expires_at - now if obj.expires_at else None
+        life = timedelta(days=form.cleaned_data["days"]) or None
         token, text = Token.issue(obj.account, name=obj.name, role=obj.role, now=now, life=life)
         vars(obj).update(vars(token), text=text)
 

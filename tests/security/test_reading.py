@@ -31,7 +31,7 @@ def test_the_database_holds_nothing_anybody_could_sign_in_with(site: Site) -> No
 def test_a_token_made_in_the_admin_is_shown_once_and_stored_nowhere(
     site: Site, admin: Person
 ) -> None:
-    fields = {"name": "from the admin", "account": str(admin.pk), "role": "viewer"}
+    fields = {"name": "from the admin", "account": str(admin.pk), "role": "viewer", "days": "30"}
 
     answer = site.post("/admin/daemon_app/token/add/", admin, **fields)
     (token,) = set(re.findall(r"bach_\d+_[0-9a-f]{64}", answer.text))
