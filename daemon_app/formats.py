@@ -147,9 +147,11 @@ def relative(at: datetime, now: datetime, language: str, *, coarse: bool = False
 def duration(seconds: float, language: str, *, exact: bool = False) -> str:
     """Return how long: "41 s", "3 Min. 12 s", "25 Min.", "1 Std. 52 Min.".
 
-    `exact` gives what has ended tenths below ten seconds: "0,4 s".
+    `exact` gives what has ended tenths below ten seconds, "0,4 s", and still less in "43 ms".
     """
     seconds = max(0.0, seconds)
+    if exact and seconds < 0.0995:
+        return f"{seconds * 1000:.0f}{NBSP}ms"
     if exact and seconds < 9.95:
         return f"{_decimal(seconds, language)}{NBSP}{WORDS[language]['s']}"
     return _span(int(seconds), language, seconds_below=600)

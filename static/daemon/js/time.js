@@ -98,6 +98,7 @@ export function relative(at, now, language, coarse = false) {
 
 export function duration(seconds, language, exact = false) {
   seconds = Math.max(0, seconds);
+  if (exact && seconds < 0.0995) return `${Math.round(seconds * 1000)}${NBSP}ms`;
   if (exact && seconds < 9.95) {
     const written = seconds.toFixed(1);
     return `${language === 'de' ? written.replace('.', ',') : written}${NBSP}${WORDS[language].s}`;
