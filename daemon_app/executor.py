@@ -21,6 +21,9 @@ from daemon_app.broker import wake
 
 # 1,000 messages of one run each take 558 ms to write, 20 of 50 runs each take 5 ms.
 RUNS_PER_MESSAGE = 50
+# The kernel queues ten datagrams; a busy runner takes a moment to make room for more, and what is
+# lost here waits for the sweep.
+PATIENCE = 5.0  # seconds
 
 Due = tuple[int, float]  # run id, due instant in seconds since the epoch
 
@@ -41,7 +44,7 @@ def dispatch(runs: list[Due]) -> None:
 
     No answer is awaited: a runner that is away finds the rows when it comes back.
     """
-    _ring_runner({"op": "start", "runs": runs})
+    _ring_runner({"op": "start", "runs": runs}, PATIENCE)
 
 
 def ask_to_stop(run_id: int) -> None:
@@ -59,9 +62,9 @@ def forget(run_ids: list[int]) -> None:
         transaction.on_commit(lambda message=message: _ring_runner(message))  # type: ignore[misc]
 
 
-def _ring_runner(message: dict[str, object]) -> None:
+def _ring_runner(message: dict[str, object], patience: float = 0.0) -> None:
     runtime = doorbell.runtime_dir(settings.DATA_DIR)
-    doorbell.ring(runtime, "runner", json.dumps(message).encode())
+    doorbell.deliver(runtime, "runner", json.dumps(message).encode(), patience)
 
 
 def _batches(runs: Iterable[Due]) -> Iterator[list[Due]]:

@@ -1,6 +1,7 @@
 """What our queue messages look like to django-q2: its format is internal, so this holds it."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -69,3 +70,18 @@ def test_dispatch_tells_the_runner_and_waits_for_nobody(runtime) -> None:
         (message,) = runner.wait(5)
 
     assert json.loads(message) == {"op": "start", "runs": [[7, 1.5]]}
+
+
+def test_dispatch_waits_for_room_at_a_busy_runner(runtime) -> None:
+    with doorbell.Bell(runtime, "runner") as runner:
+        while doorbell.ring(runtime, "runner", b"full"):
+            pass
+
+        with ThreadPoolExecutor() as elsewhere:
+            told = elsewhere.submit(executor.dispatch, [(7, 1.5)])
+            heard: list[bytes] = []
+            while not told.done():
+                heard += runner.wait(0.1)
+            heard += runner.drain()
+
+    assert json.loads(heard[-1]) == {"op": "start", "runs": [[7, 1.5]]}
