@@ -128,7 +128,7 @@ class Bench:
         delays: list[float] = []
         unseen = 0
         async with self.socket(key) as socket:
-            await socket.send(json.dumps({"t": "log", "run": run, "from": 0}))
+            await socket.send(json.dumps({"t": "log", "run": run, "from": 0, "id": 1}))
             while True:
                 text = await socket.recv()
                 now = time.time_ns()

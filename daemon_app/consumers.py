@@ -3,7 +3,8 @@
 A page sends JSON of at most 4 KiB, at most ten messages a second:
     {"t": "hello", "language": "de", "regions": {"run-head:17": digest or null, …}}   at first
     {"t": "show", "regions": {…}}            when the page shows other regions than before
-    {"t": "log", "run": 17, "from": 4711}    the output from this byte on; null: its newest lines
+    {"t": "log", "run": 17, "from": 4711, "id": 1}
+        the output from this byte on (null: its newest lines); `id` numbers the page's questions
     {"t": "seen", "seq": 9}                  the last frame it has read
 What it gets back stands in `daemon_app.hub`. Closed with 4400: not such a message; 4401: not
 signed in (any more); 4403: the account's role was changed, load the page anew; 4408: it read
@@ -110,12 +111,17 @@ class Live(AsyncWebsocketConsumer):
                 language = message.get("language")
                 known = isinstance(language, str) and language in dict(settings.LANGUAGES)
                 self.hub.show(page, regions, language if kind == "hello" and known else None)
-            case {"t": "log", "run": int(run), "from": None} if 0 < run < LONGEST_NUMBER:
-                self.hub.read(page, run, None)
-            case {"t": "log", "run": int(run), "from": int(offset)} if (
-                0 < run < LONGEST_NUMBER and 0 <= offset < LONGEST_NUMBER
+            case {
+                "t": "log",
+                "run": int(run),
+                "from": int() | None as offset,
+                "id": int(asked),
+            } if (
+                0 < run < LONGEST_NUMBER
+                and 0 <= (offset or 0) < LONGEST_NUMBER
+                and 0 <= asked < LONGEST_NUMBER
             ):
-                self.hub.read(page, run, offset)
+                self.hub.read(page, run, offset, asked)
             case {"t": "seen", "seq": int(seq)}:
                 page.saw(seq)
             case _:

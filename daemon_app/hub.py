@@ -7,11 +7,13 @@ slowly costs no memory, one that returns gets exactly what it lacks, and a lost 
 Frames to a page, numbered from 1 on each socket, are JSON objects:
     {"seq": 7, "time": "2026-11-24T13:31:05.120Z"}                   a sign of life
     {"seq": 8, "time": …, "ops": [["morph", region, html, digest], ["gone", region]]}
-    {"seq": 9, "time": …, "log": {"run": 17, "offset": 0, "next": 12, "line": 1, "gap": 0,
-                                  "text": [[1, "to stdout\n"], [2, "to stderr"]]}}
-    {"seq": 10, "time": …, "log": {"run": 17, "offset": 12, "next": 12, "end": true}}
-Offsets are bytes of the output; a frame begins and ends between two characters. The page answers
-with the last number it has seen: no server tells an application how much a client has read.
+    {"seq": 9, "time": …, "asked": 1, "log": {"run": 17, "offset": 0, "next": 20, "line": 1,
+                                    "gap": 0, "text": [[1, "to stdout\n"], [2, "to stderr"]]}}
+    {"seq": 10, "time": …, "asked": 1, "log": {"run": 17, "offset": 20, "next": 20, "end": true}}
+Offsets are bytes of the output; a frame begins and ends between two characters. `asked` is the
+page's number of its question: what still answers an earlier one is on its way when it asks anew.
+The page answers with the last number it has seen: no server tells an application how much a
+client has read.
 """
 
 import asyncio
@@ -85,11 +87,11 @@ class Piece(NamedTuple):
 class Reader:
     """How far one page has been sent one log; `line` is the one that holds `offset`.
 
-    `asked` is where the page wants to begin (None: with the newest lines) until that was found.
+    `wanted` is where the page wants to begin (None: with the newest lines) until that was found.
     """
 
-    run: int
-    asked: int | None
+    asked: int
+    wanted: int | None
     found: bool = False
     offset: int = 0
     line: int = 1
@@ -252,11 +254,14 @@ class Hub:
         if self._dirty:
             self._news.set()
 
-    def read(self, page: Page, run: int, offset: int | None) -> None:
-        """Send `page` the log of a run from `offset` on; None: the newest lines first."""
+    def read(self, page: Page, run: int, offset: int | None, asked: int) -> None:
+        """Send `page` the log of a run from `offset` on; None: the newest lines first.
+
+        Ends what was sent of it until now; `asked` is in each frame that answers this question.
+        """
         if run not in page.logs and len(page.logs) >= MAX_LOGS:
             return
-        page.logs[run] = Reader(run, offset)
+        page.logs[run] = Reader(asked, offset)
         feed = self._feeds.setdefault(run, Feed(run, folder_of(run)))
         feed.pages.add(page)
         if feed.ended is None:
@@ -320,7 +325,7 @@ class Hub:
             return None
         if not reader.found:
             reader.offset, reader.line = await self.loop.run_in_executor(
-                self._files, _begin, feed.folder, reader.asked
+                self._files, _begin, feed.folder, reader.wanted
             )
             reader.found = True
         while True:
@@ -341,7 +346,7 @@ class Hub:
                     del self._pieces[key]
             if piece is not None:
                 reader.offset, reader.line = piece.end, piece.line
-                return piece.body
+                return f',"asked":{reader.asked}{piece.body}'
             # What another page found empty may have been read before our bell rang.
             if mine:
                 break
@@ -349,7 +354,7 @@ class Hub:
             return None
         reader.ended = True
         end = {"run": run, "offset": reader.offset, "next": reader.offset, "end": True}
-        return f',"log":{json.dumps(end, separators=(",", ":"))}'
+        return f',"asked":{reader.asked},"log":{json.dumps(end, separators=(",", ":"))}'
 
     # ── Who watches what ─────────────────────────────────────────────────────────────────────────
     def _unwatch(self, page: Page, region: str) -> None:

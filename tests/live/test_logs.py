@@ -20,7 +20,7 @@ async def test_lines_come_as_they_are_written(web: Web, session: str) -> None:
     writer.write(b"one\n", STDOUT, time.time())
 
     async with web.page(session) as page:
-        await page.say({"t": "log", "run": run, "from": None})
+        await page.read(run)
         assert await page.log(lambda text, _: "\n" in text) == "one\n"
         for line in ("two\n", "three\n"):
             writer.write(line.encode(), STDOUT, time.time())
@@ -38,7 +38,7 @@ async def test_a_log_that_is_complete_is_sent_with_its_end(web: Web, session: st
     web.tell(f"finish({run}, 'failed')")
 
     async with web.page(session) as page:
-        await page.say({"t": "log", "run": run, "from": None})
+        await page.read(run)
         text = await page.log(lambda _, ended: ended)
 
     assert text == "all of it\n"
@@ -48,7 +48,7 @@ async def test_a_run_that_waits_has_a_log_that_is_to_come(web: Web, session: str
     run = web.tell("running('waits')")
 
     async with web.page(session) as page:
-        await page.say({"t": "log", "run": run, "from": None})
+        await page.read(run)
         await page.show("nav:jobs")
         await page.ops()
         web.writer(run).write(b"at last\n", STDOUT, time.time())
@@ -63,7 +63,7 @@ async def test_output_without_a_bell_is_found(web: Web, session: str) -> None:
     writer.write(b"one\n", STDOUT, time.time())
 
     async with web.page(session) as page:
-        await page.say({"t": "log", "run": run, "from": None})
+        await page.read(run)
         await page.log(lambda text, _: bool(text))
         writer.write(b"two\n", STDOUT, time.time())
 
@@ -77,7 +77,7 @@ async def test_stderr_is_told_apart(web: Web, session: str) -> None:
         writer.write(text, stream, time.time())
 
     async with web.page(session) as page:
-        await page.say({"t": "log", "run": run, "from": None})
+        await page.read(run)
         await page.log(lambda text, _: text.endswith("x"))
 
     assert page.frames[-1]["log"]["text"] == [[1, "out "], [2, "err more "], [1, "x"]]
@@ -101,7 +101,7 @@ async def test_after_breaks_nothing_is_missing_and_nothing_double(web: Web, sess
     writing = asyncio.create_task(write())
     while not ended:
         async with web.page(session) as page:
-            await page.say({"t": "log", "run": run, "from": offset})
+            await page.read(run, offset)
             page.next = offset or 0
             for _ in range(3):
                 text += await page.log(lambda some, ended: bool(some) or ended)
@@ -123,7 +123,7 @@ async def test_a_big_log_begins_with_its_newest_lines(web: Web, session: str) ->
 
     async with web.page(session) as page:
         page.next = len("".join(lines[:15_000]))
-        await page.say({"t": "log", "run": run, "from": None})
+        await page.read(run)
         text = await page.log(lambda _, ended: ended)
 
     first = next(frame["log"] for frame in page.frames if "log" in frame)
@@ -142,7 +142,7 @@ async def test_what_was_dropped_is_a_gap_and_the_lines_after_it_keep_their_numbe
     web.tell(f"finish({run})")
 
     async with web.page(session) as page:
-        await page.say({"t": "log", "run": run, "from": 0})
+        await page.read(run, 0)
         text = await page.log(lambda _, ended: ended)
 
     after = next(f["log"] for f in page.frames if f.get("log", {}).get("gap"))
@@ -158,10 +158,29 @@ async def test_pages_at_the_same_place_get_the_same_frame(web: Web, session: str
 
     async with web.page(session) as one, web.page(session) as other:
         for page in (one, other):
-            await page.say({"t": "log", "run": run, "from": None})
+            await page.read(run)
         texts = [await page.log(lambda text, _: "\n" in text) for page in (one, other)]
 
     assert texts[0] == texts[1]
+
+
+async def test_a_page_that_asks_anew_in_the_middle_gets_the_answer_to_that(
+    web: Web, session: str
+) -> None:
+    run = web.tell("running('asks anew')")
+    lines = [f"line {number:06}\n" for number in range(40_000)]
+    web.writer(run).write("".join(lines).encode(), STDOUT, time.time())
+    web.tell(f"finish({run})")
+
+    async with web.page(session) as page:
+        await page.read(run, 0)
+        await page.log(lambda text, _: bool(text))
+        for line in (30_000, 10, 39_000):
+            page.next = line * 12
+            await page.read(run, line * 12)
+        text = await page.log(lambda _, ended: ended)
+
+    assert text == "".join(lines[39_000:])
 
 
 # ── Pages that read slowly ───────────────────────────────────────────────────────────────────────
@@ -174,7 +193,7 @@ async def test_a_page_that_does_not_say_it_has_read_gets_no_more_than_a_window(
     web.tell(f"finish({run})")
 
     async with web.page(session, acknowledges=False) as page:
-        await page.say({"t": "log", "run": run, "from": 0})
+        await page.read(run, 0)
         await drained(page)
         size = page.unseen
         await page.say({"t": "seen", "seq": len(page.frames)})
@@ -204,7 +223,7 @@ async def test_pages_that_read_nothing_cost_no_memory(web: Web, session: str) ->
 
         async def stall() -> None:
             async with web.page(session) as page:
-                await page.say({"t": "log", "run": run, "from": 0})
+                await page.read(run, 0)
                 await page.log(lambda text, _: bool(text))
                 # From here on nothing is read from the socket; the last page reads all.
                 page.socket.transport.pause_reading()
@@ -219,7 +238,7 @@ async def test_pages_that_read_nothing_cost_no_memory(web: Web, session: str) ->
 
         async with web.page(session) as page:
             page.next = 0
-            await page.say({"t": "log", "run": run, "from": 0})
+            await page.read(run, 0)
             before = server.memory_info().rss
             for _ in range(20):
                 writer.write(b"y" * 299_999 + b"\n", STDOUT, time.time())

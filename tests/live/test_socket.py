@@ -60,11 +60,11 @@ async def test_a_foreign_page_gets_no_socket(web: Web, session: str) -> None:
         '{"t": "hello"}',
         '{"t": "hello", "regions": []}',
         '{"t": "show", "regions": {"nav:jobs": 1}}',
-        '{"t": "log", "run": "17", "from": null}',
-        '{"t": "log", "run": -1, "from": null}',
-        '{"t": "log", "run": 1, "from": -1}',
-        '{"t": "log", "run": 1, "from": 1e9}',
-        '{"t": "log", "run": 99999999999999999999, "from": 0}',
+        '{"t": "log", "run": "17", "from": null, "id": 1}',
+        '{"t": "log", "run": -1, "from": null, "id": 1}',
+        '{"t": "log", "run": 1, "from": -1, "id": 1}',
+        '{"t": "log", "run": 1, "from": 1e9, "id": 1}',
+        '{"t": "log", "run": 99999999999999999999, "from": 0, "id": 1}',
         '{"t": "seen"}',
         '{"t": "start", "job": 1}',
         '{"t": "cancel", "run": 1}',
@@ -115,7 +115,7 @@ async def test_who_says_more_than_a_page_is_cut_off(web: Web, session: str) -> N
 async def test_unknown_regions_and_runs_do_no_harm(web: Web, session: str) -> None:
     async with web.page(session) as page:
         await page.show("nowhere", "job-head:../../etc", "run-head:0", "nav:jobs", "x" * 900)
-        await page.say({"t": "log", "run": 999_999_999, "from": None})
+        await page.read(999_999_999)
         ops = await page.ops()
         log = await page.log(lambda _text, ended: ended)
 

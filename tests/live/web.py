@@ -194,9 +194,16 @@ class Page:
         self.kept: dict[str, deque[Any]] = {"ops": deque(), "log": deque()}
         self.next = 0  # the byte of the log to go on from
         self.unseen = 0
+        self.asked = 0
 
     async def say(self, message: object) -> None:
         await self.socket.send(json.dumps(message))
+
+    async def read(self, run: int, offset: int | None = None) -> None:
+        """Ask for the log of a run from a byte on."""
+        self.asked += 1
+        self.kept["log"].clear()
+        await self.say({"t": "log", "run": run, "from": offset, "id": self.asked})
 
     async def show(self, *regions: str, **known: str) -> None:
         wanted = dict.fromkeys(regions) | known
@@ -218,7 +225,7 @@ class Page:
         while not self.kept[kind]:
             frame = await self.frame()
             for each, kept in self.kept.items():
-                if each in frame:
+                if each in frame and frame.get("asked", self.asked) == self.asked:
                     kept.append(frame[each])
         return self.kept[kind].popleft()
 

@@ -30,7 +30,8 @@ let fetchedAt = -FETCH;
 let fetching = false;
 let seq = 0;
 const digests = new Map(); // region → what the server called its present look
-const logs = new Map(); // run → {from, take}
+const logs = new Map(); // run → {from, take}, and the number of what was asked last
+let asked = 0;
 
 // ── The socket ──────────────────────────────────────────────────────────────────────────────────
 function connect() {
@@ -133,13 +134,20 @@ function tell(kind) {
 
 function hello() {
   tell('hello');
-  for (const [run, log] of logs) send({ t: 'log', run, from: log.from() });
+  for (const [run, log] of logs) ask(run, log);
+}
+
+// What answers an earlier question may still be on its way: only the latest one's is taken.
+function ask(run, log) {
+  asked += 1;
+  log.id = asked;
+  send({ t: 'log', run, from: log.from(), id: asked });
 }
 
 // Call log.take(frame) with the output of `run` from byte log.from() on (null: its newest lines).
 export function watchLog(run, log) {
   logs.set(run, log);
-  send({ t: 'log', run, from: log.from() });
+  ask(run, log);
 }
 
 function receive(frame) {
@@ -161,7 +169,9 @@ function receive(frame) {
   }
   if (frame.ops) tell('show');
   if (frame.log) {
-    logs.get(frame.log.run)?.take(frame.log);
+    const log = logs.get(frame.log.run);
+    if (log?.id !== frame.asked) return;
+    log.take(frame.log);
     if (frame.log.end) logs.delete(frame.log.run);
   }
 }
@@ -201,7 +211,7 @@ async function fetchPage() {
     if (!fetching) { // the server answers (again): a socket may be had as well
       fetching = true;
       tries = 0;
-      connect();
+      if (!socket) connect();
     }
   } catch {
     fetching = false;

@@ -61,7 +61,6 @@ class Log {
 
   // ── What comes in ─────────────────────────────────────────────────────────────────────────────
   #take(frame) {
-    if (this.#next !== null && frame.offset - (frame.gap ?? 0) !== this.#next) return; // asked for before
     if (frame.text) {
       if (this.#next === null) this.#begin(frame);
       if (frame.gap) this.#skip(frame);
