@@ -6,6 +6,7 @@ python bench/supervisor.py [--runs 500] [--rounds 5]
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import re
@@ -96,7 +97,8 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self.launcher.close()
         self.bell.close()
-        shutil.rmtree(self.folder)
+        # Only at the very end: ext4 makes files slowly for a minute after many were removed.
+        atexit.register(shutil.rmtree, self.folder)
 
     def launch(self, argv: list[str], **more: Any) -> int:
         self.count += 1

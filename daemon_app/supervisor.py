@@ -11,7 +11,9 @@ Three parts, one file:
 Launches travel through one Unix socket that all idle supervisors read: the kernel hands each to one
 of them, and nothing of ours stands between. The run's folder holds the truth:
 
-    lock         flock'ed by the supervisor while the run lives; says who it is
+    lock         flock'ed by the supervisor while the run lives; says who it is. At the end it
+                 takes in the result and is renamed: one file less for each run, and a full disk
+                 has room for the result, because it has had room for the lock
     output.*     what the command wrote (see `output`)
     phase        how far a stop has come: asked, term, kill
     stop         a wish to stop: "stop" or "kill"
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL
 LINGER_SECONDS = 5.0  # for descendants that hold the output after the command has ended
+BREATH_SECONDS = 0.05  # for other descendants: most that one meets here are just about to end
 LEFTOVER_GRACE_SECONDS = 1.0  # from SIGTERM to SIGKILL for them
 KILL_SECONDS = 3.0  # after SIGKILL, for what cannot die; then it is reported as a survivor
 BELL_SECONDS = 0.04  # between two rings for output
@@ -317,8 +320,10 @@ def look(folder: Path | str) -> Sighting:
     finally:
         os.close(lock)
     result = _read_result(folder)
-    if result is not None and result.get("fence") == who.get("fence", result.get("fence")):
-        return Sighting("ended", result, who)
+    if result is None and not held and "outcome" in who:
+        result = who  # its supervisor was killed before it could rename the file
+    if result is not None and result["fence"] >= who.get("fence", 0):
+        return Sighting("ended", result, result)
     if held:
         return Sighting("running", None, who)
     return Sighting("gone", None, who) if who else Sighting("absent")
@@ -343,7 +348,7 @@ def request_stop(folder: Path | str, how: Literal["stop", "kill"] = "stop") -> b
 
 
 def _read_lock(lock: int) -> dict[str, Any]:
-    """Return what a supervisor wrote into its lock: who it is, and later what it started."""
+    """Return what a supervisor wrote into its lock: who it is, what it started, or the result."""
     who: dict[str, Any] = {}
     for line in os.pread(lock, 8192, 0).splitlines():
         try:
@@ -363,7 +368,7 @@ def _read_result(folder: str) -> dict[str, Any] | None:
             result = json.loads(opened.read())
         except ValueError:
             return None  # power was lost before it reached the disk
-    return result if isinstance(result, dict) else None
+    return result if isinstance(result, dict) and "fence" in result else None
 
 
 def _write_whole(path: str, content: bytes) -> None:
@@ -694,25 +699,23 @@ class _Run:
 
     def _take_folder(self) -> bool:
         """Make the folder ours. False when this run was started before; raises OSError."""
-        new = True
         try:
             os.mkdir(self.folder, 0o700)
         except FileExistsError:
-            new = False  # a stop was wished already, or this is another attempt
+            pass  # a stop was wished already, or this is another attempt
         except FileNotFoundError:
             os.makedirs(self.folder, 0o700, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self.lock = os.open(f"{self.folder}/lock", flags, mode=0o600)
         if not self._hold_lock():
-            os.close(self.lock)
             return False
-        earlier = None if new else _read_lock(self.lock)
+        result = _read_result(self.folder)
+        earlier = result or (_read_lock(self.lock) if os.fstat(self.lock).st_size else None)
         if earlier:
-            if earlier.get("fence", 0) >= self.spec["fence"]:
+            if earlier["fence"] >= self.spec["fence"]:
+                if result is not None:
+                    os.unlink(f"{self.folder}/lock")  # made by us, just now
+                    if result["fence"] == self.spec["fence"]:
+                        self._tell_end(json.dumps(result))  # whoever asks again has missed it
                 os.close(self.lock)
-                result = _read_result(self.folder)
-                if result is not None and result.get("fence") == self.spec["fence"]:
-                    self._tell_end(json.dumps(result))  # whoever asks again has missed it
                 return False
             self._clear_folder()
         identity = self.supervisor.identity
@@ -728,14 +731,21 @@ class _Run:
         return True
 
     def _hold_lock(self) -> bool:
-        for _ in range(100):
+        """Open and lock the lock; False when another supervisor keeps it. Raises OSError."""
+        path = f"{self.folder}/lock"
+        for _ in range(LOCK_TRIES):
+            self.lock = os.open(path, LOCK_FLAGS, mode=0o600)
             try:
                 fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # It may have become a result while we waited; then that is not the lock any more.
+                if os.path.samestat(os.fstat(self.lock), os.stat(path, follow_symlinks=False)):
+                    return True
+            except FileNotFoundError:
+                pass
             except BlockingIOError:
                 # Somebody looks at it (`look` takes a moment), or the run is running.
                 select.poll().poll(10)
-            else:
-                return True
+            os.close(self.lock)
         return False
 
     def _clear_folder(self) -> None:
@@ -836,16 +846,14 @@ class _Run:
             return self.over
         if self.alone or not (LINUX or self._tree()):
             return True
-        # The command has ended, descendants have not. Who writes still gets a while to finish.
+        # The command has ended, descendants have not. Who may still write gets a while to finish.
         if self.phase is None:
-            if not self.streams:
-                self._end_leftovers(now)
-            elif _Run._end_leftovers not in self.due:
-                self.due[_Run._end_leftovers] = now + _given(self.spec, "linger", LINGER_SECONDS)
+            wait = _given(self.spec, "linger", LINGER_SECONDS) if self.streams else BREATH_SECONDS
+            before = self.due.get(_Run._end_leftovers, now + wait)
+            self.due[_Run._end_leftovers] = min(before, now + wait)
         return self.over
 
     def _end_leftovers(self, now: float) -> None:
-        self.due.pop(_Run._end_leftovers, None)
         if self.phase is not None:
             return
         if self.spec.get("leave_descendants"):
@@ -1082,7 +1090,8 @@ class _Run:
         for _ in range(RESULT_TRIES):
             content = json.dumps(result)
             try:
-                _write_whole(f"{self.folder}/result.json", content.encode())
+                self._rewrite_lock(content.encode())
+                os.rename(f"{self.folder}/lock", f"{self.folder}/result.json")
             except OSError as error:
                 if error.errno not in FULL:
                     break  # somebody has removed the folder: who cares for the end has the bell
@@ -1098,6 +1107,13 @@ class _Run:
         if self.unrung:
             self._ring(time.monotonic(), LIVE_PATIENCE)
         os.close(self.lock)
+
+    def _rewrite_lock(self, content: bytes) -> None:
+        # Only the whole of it is a line of JSON, so nobody takes a part of it for the result.
+        written = 0
+        while written < len(content):
+            written += os.pwrite(self.lock, content[written:], written)
+        os.ftruncate(self.lock, written)
 
     def _result(self) -> dict[str, Any]:
         status, error = self.status, self.error
@@ -1116,6 +1132,8 @@ class _Run:
         return {
             "run": self.spec["run"],
             "fence": self.spec["fence"],
+            "pid": self.supervisor.identity.pid,
+            "command": self.command,
             "outcome": outcome,
             "exit_code": exit_code,
             "signal": number,
@@ -1146,6 +1164,8 @@ class _Run:
 
 UMASK = 0o022
 READ_BYTES = 65_536
+LOCK_TRIES = 100
+LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 RESULT_TRIES = 600
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 MAXRSS_UNIT = 1024 if LINUX else 1

@@ -209,12 +209,22 @@ def test_what_a_machine_left_when_it_went_down_is_gone_not_running(site: Site):
     site.wrote("ready")
     folder = site.of(run)
     seen = supervisor.look(folder)
+    lock = (folder / "lock").read_bytes()
     (site.folder / "go").touch()
     site.ended(run)
-    (folder / "result.json").unlink()  # as if the power had gone before it was written
+    (folder / "result.json").unlink()
+    (folder / "lock").write_bytes(lock)  # as when the power had gone before
 
-    until(lambda: supervisor.look(folder).kind == "gone")
+    assert supervisor.look(folder).kind == "gone"
     assert (seen.kind, seen.pid) == ("running", supervisor.look(folder).pid)
+
+
+def test_a_result_counts_even_if_its_supervisor_was_killed_before_it_had_its_name(site: Site):
+    result = site.run("exit 7")
+    (site.of(1) / "result.json").rename(site.of(1) / "lock")
+
+    until(lambda: supervisor.look(site.of(1)).kind == "ended")
+    assert supervisor.look(site.of(1)).result == result
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"fence": '])
@@ -222,4 +232,4 @@ def test_a_torn_result_counts_as_none(site: Site, content):
     site.run("true")
     (site.of(1) / "result.json").write_text(content)
 
-    until(lambda: supervisor.look(site.of(1)).kind == "gone")  # once the lock is let go
+    assert supervisor.look(site.of(1)).result is None
