@@ -212,6 +212,9 @@ class Hub:
         """Serve `page` until it leaves."""
         page.sent_at = self.loop.time()
         self.pages.add(page)
+        # Its rights may have gone since they were looked up, and no bell was heard for it yet.
+        self._suspects.add(page)
+        self._news.set()
         if self._task is None:
             self._task = self.loop.create_task(self._work())
 
