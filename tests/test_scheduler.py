@@ -219,6 +219,26 @@ def test_an_edit_that_leaves_the_schedule_alone_keeps_its_grid() -> None:
     assert hourly.next_due_at == NOON + HOUR
 
 
+@pytest.mark.parametrize("how", ["saved", "switched off and on"])
+def test_a_job_whose_schedule_can_be_read_again_starts_again(how: str) -> None:
+    mended = job("mended", job_type="cron", schedule="0 * * * *")
+    Job.objects.update(timezone="Mars/Base")
+    scheduler.tick(NOON + HOUR)
+    Job.objects.update(timezone="Europe/Berlin")
+    mended.refresh_from_db()
+    assert mended.schedule_error
+
+    if how == "saved":
+        mended.store(now=NOON + 2 * HOUR, by="anna")
+    else:
+        mended.set_active(False, now=NOON + 2 * HOUR, by="anna")
+        mended.set_active(True, now=NOON + 2 * HOUR, by="anna")
+
+    mended.refresh_from_db()
+    assert mended.next_due_at == NOON + 3 * HOUR
+    assert mended.schedule_error == ""
+
+
 def test_a_once_job_in_the_past_is_refused_when_it_is_saved() -> None:
     with pytest.raises(ValidationError) as refused:
         job("late", job_type="once", schedule="2026-11-24 12:59")

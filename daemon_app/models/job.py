@@ -308,7 +308,7 @@ class Job(models.Model):
                 if any(getattr(before, f) != getattr(self, f) for f in self.WHEN):
                     self.anchor = now
                     self._start_schedule(now)
-                elif self.is_active and not before.is_active:
+                elif self.is_active and (before.schedule_error or not before.is_active):
                     self._start_schedule(now)
                 elif withdrawn:
                     self.next_due_at = withdrawn[0]
@@ -341,7 +341,9 @@ class Job(models.Model):
                 self.refresh_from_db()
                 self.paused_until = None
                 self.next_due_at = self.next_after(now) if active else None
-                self.save(update_fields=["paused_until", "next_due_at"])
+                if active:
+                    self.schedule_error = ""
+                self.save(update_fields=["paused_until", "next_due_at", "schedule_error"])
                 if not active:
                     self._withdraw(now)
                 self.ring()
