@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
+from typing import TypeVar
 
 from django.conf import settings
 from django.db import transaction
@@ -21,10 +22,13 @@ from daemon_app.broker import wake
 
 # 1,000 messages of one run each take 558 ms to write, 20 of 50 runs each take 5 ms.
 RUNS_PER_MESSAGE = 50
+# Far below the 64 KiB that a bell takes.
+RUNS_PER_DATAGRAM = 2000
 # The kernel queues ten datagrams; a busy runner takes a moment to make room for more, and what is
 # lost here waits for the sweep.
 PATIENCE = 5.0  # seconds
 
+T = TypeVar("T")
 Due = tuple[int, float]  # run id, due instant in seconds since the epoch
 
 
@@ -32,11 +36,11 @@ def submit(runs: Iterable[Due], now: datetime) -> None:
     """Put runs into the queue within the caller's transaction; the cluster is woken on commit."""
     rows = [
         OrmQ(key=Conf.CLUSTER_NAME, lock=now, payload=_message(batch, now))
-        for batch in _batches(runs)
+        for batch in _batches(runs, RUNS_PER_MESSAGE)
     ]
     if rows:
         OrmQ.objects.using(Conf.ORM).bulk_create(rows)
-        transaction.on_commit(wake, using=Conf.ORM)
+        transaction.on_commit(wake, using=Conf.ORM, robust=True)
 
 
 def dispatch(runs: list[Due]) -> None:
@@ -49,7 +53,7 @@ def dispatch(runs: list[Due]) -> None:
 
 def ask_to_stop(run_id: int) -> None:
     """Tell this host's runner, after the commit, that a run is to stop; its row says so too."""
-    transaction.on_commit(lambda: _ring_runner({"op": "stop", "run": run_id}))
+    transaction.on_commit(lambda: _ring_runner({"op": "stop", "run": run_id}), robust=True)
 
 
 def forget(run_ids: list[int]) -> None:
@@ -57,9 +61,12 @@ def forget(run_ids: list[int]) -> None:
 
     It ends what still runs of them and removes their folders.
     """
-    for batch in _batches((pk, 0.0) for pk in run_ids):
-        message = {"op": "forget", "runs": [pk for pk, _due in batch]}
-        transaction.on_commit(lambda message=message: _ring_runner(message))  # type: ignore[misc]
+    for batch in _batches(run_ids, RUNS_PER_DATAGRAM):
+        message = {"op": "forget", "runs": batch}
+        transaction.on_commit(
+            lambda message=message: _ring_runner(message, PATIENCE),  # type: ignore[misc]
+            robust=True,
+        )
 
 
 def _ring_runner(message: dict[str, object], patience: float = 0.0) -> None:
@@ -67,9 +74,9 @@ def _ring_runner(message: dict[str, object], patience: float = 0.0) -> None:
     doorbell.deliver(runtime, "runner", json.dumps(message).encode(), patience)
 
 
-def _batches(runs: Iterable[Due]) -> Iterator[list[Due]]:
-    rest = iter(runs)
-    while batch := list(islice(rest, RUNS_PER_MESSAGE)):
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
         yield batch
 
 

@@ -18,7 +18,7 @@ def changed(*topics: str) -> None:
     Topics: "runs", "run:<id>", "jobs", "job:<id>", "log:<run id>", "daemon", "account:<id>".
     A bell may be lost or doubled; rows and files say what is true.
     """
-    transaction.on_commit(lambda: _ring(dict.fromkeys(topics)))
+    transaction.on_commit(lambda: _ring(dict.fromkeys(topics)), robust=True)
 
 
 def _ring(topics: Iterable[str]) -> None:

@@ -259,11 +259,12 @@ def remove(job: Job, *, by: str, now: datetime) -> int:
 
     Active runs are stopped first; the runner ends their processes although the rows are gone.
     """
-    for run in Run.objects.active().filter(job=job):
-        stop(run, by=by, now=now)
-    ids = list(Run.objects.filter(job=job).values_list("pk", flat=True))
-    count = job.remove()
-    executor.forget(ids)
+    with transaction.atomic():
+        for run in Run.objects.active().filter(job=job):
+            stop(run, by=by, now=now)
+        ids = list(Run.objects.filter(job=job).values_list("pk", flat=True))
+        count = job.remove()
+        executor.forget(ids)
     return count
 
 

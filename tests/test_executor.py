@@ -14,6 +14,8 @@ from django_q.tasks import async_task
 
 from daemon_app import doorbell, executor
 from daemon_app.broker import WakingBroker
+from daemon_app.models import Run
+from tests.jobs import NOON, run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -85,3 +87,28 @@ def test_dispatch_waits_for_room_at_a_busy_runner(runtime) -> None:
             heard += runner.drain()
 
     assert json.loads(heard[-1]) == {"op": "start", "runs": [[7, 1.5]]}
+
+
+def test_the_runner_hears_of_every_run_of_a_deleted_job(runtime) -> None:
+    with doorbell.Bell(runtime, "runner") as runner:
+        executor.forget([*range(15_000)])
+        told = [json.loads(message) for message in runner.drain()]
+
+    assert {message["op"] for message in told} == {"forget"}
+    assert [pk for message in told for pk in message["runs"]] == [*range(15_000)]
+
+
+def test_a_bell_that_can_not_be_rung_undoes_nothing_and_is_no_failure(runtime) -> None:
+    waiting = run()
+
+    runtime.chmod(0o755)
+    try:
+        claimed = Run.objects.claim([waiting.pk], owner="here", now=NOON)
+        executor.submit([(waiting.pk, 0.0)], NOON)
+        executor.ask_to_stop(waiting.pk)
+        executor.forget([waiting.pk])
+    finally:
+        runtime.chmod(0o700)
+
+    assert claimed == {waiting.pk: 1}
+    assert OrmQ.objects.count() == 1

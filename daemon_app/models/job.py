@@ -378,7 +378,7 @@ class Job(models.Model):
         """Tell the beat and the open pages, after the commit."""
         live.changed("jobs", f"job:{self.pk}")
         transaction.on_commit(
-            lambda: doorbell.ring(doorbell.runtime_dir(settings.DATA_DIR), "beat")
+            lambda: doorbell.ring(doorbell.runtime_dir(settings.DATA_DIR), "beat"), robust=True
         )
 
     # ── What is run ──────────────────────────────────────────────────────────────────────────────
