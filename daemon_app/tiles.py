@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 from math import sqrt
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -39,6 +40,7 @@ RUNS_PER_PAGE = 50
 MOST_RUNNING, MOST_WAITING = 20, 10
 STRIP = 30
 MAX_SEARCH = 80
+MOST_PAGES = 1_000_000  # an offset beyond what a database counts is an error
 
 
 @dataclass(frozen=True)
@@ -330,29 +332,34 @@ class Notice:
 
 @region("notices", topics=("runs", "jobs"))
 def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
-    """Return the jobs that need a person, the three that failed last and the number of others."""
-    broken = list(Job.objects.active().exclude(schedule_error="")[:3])
-    failing = _with_last_end(Job.objects.active()).filter(last_end__in=Run.UNHAPPY)
-    found = list(failing.order_by("-last_end_id")[:4])
-    runs = latest_runs([job.pk for job in found])
-    repeated = []
-    for job in found:
-        streak = _streak(runs[job.pk])
-        if len(streak) > 1:
-            repeated.append(Notice(job, run=streak[0], in_a_row=len(streak)))
-    shown = [Notice(job) for job in broken] + repeated
-    return {"notices": shown[:3], "more": max(0, len(shown) - 3)}
+    """Return the jobs that need a person, the three that failed last, and how many we left out.
+
+    Of those at most one is counted: the page says that there are more, not how many.
+    """
+    broken = list(Job.objects.active().exclude(schedule_error="")[:4])
+    ends = _judged_runs().filter(job=OuterRef("pk"))
+    failing = Job.objects.active().annotate(
+        last_end=Subquery(ends.values("state")[:1]),
+        end_before=Subquery(ends.values("state")[1:2]),
+        last_end_id=Subquery(ends.values("id")[:1]),
+    )
+    failing = failing.filter(last_end__in=Run.UNHAPPY, end_before__in=Run.UNHAPPY)
+    repeated = [_failing(job) for job in failing.order_by("-last_end_id")[:4]]
+    shown = [Notice(job) for job in broken] + [notice for notice in repeated if notice.run]
+    return {"notices": shown[:3], "more": len(shown) > 3}
 
 
-def _streak(runs: Iterable[Run]) -> list[Run]:
-    """Return the failures since the last success, newest first; what never ran does not count."""
-    failed: list[Run] = []
-    for run in runs:
-        if run.state in Run.UNHAPPY:
-            failed.append(run)
-        elif run.state in {Run.State.SUCCEEDED, Run.State.CANCELLED}:
-            break
-    return failed
+def _failing(job: Job) -> Notice:
+    """Return how often a job has failed since its last success; what never ran does not count."""
+    ends = list(_judged_runs().filter(job=job).defer("definition")[:STRIP])
+    failed = list(takewhile(lambda run: run.state in Run.UNHAPPY, ends))
+    # A success may have come since we asked which jobs fail.
+    return Notice(job, run=failed[0] if failed else None, in_a_row=len(failed))
+
+
+def _judged_runs() -> QuerySet[Run]:
+    states = (Run.State.SUCCEEDED, Run.State.CANCELLED, *Run.UNHAPPY)
+    return Run.objects.filter(state__in=states).order_by("-id")
 
 
 @dataclass(frozen=True)
@@ -467,7 +474,7 @@ class Filter:
             job=_number(found.get("job")),
             trigger=found.get("trigger", ""),
             q=" ".join(found.get("q", "").replace("\0", "").split())[:MAX_SEARCH],
-            page=max(1, _number(found.get("page")) or 1),
+            page=min(_number(found.get("page")) or 1, MOST_PAGES),
             until=_number(found.get("until")),
         )
 

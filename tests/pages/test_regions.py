@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import translation
 
 from daemon_app import tiles
-from daemon_app.models import Run
+from daemon_app.models import Job, Run
 from tests.jobs import NOON, job, run
 
 GERMAN = tiles.Viewer(role="operator", language="de")
@@ -142,3 +142,42 @@ def _instant(text: str) -> Any:
     from datetime import datetime
 
     return datetime.fromisoformat(text)
+
+
+def failures(name: str, *states: str) -> Job:
+    """Return a job whose runs ended so, oldest first."""
+    of = job(name)
+    for state in states:
+        run(of, state=state, started_at=NOON, ended_at=NOON)
+    return of
+
+
+def test_who_fails_again_and_again_is_named_whatever_else_failed_since(db: None) -> None:
+    failures("repeated", "failed", "timed_out", "lost", *["skipped"] * 40)
+    failures("mended", "failed", "failed", "succeeded", "failed")
+    failures("stopped", "failed", "failed", "cancelled")
+    for n in range(4):
+        failures(f"once-{n}", "succeeded", "failed")
+
+    context = tiles.notices(GERMAN, None, NOON) or {}
+
+    assert [(notice.job.name, notice.in_a_row) for notice in context["notices"]] == [
+        ("repeated", 3)
+    ]
+    assert not context["more"]
+
+
+def test_three_that_failed_last_are_named_and_that_there_are_more(db: None) -> None:
+    for n in range(6):
+        failures(f"job-{n}", "failed", "failed")
+
+    context = tiles.notices(GERMAN, None, NOON) or {}
+
+    assert [notice.job.name for notice in context["notices"]] == ["job-5", "job-4", "job-3"]
+    assert context["more"]
+
+
+def test_a_page_number_beyond_all_counting_is_an_empty_page(viewer: Client) -> None:
+    run()
+
+    assert viewer.get("/daemon/runs/?page=999999999999999999").status_code == 200
