@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon_app import output
@@ -88,6 +88,7 @@ WRITES = st.lists(
 )
 
 
+@settings(deadline=None)  # the disk's pace is not ours
 @given(WRITES, st.integers(1, 20), st.integers(0, 3))
 def test_whatever_is_written_reads_back_at_its_offset_with_every_gap_counted(
     writes, chunk, tail_chunks
@@ -131,6 +132,7 @@ def test_whatever_is_written_reads_back_at_its_offset_with_every_gap_counted(
         assert output.offset_of_line(folder, len(lines_of(whole)) + 1) == len(whole)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200).map(lambda data: data.replace(b"\1", b"\n")), st.integers(1, 9))
 def test_the_tail_of_what_is_kept_whole_is_its_last_lines(data, lines):
     with tempfile.TemporaryDirectory() as name:
