@@ -46,7 +46,7 @@ def ended(socket: ClientConnection) -> int:
     """Return the code a socket is closed with, within a bell's time: the look-around takes 30 s."""
     with contextlib.suppress(ConnectionClosed):
         while True:
-            socket.recv(5)
+            socket.recv(10)
     assert socket.close_code
     return socket.close_code
 
