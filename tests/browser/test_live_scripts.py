@@ -496,6 +496,22 @@ def test_a_run_without_output_says_so(open_log: Callable[..., Log]) -> None:
     expect(log.page.locator("pre")).to_have_count(0)
 
 
+def test_a_log_that_is_complete_is_not_replaced_by_its_plain_tail(
+    open_log: Callable[..., Log],
+) -> None:
+    log = open_log()
+    log.write("whole\n")
+    log.end()
+    expect(log.page.locator(".log-end")).to_have_count(1)
+
+    log.page.evaluate("""() => document.dispatchEvent(new CustomEvent('daemon:page', {
+      detail: new DOMParser().parseFromString(
+        '<div id="log"><div data-log-lines><pre>tail</pre></div></div>', 'text/html'),
+    }))""")
+
+    log.shows("whole")
+
+
 def test_ten_thousand_lines_stay_and_the_oldest_go(open_log: Callable[..., Log]) -> None:
     log = open_log()
 

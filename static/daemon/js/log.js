@@ -312,7 +312,7 @@ class Log {
     // Without a socket live.js fetches the page; its plain tail is then better than nothing new.
     document.addEventListener('daemon:page', (event) => {
       const lines = event.detail.querySelector('#log [data-log-lines]');
-      if (!lines) return;
+      if (!lines || this.#box.querySelector('.log-end')) return;
       this.#next = null;
       this.#blocks = [];
       this.#box.replaceChildren(...lines.childNodes);
