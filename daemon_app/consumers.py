@@ -155,6 +155,8 @@ def message_in(text: str | None) -> dict[str, Any]:
         raise BadMessageError
     try:
         message = json.loads(text)
+        # Escapes can spell half characters, with which no text can be rendered or sent.
+        json.dumps(message, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise BadMessageError from None
     if not isinstance(message, dict):

@@ -449,7 +449,7 @@ class Hub:
     async def _serve(self) -> None:
         can_ask = connection.vendor == "sqlite"
         look_every = LOOK if can_ask else BLIND_LOOK
-        known = await self.ask(_data_version) if can_ask else None
+        known = None
         begun = self.loop.time()
         flush_at, look_at, beat_at, check_at = begun, begun + look_every, begun + 1, begun + CHECK
         while True:

@@ -70,6 +70,7 @@ async def test_a_foreign_page_gets_no_socket(web: Web, session: str) -> None:
         '{"t": "cancel", "run": 1}',
         '{"t": "show", "regions": {"' + "x" * 4096 + '": null}}',
         '{"t": "show", "regions": {"' + "ä" * 2048 + '": null}}',
+        r'{"t": "show", "regions": {"nav:\ud800": null}}',
         b"\x00\xff",
         b'{"t": "show", "regions": {}}',
     ],
