@@ -42,6 +42,12 @@ def by_password(site: Site, name: str, password: str, *headers: tuple[str, str])
     return site.ask("POST", "/daemon/login/", headers=headers, body=body)
 
 
+def served(socket: ClientConnection) -> None:
+    """Return when a page is shown something: it was let in with the rights it has now."""
+    socket.send(json.dumps({"t": "hello", "language": "de", "regions": {"daemon": None}}))
+    socket.recv(PATIENCE)
+
+
 def ended(socket: ClientConnection) -> int:
     """Return the code a socket is closed with, within a bell's time: the look-around takes 30 s."""
     with contextlib.suppress(ConnectionClosed):
@@ -375,7 +381,7 @@ def test_an_open_page_loses_its_rights_when_its_account_does(site: Site, change:
     person = site.person("admin")
 
     with site.socket(session=person.session, origin=site.origin) as page:
-        page.ping().wait(PATIENCE)
+        served(page)
         site.tell(f"change({person.pk}, {change})")
         assert ended(page) in {4401, 4403}
 
@@ -388,7 +394,7 @@ def test_a_revoked_token_ends_with_its_next_word(site: Site) -> None:
     assert site.get("/api/daemon/jobs", None, bearer).status == 200
 
     with site.socket(token=person.token) as program:
-        program.ping().wait(PATIENCE)
+        served(program)
         site.tell(f"Token.objects.get(account={person.pk}).revoke(timezone.now())")
         assert ended(program) == 4401
 
