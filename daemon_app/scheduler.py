@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Min
 from django.utils.translation import gettext as _t
 
 from daemon_app import executor, live
@@ -41,7 +40,7 @@ class Started:
 
 # ── By the clock ─────────────────────────────────────────────────────────────────────────────────
 def tick(now: datetime) -> int:
-    """Write the runs of every occurrence due by now or within LEAD; return how many jobs were due.
+    """Write the runs of every occurrence due by now or within LEAD; return of how many jobs.
 
     One transaction: runs, the jobs' next instants and the queue messages are there together or
     not at all. A job whose schedule can't be evaluated is marked and holds up no other.
@@ -55,6 +54,7 @@ def tick(now: datetime) -> int:
             jobs = jobs.select_for_update(skip_locked=True)
         due = list(jobs[:PER_TICK])
         active = _active_runs(job.pk for job in due)
+        due = [job for job in due if not _is_held_back(job, active, now)]
         runs: list[Run] = []
         moves: list[tuple[str | None, int, str | None]] = []
         for job in due:
@@ -77,8 +77,20 @@ def tick(now: datetime) -> int:
 
 def next_wake(now: datetime) -> datetime | None:
     """Return when the next tick has something to do; None when no job will ever be due."""
-    first = Job.objects.active().aggregate(first=Min("next_due_at"))["first"]
-    return None if first is None else max(first - LEAD, now)
+    instants = Job.objects.active().order_by("next_due_at").values_list("next_due_at", flat=True)
+    wakes = []
+    # What a tick has left so near to its time is held back until then.
+    if held_back := instants.filter(next_due_at__lte=now + LEAD).first():
+        wakes.append(max(held_back, now))
+    if later := instants.filter(next_due_at__gt=now + LEAD).first():
+        wakes.append(later - LEAD)
+    return min(wakes, default=None)
+
+
+def _is_held_back(job: Job, active: dict[int, "_Active"], now: datetime) -> bool:
+    """Return whether to wait for the due instant: until then the run before may have ended."""
+    assert job.next_due_at is not None  # the query asked for it
+    return job.next_due_at > now and job.pk in active and active[job.pk].count >= job.max_instances
 
 
 @dataclass(frozen=True)

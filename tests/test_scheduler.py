@@ -302,6 +302,30 @@ def test_a_run_nobody_began_is_sent_again_and_not_at_once() -> None:
     assert waiting.state == Run.State.QUEUED
 
 
+def test_a_run_that_ends_just_before_the_next_is_due_is_in_nobodys_way() -> None:
+    often = job("often", job_type="interval", schedule="10s")
+    due, before = NOON + timedelta(seconds=10), NOON + timedelta(seconds=9.5)
+    busy = run(often, state=Run.State.RUNNING)
+
+    assert scheduler.tick(before) == 0
+    assert scheduler.next_wake(before) == due
+    Run.objects.filter(pk=busy.pk).update(state=Run.State.SUCCEEDED)
+    scheduler.tick(due)
+
+    assert due_instants(often) == [due]
+
+
+def test_a_run_that_is_active_when_the_next_is_due_is_named() -> None:
+    often = job("often", job_type="interval", schedule="10s")
+    busy = run(often, state=Run.State.RUNNING)
+
+    scheduler.tick(NOON + timedelta(seconds=9.5))
+    scheduler.tick(NOON + timedelta(seconds=10))
+
+    skipped = often.runs.get(state=Run.State.SKIPPED)
+    assert skipped.blocking_run_id == busy.pk
+
+
 def test_the_beat_sleeps_until_shortly_before_the_next_instant() -> None:
     job("hourly", job_type="interval", schedule="1h")
 
