@@ -5,14 +5,12 @@ while idle; woken by a datagram after the commit it is 3.4 ms and 0.11 %.
 """
 
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import connections, transaction
 from django.utils import timezone
 from django_q.brokers.orm import ORM
 from django_q.conf import Conf
-from django_q.models import OrmQ
 
 from daemon_app import doorbell
 
@@ -26,7 +24,7 @@ def wake() -> None:
     doorbell.ring(doorbell.runtime_dir(settings.DATA_DIR), QUEUE_BELL)
 
 
-class WakingBroker(ORM):  # type: ignore[misc]  # django-q2 has no types
+class WakingBroker(ORM):
     """Claims up to `bulk` messages in one statement; sleeps on its bell while there are none."""
 
     _bell: doorbell.Bell | None = None
@@ -52,7 +50,7 @@ class WakingBroker(ORM):  # type: ignore[misc]  # django-q2 has no types
             self._bell.close()
             self._bell = None
 
-    def set_stat(self, key: str, value: str, timeout: int) -> None:  # noqa: ARG002 - q2's signature
+    def set_stat(self, key: str, value: str, timeout: int) -> None:
         """Keep no statistics: the daemon's heartbeat row tells who is alive."""
 
     def _answering(self) -> doorbell.Bell:
@@ -64,19 +62,24 @@ class WakingBroker(ORM):  # type: ignore[misc]  # django-q2 has no types
         return self._bell
 
     def _claim(self) -> list[tuple[int, str]]:
-        now = timezone.now()
-        waiting = OrmQ.objects.using(Conf.ORM).filter(key=self.list_key, lock__lte=now)
+        # Plain SQL: with the ORM a sleeping pusher has 4 MB more of its own.
         connection = connections[Conf.ORM]
-        # A plain look first: an UPDATE takes the write lock even when it changes nothing.
-        if connection.vendor == "sqlite" and not waiting.exists():
-            return []
-        skip = " FOR UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else ""
         adapt = connection.ops.adapt_datetimefield_value
-        parameters: list[Any] = [adapt(self.timeout(None)), self.list_key, adapt(now), Conf.BULK]
+        now = adapt(timezone.now())
         with connection.cursor() as cursor:
+            # A look first: an UPDATE takes the write lock even when it changes nothing.
+            cursor.execute(LOOK, [self.list_key, now])
+            if cursor.fetchone() is None:
+                return []
             cursor.execute(
-                "UPDATE django_q_ormq SET lock = %s WHERE id IN (SELECT id FROM django_q_ormq "  # noqa: S608 - constants only
-                f"WHERE key = %s AND lock <= %s ORDER BY id LIMIT %s{skip}) RETURNING id, payload",
-                parameters,
+                CLAIM % (" FOR UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else ""),
+                [adapt(self.timeout(None)), self.list_key, now, Conf.BULK],
             )
             return sorted(cursor.fetchall())
+
+
+LOOK = "SELECT 1 FROM django_q_ormq WHERE key = %s AND lock <= %s LIMIT 1"
+CLAIM = (
+    "UPDATE django_q_ormq SET lock = %%s WHERE id IN (SELECT id FROM django_q_ormq "
+    "WHERE key = %%s AND lock <= %%s ORDER BY id LIMIT %%s%s) RETURNING id, payload"
+)

@@ -2,20 +2,22 @@
 
 - A worker killed while it waited held the queue's read lock for ever (9 of 24 kills): the locks
   remember their holder, and the sentinel frees those of the dead.
-- SIGTERM to the whole group stopped main for ever (39 of 40): handlers only set a flag, and the
-  sentinel and its children leave that signal to main.
-- A killed sentinel or main left the rest running unsupervised: every process dies with its parent.
+- SIGTERM to the whole group stopped django-q2's main process for ever (39 of 40), waiting for its
+  sentinel: there is one process for both, its handlers do nothing, and its children leave that
+  signal to it.
+- A killed sentinel left the rest running unsupervised: every process dies with its parent.
 """
 
 import contextlib
 import logging
 import multiprocessing
 import os
+import select
 import signal
 import socket
+import uuid
 from collections.abc import Callable
-from multiprocessing import connection
-from typing import Any
+from typing import Any, NoReturn, Self
 
 import django_q.cluster as stock
 from django import db
@@ -28,7 +30,8 @@ from daemon_app.broker import wake
 
 log = logging.getLogger(__name__)
 
-DRAIN = 15.0  # seconds a stop waits for tasks; they last milliseconds
+DRAIN = 15  # seconds a stop waits for tasks; they last milliseconds
+STOPPING = {signal.SIGTERM, signal.SIGINT}
 
 
 class MarkedLock:
@@ -57,7 +60,7 @@ class MarkedLock:
         self.release()
         return True
 
-    def __enter__(self) -> "MarkedLock":
+    def __enter__(self) -> Self:
         self.acquire()
         return self
 
@@ -65,8 +68,11 @@ class MarkedLock:
         self.release()
 
 
-class MarkedQueue(Queue):  # type: ignore[misc]  # django-q2 has no types
+class MarkedQueue(Queue):
     """A queue whose locks can be freed when their holder has died."""
+
+    _rlock: Any
+    _wlock: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -79,13 +85,55 @@ class MarkedQueue(Queue):  # type: ignore[misc]  # django-q2 has no types
         return any(freed)
 
 
-class Sentinel(stock.Sentinel):  # type: ignore[misc]
-    """The guard: replaces dead processes, frees their locks, leaves SIGTERM to main."""
+class StopSign:
+    """What the sentinel waits for: a signal to stop. Has what it uses of an event.
+
+    django-q2 sets an event from a signal handler, which waits for ever when the signal arrives
+    inside that event's own lock.
+    """
+
+    def __init__(self) -> None:
+        self._told, self._wakeup = socket.socketpair()
+        self._told.setblocking(False)
+        self._wakeup.setblocking(False)
+        self._set = False
+        signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
+
+    def is_set(self) -> bool:
+        """Return whether the signal has come, as far as `wait` has seen."""
+        return self._set
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the signal; return whether it has come."""
+        select.select([self._told], [], [], seconds)
+        with contextlib.suppress(BlockingIOError):
+            self._set |= not STOPPING.isdisjoint(self._told.recv(64))
+        return self._set
+
+
+class StartSign:
+    """What the sentinel sets when all of its processes run. Has what it uses of an event."""
+
+    def __init__(self, ready: Callable[[], None]) -> None:
+        self._ready = ready
+        self._set = False
+
+    def is_set(self) -> bool:
+        """Return whether all processes run."""
+        return self._set
+
+    def set(self) -> None:
+        """Pass it on."""
+        self._set = True
+        self._ready()
+
+
+class Sentinel(stock.Sentinel):
+    """The guard: starts pusher, worker and monitor, replaces dead ones, frees their locks."""
 
     def start(self) -> None:
         """Guard until told to stop."""
-        processes.die_with_parent()
-        _leave_signals_to_main()
+        _leave_signals_alone()
         super().start()
 
     def spawn_process(self, target: Callable[..., None], *args: Any) -> Any:
@@ -111,64 +159,45 @@ class Sentinel(stock.Sentinel):  # type: ignore[misc]
 
     def stop(self) -> None:
         """Stop the children in order; the pusher is woken, it may be asleep on its bell."""
+        signal.signal(signal.SIGALRM, _give_up)
+        signal.alarm(DRAIN)
         self.event_out.set()
         wake()
         super().stop()
-
-
-class Cluster(stock.Cluster):  # type: ignore[misc]
-    """The cluster's main process: starts the sentinel, waits, stops it, tells how it went."""
-
-    def run(self, ready: Callable[[], None]) -> int:
-        """Run until SIGTERM or SIGINT; return 0 after a clean stop, 1 when the sentinel died."""
-        bell, rung = socket.socketpair()
-        bell.setblocking(False)  # noqa: FBT003 - the socket's own signature
-        rung.setblocking(False)  # noqa: FBT003
-        signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
-        self.start()
-        ready()
-        while True:
-            events = connection.wait([self.sentinel.sentinel, rung])
-            if self.sentinel.sentinel in events:
-                log.error("the cluster's sentinel died; ending, so that it is started again")
-                return 1
-            told = rung.recv(64)
-            if {signal.SIGTERM, signal.SIGINT} & set(told):
-                break
-        self.stop_event.set()
-        self.sentinel.join(DRAIN)
-        if self.sentinel.is_alive():
-            self.sentinel.kill()
-            return 2
-        return 0
-
-    def sig_handler(self, signum: int, frame: object) -> None:
-        """Do nothing here: the wake-up descriptor has told `run`."""
+        signal.alarm(0)
 
 
 def run(ready: Callable[[], None] = lambda: None) -> int:
-    """Run this host's cluster until it is told to stop; return its exit code."""
-    stock.Sentinel = Sentinel
+    """Run this host's cluster until SIGTERM or SIGINT; return 0 after a clean stop.
+
+    `ready` is called once, when all of its processes run.
+    """
     stock.Queue = MarkedQueue
     # Children are forked: an open database connection must not go with them.
     db.connections.close_all()
     logging.getLogger("django-q").setLevel(Conf.LOG_LEVEL)
-    return Cluster().run(ready)
+    Sentinel(StopSign(), StartSign(ready), uuid.uuid4())
+    return 0
 
 
 def _in_child(target: Callable[..., None], *args: Any) -> None:
     processes.die_with_parent()
-    _leave_signals_to_main()
+    _leave_signals_alone()
     with contextlib.suppress(ValueError):
         signal.set_wakeup_fd(-1)
     target(*args)
 
 
-def _leave_signals_to_main() -> None:
+def _leave_signals_alone() -> None:
     # A handler, not SIG_IGN: what is ignored stays ignored in programs started from here.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         signal.signal(number, _noop)
 
 
 def _noop(_signum: int, _frame: object) -> None:
     return
+
+
+def _give_up(_signum: int, _frame: object) -> NoReturn:
+    """End at once after a stop that hangs; the children die with us."""
+    os._exit(2)

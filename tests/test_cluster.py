@@ -63,9 +63,8 @@ def delivered(runner: doorbell.Bell, number: int) -> bool:
 
 
 def inner(cluster: psutil.Process) -> list[psutil.Process]:
-    """Return worker, pusher and monitor: the sentinel's children."""
-    (sentinel,) = cluster.children()
-    return sentinel.children()
+    """Return worker, pusher and monitor."""
+    return cluster.children()
 
 
 def test_the_management_command_is_ours() -> None:
@@ -95,15 +94,7 @@ def test_a_stop_of_the_whole_group_is_clean(qcluster) -> None:
     assert psutil.wait_procs(family, timeout=PATIENCE)[1] == []
 
 
-def test_a_killed_sentinel_ends_the_cluster_so_that_it_can_be_started_again(qcluster) -> None:
-    family = [qcluster, *qcluster.children(recursive=True)]
-
-    family[1].kill()
-
-    assert psutil.wait_procs(family, timeout=PATIENCE)[1] == []
-
-
-def test_a_killed_main_leaves_nothing_behind(qcluster) -> None:
+def test_a_killed_cluster_leaves_nothing_behind(qcluster) -> None:
     family = [qcluster, *qcluster.children(recursive=True)]
 
     qcluster.kill()
