@@ -27,7 +27,7 @@ AFTER_AN_ERROR = 1.0  # seconds
 
 
 class Beat:
-    """This host's daemon: the schedule, the sweep, the heartbeat and the runner in one thread."""
+    """The daemon of a host: the schedule, the sweep, the heartbeat and the runner in one thread."""
 
     def __init__(self, *, data_dir: Path, max_parallel: int) -> None:
         self.host = socket.gethostname()
@@ -46,8 +46,8 @@ class Beat:
         `ready` is called once, when what ran before has been adopted.
         """
         told, wakeup = socket.socketpair()
-        told.setblocking(False)  # noqa: FBT003 - the socket's own signature
-        wakeup.setblocking(False)  # noqa: FBT003
+        told.setblocking(False)
+        wakeup.setblocking(False)
         signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
@@ -55,6 +55,7 @@ class Beat:
         self.runner.adopt()
         log.info("the daemon is running on %s (process %s)", self.host, os.getpid())
         ready()
+        listening = [self.bell.fileno(), self.runs.fileno(), told.fileno()]
         messages: list[bytes] = []
         while not self._stopping:
             try:
@@ -70,11 +71,11 @@ class Beat:
                 time.sleep(AFTER_AN_ERROR)
             if messages:
                 continue
-            ready, _, _ = select.select([self.bell, self.runs, told], [], [], self._patience())
-            if self.bell in ready:
+            rung, _, _ = select.select(listening, [], [], self._patience())
+            if self.bell.fileno() in rung:
                 self.bell.drain()
                 self._tick_at = 0.0
-            if self.runs in ready:
+            if self.runs.fileno() in rung:
                 messages = self.runs.drain()
         self._farewell()
         return 0
