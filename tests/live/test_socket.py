@@ -186,14 +186,14 @@ async def test_others_stay_when_somebody_is_signed_out(web: Web, session: str) -
     other = web.tell("sign_in('somebody else')")
     async with web.page(session) as page, web.page(other) as others:
         for each in (page, others):
-            await each.show("jobs-table")
+            await each.show("jobs-table:q=after+the+sign-out")
             await each.ops()
 
         web.tell("Account.objects.get(username='somebody else').delete()")
 
         assert await others.closed() == SIGNED_OUT
         web.tell("job('after the sign-out').pk")
-        assert await page.region("jobs-table", "after the sign-out")
+        assert await page.region("jobs-table:q=after+the+sign-out", "after the sign-out")
 
 
 # ── API tokens ───────────────────────────────────────────────────────────────────────────────────
