@@ -78,7 +78,7 @@ def _by_password(request: HttpRequest, now: datetime) -> HttpResponse:
     if account is None:
         return _sign_in_page(request, wrong="password", status=403)
     access.Throttle.forgive(account=who, address=where, now=now)
-    _begin(request, cast("Account", account))
+    _begin(request, account)
     return see_other(_destination(request))
 
 
