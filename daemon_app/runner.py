@@ -1,6 +1,7 @@
 """The running runs of a host: claim, launch, adopt, stop, and write their ends in batches."""
 
 import contextlib
+import hashlib
 import heapq
 import itertools
 import json
@@ -265,8 +266,10 @@ class Runner:
 
         A run whose supervisor is gone is lost; what is left of its processes is ended.
         """
-        for run in Run.objects.running().filter(owner=self.owner):
-            self._held[run.pk] = Held(run.fence, 0.0)
+        for run in Run.objects.running():
+            # By the folder, too: a host that was given another name is still this host.
+            if run.owner == self.owner or run.folder.exists():
+                self._held[run.pk] = Held(run.fence, 0.0)
         self._look()
         for run_id, due in Run.objects.queued().values_list("pk", "due_at"):
             self._expect(run_id, due.timestamp())
@@ -297,7 +300,7 @@ class Runner:
     def _give_up(self, run_ids: list[int]) -> None:
         for run in Run.objects.running().filter(pk__in=run_ids):
             seen = supervisor.look(run.folder)
-            left = processes.end_marked(run.pk, session=seen.session)
+            left = processes.end_marked(run.pk, run_token(), seen.session)
             log.error("run %s lost its supervisor; %s processes ended", run.pk, left)
             begun = seen.kind == "gone"
             run.give_up(
@@ -388,11 +391,16 @@ def environment(run: Run) -> dict[str, str]:
         **inherited(),
         **run.definition["environment"],
         **parameters,
-        "BACH_RUN_ID": str(run.pk),
+        **processes.marks(run.pk, run_token()),
         "BACH_JOB": run.job_name,
         "BACH_DUE": run.due_at.astimezone(UTC).isoformat(),
         "BACH_ATTEMPT": str(run.attempt),
     }
+
+
+def run_token() -> str:
+    """Return what tells this installation's runs from those of another on the same host."""
+    return hashlib.sha256(os.fsencode(settings.DATA_DIR)).hexdigest()[:16]
 
 
 def ending(run_id: int, result: dict[str, Any]) -> Ending:
