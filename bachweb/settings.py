@@ -41,7 +41,7 @@ def number(name: str, default: int, low: int, high: int) -> int:
 # Everything we write is for this user alone, the database's side files included.
 os.umask(0o077)
 DATA_DIR = machine.private_directory(Path(os.environ.get("BACH_DATA_DIR") or BASE_DIR / "data"))
-RUNS_DIR = DATA_DIR / "runs"
+RUNS_DIR = machine.private_directory(DATA_DIR / "runs")
 LOGS_DIR = machine.private_directory(DATA_DIR / "logs")
 SECRET_KEY = machine.secret(DATA_DIR / "secret.key")
 # To change the key: rename its file to this, start again; when everybody has signed in anew,

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from django.conf import settings
@@ -58,17 +59,10 @@ class Beat:
         listening = [self.bell.fileno(), self.runs.fileno(), told.fileno()]
         messages: list[bytes] = []
         while not self._stopping:
-            try:
-                messages = self._turn(messages)
-            except DatabaseError:
-                log.exception("the database did not answer; trying again")
-                messages = []
-                time.sleep(AFTER_AN_ERROR)
-                close_old_connections()
-            except Exception:
-                log.exception("a beat failed; going on")
-                messages = []
-                time.sleep(AFTER_AN_ERROR)
+            # Each for itself: a runner in trouble must not hold up the schedule.
+            self._guarded(partial(self.runner.turn, messages))
+            self._guarded(self._beat)
+            messages = self.runs.drain()
             if messages:
                 continue
             rung, _, _ = select.select(listening, [], [], self._patience())
@@ -78,21 +72,33 @@ class Beat:
             if self.runs.fileno() in rung:
                 messages = self.runs.drain()
         self._farewell()
+        signal.set_wakeup_fd(-1)
+        told.close()
+        wakeup.close()
         return 0
 
-    def _turn(self, messages: list[bytes]) -> list[bytes]:
-        """Do what is due now; return messages for the runner that came in the meantime."""
-        self.runner.turn(messages)
-        now = time.time()
-        if now >= self._tick_at:
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except DatabaseError:
+            log.exception("the database did not answer; trying again")
+            time.sleep(AFTER_AN_ERROR)
+            close_old_connections()
+        except Exception:
+            log.exception("a beat failed; going on")
+            time.sleep(AFTER_AN_ERROR)
+
+    def _beat(self) -> None:
+        """Write what is due; now and then send again what was lost, and say that we live."""
+        if time.time() >= self._tick_at:
             self._tick()
-        if now >= self._sweep_at:
-            self._sweep_at = now + SWEEP_EVERY
+        clock = time.monotonic()
+        if clock >= self._sweep_at:
+            self._sweep_at = clock + SWEEP_EVERY
             scheduler.sweep(timezone.now())
-        if now >= self._heartbeat_at:
-            self._heartbeat_at = now + HEARTBEAT.total_seconds()
+        if clock >= self._heartbeat_at:
+            self._heartbeat_at = clock + HEARTBEAT.total_seconds()
             Node.objects.filter(host=self.host).update(seen_at=timezone.now())
-        return self.runs.drain()
 
     def _tick(self) -> None:
         now = timezone.now()
@@ -103,9 +109,15 @@ class Beat:
         self._tick_at = wake.timestamp() if wake else float("inf")
 
     def _patience(self) -> float:
-        now = time.time()
-        wake = min(self._tick_at, self._sweep_at, self._heartbeat_at, self.runner.wake_at())
-        return min(max(wake - now, 0.0), LONGEST_SLEEP)
+        clock = time.monotonic()
+        waits = [
+            self._tick_at - time.time(),
+            self._sweep_at - clock,
+            self._heartbeat_at - clock,
+            self.runner.patience(),
+            LONGEST_SLEEP,
+        ]
+        return max(min(waits), 0.0)
 
     def _stop(self, _signum: int, _frame: object) -> None:
         self._stopping = True

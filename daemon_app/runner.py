@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 # A bell may be lost: folders and rows are looked at this often while anything runs.
 LOOK_EVERY = 5.0  # seconds
 WISHES_EVERY = 1.0  # seconds between looks for stop wishes on the rows of running runs
+REMOVED_A_TURN = 20
 BEGINS_WITHIN = 20.0  # seconds; a launch that has left no trace by then is lost
 PER_CLAIM = 200
 MOST_PREPARED = 1000  # launches made ready before their time
@@ -51,7 +52,8 @@ class Held:
     """A run of ours that has not ended: under which fence, and since when it is ours."""
 
     fence: int
-    since: float
+    since: float  # on the monotonic clock
+    soft_timeout: float | None = None  # seconds after which the run's length is remarked on
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Prepared:
 class Runner:
     """Runs the runs of one host. Lives in the daemon's one thread; nothing here blocks for long.
 
-    The caller waits until `runner` rings or `wake_at()` has come, then calls `turn(messages)`.
+    The caller waits until `runner` rings or `patience()` is over, then calls `turn(messages)`.
     """
 
     def __init__(self, *, host: str, runtime: Path, max_parallel: int) -> None:
@@ -80,7 +82,9 @@ class Runner:
         self._prepared: dict[int, Prepared] = {}
         self._held: dict[int, Held] = {}  # run id → what runs here
         self._endings: dict[int, Ending] = {}  # ends that are still to be written
-        self._forgotten: set[int] = set()  # runs whose rows are gone
+        self._forgotten: set[int] = set()  # runs whose rows are gone, and that still live
+        self._doomed: list[Path] = []  # folders to remove when there is time
+        # Due instants are wall time; how long we wait between looks is not.
         self._look_at = 0.0
         self._wishes_at = 0.0
         self._retry_at = 0.0
@@ -95,26 +99,31 @@ class Runner:
         # Starts go before ends: a command waits for its second, an ended one for nothing.
         self._start_due(now)
         self._write_endings()
+        self._remove_some()
         if self._unprepared:
             room = max(MOST_PREPARED - len(self._prepared), 0)
             self._prepare(list(itertools.islice(self._unprepared, min(room, PER_CLAIM))))
-        if self._held and now >= self._wishes_at:
-            self._wishes_at = now + WISHES_EVERY
+        clock = time.monotonic()
+        if self._held and clock >= self._wishes_at:
+            self._wishes_at = clock + WISHES_EVERY
             self._heed_wishes()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_EVERY
+        if clock >= self._look_at:
+            self._look_at = clock + LOOK_EVERY
             self._look()
 
-    def wake_at(self) -> float:
-        """Return when the next turn is due, in seconds since the epoch, whoever rings or not."""
-        instants = [time.time() + 60]
+    def patience(self) -> float:
+        """Return how many seconds the next turn may wait when nobody rings."""
+        clock = time.monotonic()
+        waits = [60.0]
         if self._waiting and len(self._held) < self.max_parallel:
-            instants.append(self._waiting[0][0] - AWAKE)
+            waits.append(self._waiting[0][0] - AWAKE - time.time())
         if self._endings:
-            instants.append(self._retry_at)
+            waits.append(self._retry_at - clock)
         if self._held:
-            instants += [self._wishes_at, self._look_at]
-        return min(instants)
+            waits += [self._wishes_at - clock, self._look_at - clock]
+        if self._doomed:
+            waits.append(0.01)
+        return max(min(waits), 0.0)
 
     def close(self) -> None:
         """Let go: what runs goes on without us and is adopted at the next start."""
@@ -153,8 +162,9 @@ class Runner:
             order = (-run.priority, run.due_at.timestamp(), run.pk)
             try:
                 ready = Prepared(order, specification(run, self.runtime))
-            except (ValueError, LookupError, TypeError) as error:
-                ready = Prepared(order, {}, str(error))
+            except Exception as error:
+                log.exception("run %s can't be described", run.pk)
+                ready = Prepared(order, {}, repr(error))
             self._prepared[run.pk] = ready
         self._unprepared.difference_update(run_ids)
 
@@ -197,11 +207,14 @@ class Runner:
                 self._prepare(late)
 
     def _launch_all(self, fences: dict[int, int]) -> None:
+        # Held before the first launch: what an error leaves out is given up by a later look.
+        for run_id, fence in fences.items():
+            soft = self._prepared[run_id].launch.get("soft_timeout")
+            self._held[run_id] = Held(fence, time.monotonic(), soft)
         for run_id in sorted(fences, key=lambda run_id: self._prepared[run_id].order):
             self._launch(run_id, fences[run_id], self._prepared[run_id])
 
     def _launch(self, run_id: int, fence: int, prepared: Prepared) -> None:
-        self._held[run_id] = Held(fence, time.time())
         try:
             if prepared.error:
                 raise supervisor.LaunchError(prepared.error)  # noqa: TRY301 - one place says so
@@ -222,24 +235,31 @@ class Runner:
     # ── Stopping ─────────────────────────────────────────────────────────────────────────────────
     def _stop(self, run_id: int) -> None:
         if run_id in self._held:
-            supervisor.request_stop(folder_of(run_id))
+            try:
+                supervisor.request_stop(folder_of(run_id))
+            except OSError:
+                # Said again by the row, a second later.
+                log.exception("run %s could not be asked to stop", run_id)
 
     def _heed_wishes(self) -> None:
-        """Stop runs whose row says so although no bell did."""
+        """Stop runs whose row says so, or is gone, although no bell did."""
         try:
-            wished = Run.objects.running().filter(
-                pk__in=list(self._held), stop_requested_at__isnull=False
-            )
-            for run_id in wished.values_list("pk", flat=True):
-                self._stop(run_id)
+            rows = Run.objects.filter(pk__in=list(self._held))
+            wishes = dict(rows.values_list("pk", "stop_requested_at"))
         except DatabaseError:
             log.warning("the database did not answer a look for stop wishes")
+            return
+        for run_id in list(self._held):
+            if run_id not in wishes:
+                self._forget(run_id)
+            elif wishes[run_id] is not None:
+                self._stop(run_id)
 
     # ── Ending ───────────────────────────────────────────────────────────────────────────────────
     def _ended(self, run_id: int, result: dict[str, Any]) -> None:
         held = self._held.get(run_id)
         if held and held.fence == result["fence"]:
-            self._end(ending(run_id, result))
+            self._end(ending(run_id, result, held.soft_timeout))
 
     def _end(self, end: Ending) -> None:
         self._held.pop(end.run_id, None)
@@ -247,14 +267,14 @@ class Runner:
         self._retry_at = 0.0
 
     def _write_endings(self) -> None:
-        if not self._endings or time.time() < self._retry_at:
+        if not self._endings or time.monotonic() < self._retry_at:
             return
         try:
             Run.objects.finish(self._endings.values())
         except DatabaseError:
             # The results are in their folders too: nothing is lost, only late.
             log.exception("%s ends could not be written; trying again", len(self._endings))
-            self._retry_at = time.time() + 2
+            self._retry_at = time.monotonic() + 2
             return
         for run_id in self._forgotten & self._endings.keys():
             self._remove_folder(run_id)
@@ -269,19 +289,20 @@ class Runner:
         for run in Run.objects.running():
             # By the folder, too: a host that was given another name is still this host.
             if run.owner == self.owner or run.folder.exists():
-                self._held[run.pk] = Held(run.fence, 0.0)
+                soft = run.definition.get("soft_timeout_seconds")
+                self._held[run.pk] = Held(run.fence, 0.0, soft)
         self._look()
         for run_id, due in Run.objects.queued().values_list("pk", "due_at"):
             self._expect(run_id, due.timestamp())
         self._remove_orphaned_folders()
 
     def _look(self) -> None:
-        now = time.time()
+        now = time.monotonic()
         lost: list[int] = []
         for run_id, held in list(self._held.items()):
             seen = supervisor.look(folder_of(run_id))
             if seen.kind == "ended" and seen.result and seen.result["fence"] == held.fence:
-                self._end(ending(run_id, seen.result))
+                self._end(ending(run_id, seen.result, held.soft_timeout))
             elif seen.kind == "gone" or (
                 seen.kind == "absent"
                 and now - held.since > BEGINS_WITHIN
@@ -298,16 +319,22 @@ class Runner:
         return supervisor.look(folder_of(run_id)).kind == "absent"
 
     def _give_up(self, run_ids: list[int]) -> None:
-        for run in Run.objects.running().filter(pk__in=run_ids):
-            seen = supervisor.look(run.folder)
-            left = processes.end_marked(run.pk, run_token(), seen.session)
-            log.error("run %s lost its supervisor; %s processes ended", run.pk, left)
-            begun = seen.kind == "gone"
-            run.give_up(
-                now=_instant(time.time()), code="supervisor_gone" if begun else "never_begun"
-            )
+        rows = Run.objects.running().in_bulk(run_ids)
         for run_id in run_ids:
+            seen = supervisor.look(folder_of(run_id))
+            left = processes.end_marked(run_id, run_token(), seen.session)
+            log.error("run %s lost its supervisor; %s processes ended", run_id, left)
+            if seen.kind != "gone":
+                code = "never_begun"
+            elif seen.identity and seen.identity.boot != processes.boot_id():
+                code = "restarted"
+            else:
+                code = "supervisor_gone"
+            if run_id in rows:
+                rows[run_id].give_up(now=_instant(time.time()), code=code)
             self._held.pop(run_id, None)
+            if run_id in self._forgotten:
+                self._remove_folder(run_id)
 
     def _forget(self, run_id: int) -> None:
         self._forgotten.add(run_id)
@@ -318,20 +345,33 @@ class Runner:
 
     def _remove_folder(self, run_id: int) -> None:
         self._forgotten.discard(run_id)
-        shutil.rmtree(folder_of(run_id), ignore_errors=True)
-        # A supervisor may be about to make its folder beside it.
-        if not any(folder_of(pk).parent == folder_of(run_id).parent for pk in self._held):
-            with contextlib.suppress(OSError):
-                folder_of(run_id).parent.rmdir()
+        self._doomed.append(folder_of(run_id))
+
+    def _remove_some(self) -> None:
+        """Remove a few folders: a job with many runs must not hold up a start."""
+        for folder in self._doomed[:REMOVED_A_TURN]:
+            shutil.rmtree(folder, ignore_errors=True)
+            # A supervisor may be about to make its folder beside it.
+            if not any(folder_of(pk).parent == folder.parent for pk in self._held):
+                with contextlib.suppress(OSError):
+                    folder.parent.rmdir()
+        del self._doomed[:REMOVED_A_TURN]
 
     def _remove_orphaned_folders(self) -> None:
-        """Remove output whose row was deleted while no runner was there to hear of it."""
-        root = Path(settings.RUNS_DIR)
-        for bucket in root.glob("[0-9]*"):
-            ids = {int(entry.name) for entry in bucket.glob("[0-9]*")}
+        """Remove output whose row was deleted while no runner was there to hear of it.
+
+        What still runs of it is stopped first.
+        """
+        for bucket in Path(settings.RUNS_DIR).glob("*"):
+            if not bucket.name.isdecimal():
+                continue
+            ids = {int(entry.name) for entry in bucket.iterdir() if entry.name.isdecimal()}
             kept = set(Run.objects.filter(pk__in=ids).values_list("pk", flat=True))
             for run_id in ids - kept - self._held.keys():
-                self._remove_folder(run_id)
+                seen = supervisor.look(folder_of(run_id))
+                if seen.kind == "running" and seen.fence is not None:
+                    self._held[run_id] = Held(seen.fence, 0.0)
+                self._forget(run_id)
 
 
 def specification(run: Run, runtime: Path) -> dict[str, Any]:
@@ -403,9 +443,11 @@ def run_token() -> str:
     return hashlib.sha256(os.fsencode(settings.DATA_DIR)).hexdigest()[:16]
 
 
-def ending(run_id: int, result: dict[str, Any]) -> Ending:
-    """Return what is written of a supervisor's result: the state, and a reason when unhappy."""
+def ending(run_id: int, result: dict[str, Any], soft_timeout: float | None = None) -> Ending:
+    """Return what is written of a supervisor's result: the state, and a reason or a remark."""
     state, code, facts = _verdict(result)
+    if not code:
+        code, facts = _remark(result, soft_timeout)
     return Ending(
         run_id=run_id,
         fence=result["fence"],
@@ -461,6 +503,19 @@ def _verdict(result: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:  # noqa
     if exit_code in SHELL_CODES:
         return Run.State.FAILED, f"exit_{exit_code}", {}
     return Run.State.FAILED, "exit", {"code": exit_code}
+
+
+def _remark(result: dict[str, Any], soft_timeout: float | None) -> tuple[str, dict[str, Any]]:
+    """Return what has to be said of a run that went well: a reason code, "" for nothing."""
+    if result.get("output_error"):
+        return "output_cut", {"error": result["output_error"]}
+    if result.get("survivors"):
+        return "survivors", {"n": result["survivors"]}
+    if result.get("left_behind"):
+        return "left_behind", {"n": result["left_behind"]}
+    if soft_timeout and result["duration"] > soft_timeout:
+        return "slow", {"limit": round(soft_timeout)}
+    return "", {}
 
 
 def _instant(seconds: float) -> datetime:

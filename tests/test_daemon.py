@@ -213,6 +213,7 @@ def test_a_command_that_prints_binary_or_nothing_or_forks_away_is_no_error(servi
     assert [run.state for run in runs] == [Run.State.SUCCEEDED] * 3
     assert output.read(runs[0].folder, 0).data == b"\x00\xff\x1b[31m"
     assert runs[1].output_bytes == 0
+    assert [run.reason_code for run in runs] == ["", "", "left_behind"]
     assert not [p for p in psutil.process_iter() if _belongs_to(p, runs[2])]
 
 
@@ -221,6 +222,27 @@ def _belongs_to(process: psutil.Process, run: Run) -> bool:
         return process.environ().get("BACH_RUN_ID") == str(run.pk)
     except psutil.Error:
         return False
+
+
+def test_a_job_may_leave_background_processes_on_purpose(service) -> None:
+    leaving = soon(command="setsid sleep 600 >/dev/null 2>&1 & echo on", leave_descendants=True)
+
+    run = ended(started(leaving))
+
+    left = [p for p in psutil.process_iter() if _belongs_to(p, run)]
+    for process in left:
+        process.kill()
+    assert len(left) == 1
+    assert run.reason == ""
+
+
+def test_a_run_longer_than_wanted_is_remarked_on_and_goes_well(service) -> None:
+    slow = soon(command="sleep 1.2; echo done", timeout_seconds=60, soft_timeout_seconds=1)
+
+    run = ended(started(slow))
+
+    assert (run.state, run.reason_code) == (Run.State.SUCCEEDED, "slow")
+    assert "%" not in run.reason
 
 
 def test_cancelling_ends_the_whole_tree_and_says_who(service) -> None:
@@ -255,6 +277,21 @@ def test_deleting_a_job_ends_its_run_and_removes_the_output(service) -> None:
 
     until(lambda: not run.folder.exists(), "the removal of the folder")
     assert not [p for p in psutil.process_iter() if _belongs_to(p, run)]
+
+
+def test_a_job_deleted_while_no_daemon_was_there_is_stopped_at_the_next_start(service) -> None:
+    long = soon(command="echo up; sleep 600")
+    run = running(started(long))
+    service.stop()
+    stray = run.folder.parent / f"{run.pk} (copy)"
+    stray.mkdir()
+
+    scheduler.remove(long, by="anna", now=timezone.now())
+    service.start()
+
+    until(lambda: not run.folder.exists(), "the removal of the folder")
+    assert not [p for p in psutil.process_iter() if _belongs_to(p, run)]
+    assert stray.exists()
 
 
 def test_a_run_goes_on_through_a_restart_of_everything(service, tmp_path) -> None:

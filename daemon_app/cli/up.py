@@ -260,7 +260,7 @@ class Watch:
                 part.start()
 
     def _stop_all(self) -> int:
-        """Stop web first, so that nobody starts what nobody would run; the daemon last."""
+        """Ask all parts to stop, and wait for each."""
         clean = True
         for part in reversed(self.parts):
             if part.pid == 0:

@@ -21,7 +21,7 @@ from daemon_app.schedules import Schedule, ScheduleError
 
 NAME = re.compile(r"[^\W_](?:[\w .:+@()-]*[\w)])?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# What a command may not be given: our own keys, and what would change our own interpreter.
+# What a job may not set: names that are ours.
 RESERVED_VARIABLES = re.compile(r"BACH_.*|DJANGO_.*|SECRET_KEY|DATABASE_URL|REDIS_URL")
 MAX_COMMAND = 16_384
 DAY = 86_400
@@ -421,6 +421,8 @@ def _check_variables(value: object, reserved: re.Pattern[str] | None = RESERVED_
             )
         if not isinstance(content, str) or "\0" in content:
             raise ValidationError(_t("The value of “%(name)s” must be text.") % {"name": name})
+        if len(content.splitlines()) > 1:
+            raise ValidationError(_t("The value of “%(name)s” must be one line.") % {"name": name})
 
 
 def _language() -> str:

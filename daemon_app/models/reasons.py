@@ -22,6 +22,15 @@ SENTENCES: Final = {
     ),
     "restarted": _("Lost: the machine was restarted while this run was active."),
     "never_begun": _("Lost: the daemon ended before the command could begin."),
+    "slow": _("It took longer than the %(limit)s s after which you wanted to know."),
+    "left_behind": _(
+        "The command ended and left %(n)s background processes behind; they were ended. A job may "
+        "be allowed to leave them."
+    ),
+    "survivors": _(
+        "%(n)s processes of this run could not be ended; they may belong to another user."
+    ),
+    "output_cut": _("A part of the output could not be written (%(error)s). Is the disk full?"),
     "exit": _("The command ended with exit code %(code)s."),
     "exit_126": _(
         "Exit code 126: the shell found the command but may not execute it. "

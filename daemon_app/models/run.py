@@ -67,8 +67,7 @@ class RunQuerySet(models.QuerySet["Run"]):
             return {}
         marks = ", ".join(["%s"] * len(ids))
         statement = (
-            "UPDATE daemon_runs SET state = %s, fence = fence + 1, owner = %s, started_at = %s, "  # noqa: S608 - marks only
-            "reason_code = '', reason_facts = '{}' "
+            "UPDATE daemon_runs SET state = %s, fence = fence + 1, owner = %s, started_at = %s "  # noqa: S608 - marks only
             f"WHERE state = %s AND id IN ({marks}) RETURNING id, fence"
         )
         instant = adapted(now)
@@ -86,7 +85,10 @@ class RunQuerySet(models.QuerySet["Run"]):
         """
         statement = (
             "UPDATE daemon_runs SET state = %s, ended_at = %s, "
-            "started_at = COALESCE(%s, started_at), reason_code = %s, reason_facts = %s, "
+            "started_at = COALESCE(%s, started_at), "
+            # A remark from the start (caught up) stays where the end has none of its own.
+            "reason_facts = CASE WHEN %s = '' THEN reason_facts ELSE %s END, "
+            "reason_code = CASE WHEN %s = '' THEN reason_code ELSE %s END, "
             "exit_code = %s, signal = %s, cpu_seconds = %s, peak_rss_bytes = %s, "
             "output_bytes = %s, dropped_bytes = %s, output_lines = %s, last_line = %s "
             "WHERE id = %s AND fence = %s AND state = %s"
@@ -102,6 +104,8 @@ class RunQuerySet(models.QuerySet["Run"]):
                         adapted(e.started_at),
                         e.reason_code,
                         json.dumps(e.reason_facts),
+                        e.reason_code,
+                        e.reason_code,
                         e.exit_code,
                         e.signal,
                         e.cpu_seconds,

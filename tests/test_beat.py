@@ -1,0 +1,54 @@
+"""The beat's loop in this process: trouble in one part leaves the other going."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+from django.db import connections
+from django.utils import timezone
+
+from daemon_app import daemon
+from daemon_app.daemon import Beat
+from tests.jobs import job
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def beat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Beat]:
+    # A thread may not install signal handlers; the test stops the loop itself.
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "set_wakeup_fd", lambda *_, **__: None)
+    monkeypatch.setattr(daemon, "AFTER_AN_ERROR", 0.01)
+    beat = Beat(data_dir=settings.DATA_DIR, max_parallel=4)
+    yield beat
+    beat.runner.launcher.close()
+
+
+def test_a_runner_in_trouble_does_not_hold_up_the_schedule(
+    beat: Beat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due = job(now=timezone.now(), job_type="interval", schedule="1s")
+
+    def broken(_messages: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(beat.runner, "turn", broken)
+
+    def run() -> None:
+        beat.run(lambda: None)
+        connections.close_all()
+
+    loop = threading.Thread(target=run)
+    loop.start()
+    deadline = time.monotonic() + 30
+    while not due.runs.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    beat._stopping = True
+    loop.join(30)
+
+    assert not loop.is_alive()
+    assert due.runs.exists()
