@@ -527,6 +527,30 @@ def test_ten_thousand_lines_stay_and_the_oldest_go(open_log: Callable[..., Log])
     expect(log.page.locator(".log-note a")).to_have_attribute("href", "/text")
 
 
+def test_a_log_that_is_over_opens_at_its_end_in_however_many_pieces(
+    open_log: Callable[..., Log],
+) -> None:
+    log = open_log(running=False)
+    box = log.page.locator(".log-lines")
+
+    for start in range(999_001, 1_000_001, 100):
+        text = "".join(f"line {number}\n" for number in range(start, start + 100))
+        log.write(text, line=start)
+        expect(log.page.locator(f"#L{start + 99}")).to_have_count(1)
+        log.page.evaluate("() => new Promise((seen) => requestAnimationFrame(seen))")
+    log.end()
+
+    expect(log.page.locator("#L1000000")).to_be_in_viewport()
+    expect(log.page.locator(".log-end")).to_be_in_viewport()
+    # A long number does not run into its line.
+    assert log.page.locator("#L1000000 > a").evaluate(
+        "(link) => link.scrollWidth <= link.clientWidth"
+    )
+    box.evaluate("(box) => { box.scrollTop = 0; }")
+    log.page.wait_for_timeout(50)
+    assert box.evaluate("(box) => box.scrollTop") == 0
+
+
 def test_following_ends_by_scrolling_up_and_begins_by_going_down(
     open_log: Callable[..., Log],
 ) -> None:

@@ -19,6 +19,7 @@ class Log {
   #ansi = new Ansi();
   #next = null; // the byte to go on from; null before the first
   #number = 1; // of the line that is being written
+  #digits = 0; // of the longest number shown
   #stream = 1;
   #row = null; // {text, size, classes}
   #returned = false; // after a carriage return the next text replaces the line
@@ -28,6 +29,7 @@ class Log {
   #following = true; // from the end of what there is, until somebody scrolls up or it ends
   #fresh = 0; // lines since somebody stopped following
   #unsaid = 0;
+  #complete = false; // all there will ever be has come in
   #lastTop = 0;
   #frame = 0;
   #wanted; // the lines the address names, until they were shown
@@ -96,6 +98,7 @@ class Log {
 
   #finish() {
     this.#ansi.read('', this, true);
+    this.#complete = true;
     this.#section.dataset.running = 'false';
     this.#section.querySelector('[data-log-follow]')?.setAttribute('hidden', '');
     if (this.#next === null || !this.#blocks.length) {
@@ -157,6 +160,7 @@ class Log {
       link.href = `#L${this.#number}`;
       link.tabIndex = -1; // thousands of stops would keep the keyboard from all below
       link.textContent = this.#number;
+      this.#widen();
     }
     const text = document.createElement('span');
     row.append(link, text);
@@ -164,6 +168,14 @@ class Log {
     into.append(row);
     this.#lines += 1;
     return { text, size: 0, classes: null, block: this.#blocks.at(-1) };
+  }
+
+  // The column of numbers is as wide as the longest of them.
+  #widen() {
+    const digits = String(this.#number).length;
+    if (digits <= this.#digits) return;
+    this.#digits = digits;
+    this.#section.style.setProperty('--digits', digits);
   }
 
   #into() {
@@ -212,7 +224,7 @@ class Log {
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
       if (this.#following) this.#box.scrollTop = this.#box.scrollHeight;
-      if (!this.#running) this.#follow(false);
+      if (this.#complete) this.#follow(false);
     });
   }
 
