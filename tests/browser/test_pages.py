@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.conftest import Complaints
 
@@ -160,6 +160,38 @@ def test_a_button_acts_without_leaving_the_page_and_the_page_shows_it(author: Pa
     expect(author.get_by_role("button", name="Aktivieren")).to_be_visible()
     assert author.evaluate("window.stayed")
     assert author.url == address
+
+
+def test_where_no_server_answers_a_button_says_so_and_the_page_stays(
+    author: Page, complaints: Complaints
+) -> None:
+    complaints.tolerate("ERR_CONNECTION_REFUSED")
+    address = make_job(author, "unerreichbar", "true")
+    author.route("**/start/", lambda route: route.abort("connectionrefused"))
+
+    author.get_by_role("button", name="Starten").click()
+
+    expect(author.locator(".toast.is-warn")).to_contain_text("Der Server antwortet nicht")
+    expect(author.get_by_role("heading", name="unerreichbar")).to_be_visible()
+    assert author.url == address
+
+
+def test_a_job_that_is_deleted_elsewhere_leaves_word(author: Page, context: BrowserContext) -> None:
+    run = make_job(author, "bald-weg", "echo da", start=True)
+    expect(author.get_by_text("Fertig").first).to_be_visible(timeout=20_000)
+    author.get_by_role("link", name="Zum Job").click()
+    expect(author.locator("html[data-live=on]")).to_have_count(1)
+    watcher = context.new_page()
+    watcher.goto(run)
+    expect(watcher.locator("html[data-live=on]")).to_have_count(1)
+
+    other = context.new_page()
+    other.goto(f"{author.url}delete/")
+    other.get_by_role("button", name="Löschen").click()
+
+    expect(author.get_by_role("heading", name="Dieser Job wurde gelöscht")).to_be_visible()
+    expect(author.get_by_text("Was er tut")).to_have_count(0)
+    expect(watcher.get_by_role("heading", name="Dieser Lauf wurde gelöscht")).to_be_visible()
 
 
 def test_the_theme_is_kept_and_set_before_anything_is_drawn(author: Page) -> None:

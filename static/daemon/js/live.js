@@ -158,8 +158,10 @@ function receive(frame) {
   for (const [op, region, markup, digest] of frame.ops ?? []) {
     const element = document.querySelector(`[data-region="${CSS.escape(region)}"]`);
     if (op === 'gone') {
-      element?.remove();
       digests.delete(region);
+      const instead = document.querySelector(`template[data-instead-of="${CSS.escape(region)}"]`);
+      if (instead) document.getElementById('content').replaceChildren(instead.content);
+      else element?.remove();
     } else if (op === 'morph' && element) {
       const holder = document.createElement('template');
       holder.innerHTML = markup;
@@ -289,6 +291,11 @@ if (words && 'WebSocket' in window) {
   setInterval(watch, 1000);
   part('now').addEventListener('click', retry);
   addEventListener('online', retry);
+  document.addEventListener('daemon:acted', () => {
+    if (html.dataset.live === 'on') return;
+    if (fetching) fetchPage();
+    else retry();
+  });
   document.addEventListener('visibilitychange', () => { if (!document.hidden) retry(); });
   // A page kept for the back button holds no socket; shown again, it begins anew.
   addEventListener('pagehide', () => {

@@ -8,12 +8,13 @@ document.addEventListener('htmx:configRequest', (event) => {
 });
 
 // ── Actions ─────────────────────────────────────────────────────────────────────────────────────
-// Buttons of the form #act are sent in the background while the page is live: what they change
-// comes back through the live regions. Without a live connection the page is sent and loaded anew.
+// Buttons of the form #act are sent in the background: what they change comes back through the live
+// regions, or is fetched by live.js while there is no connection. Where no server answers, the page
+// stays, and says so.
 const act = document.getElementById('act');
 act?.addEventListener('submit', async (event) => {
   const button = event.submitter;
-  if (!button || 'navigate' in button.dataset || document.documentElement.dataset.live !== 'on') return;
+  if (!button || 'navigate' in button.dataset || !('WebSocket' in window)) return;
   event.preventDefault();
   if (button.getAttribute('aria-busy') === 'true') return;
   button.setAttribute('aria-busy', 'true');
@@ -23,12 +24,16 @@ act?.addEventListener('submit', async (event) => {
       method: 'POST', body: sent, headers: { 'X-Answer': 'toast', 'X-CSRFToken': token() },
     });
     if (answer.redirected) location.assign(answer.url);
-    else if (!answer.ok) throw new Error(String(answer.status));
-    else show(await answer.text());
+    else if (answer.ok) {
+      show(await answer.text());
+      document.dispatchEvent(new CustomEvent('daemon:acted'));
+    } else {
+      act.action = button.formAction;
+      if (button.name) act.append(Object.assign(document.createElement('input'), { type: 'hidden', name: button.name, value: button.value }));
+      act.submit(); // the server's own page says what is wrong
+    }
   } catch {
-    act.action = button.formAction;
-    if (button.name) act.append(Object.assign(document.createElement('input'), { type: 'hidden', name: button.name, value: button.value }));
-    act.submit(); // the server's own page says what is wrong
+    show(toasts.querySelector('template')?.innerHTML ?? ''); // nobody answered
   } finally {
     button.removeAttribute('aria-busy');
   }
