@@ -210,6 +210,9 @@ class JobForm(_JobModelForm):
             "script_path": forms.TextInput,
         }
 
+    # The usual one first.
+    KINDS: ClassVar = (Job.Kind.CRON, Job.Kind.INTERVAL, Job.Kind.ONCE, Job.Kind.MANUAL)
+
     # The fields that are always in view; a fault in any other one opens its fold.
     FOLDS: ClassVar = {
         "what": ("script_path", "arguments", "parameters"),
@@ -230,8 +233,12 @@ class JobForm(_JobModelForm):
         self.fields["max_instances"].required = False
         self.fields["nice"].required = False
         self.fields["overlap"].required = False
+        kinds = cast("forms.ChoiceField", self.fields["job_type"])
+        kinds.choices = [(kind, Job.Kind(kind).label) for kind in self.KINDS]
         for field in self.fields.values():
             field.error_messages.setdefault("invalid", _("Enter a whole number."))
+            # Browsers cut off in silence what is pasted and too long; we say so instead.
+            field.widget.attrs.pop("maxlength", None)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -241,7 +248,12 @@ class JobForm(_JobModelForm):
             if name not in self.errors and cleaned.get(name) in {None, ""}:
                 cleaned[name] = getattr(fresh, name)
         if cleaned.get("job_type") == Job.Kind.MANUAL:
-            cleaned["schedule"] = ""  # the field is out of sight
+            # These are out of sight: what is wrong with them is not to be corrected.
+            cleaned["schedule"] = ""
+            if cleaned.get("timezone") not in available_timezones():
+                cleaned["timezone"] = self.instance.timezone
+            for name in ("schedule", "timezone"):
+                self.errors.pop(name, None)
         seen = cleaned.get("version")
         if self.instance.pk and seen is not None and seen != self.instance.version:
             # What is sent next time overwrites knowingly.

@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _t
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from daemon_app import scheduler, schedules, tiles
@@ -255,10 +256,14 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         by, now = request.user.get_username(), timezone.now()
         name, runs = found.name, scheduler.remove(found, by=by, now=now)
-        messages.success(
-            request,
-            _t("%(job)s and %(n)s runs have been deleted.") % {"job": name, "n": runs},
-        )
+        said = _t("%(job)s has been deleted.")
+        if runs:
+            said = ngettext(
+                "%(job)s and its run have been deleted.",
+                "%(job)s and its %(n)s runs have been deleted.",
+                runs,
+            )
+        messages.success(request, said % {"job": name, "n": runs})
         return see_other(reverse("jobs"))
     context = {
         "job": found,

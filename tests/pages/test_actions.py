@@ -153,5 +153,16 @@ def test_deleting_asks_with_the_number_of_runs_and_then_does_it(backup: Job, adm
 
     assert "Job „nacht-backup“ mit 3 Läufen und Logs löschen?" in asked
     assert answer["Location"] == "/daemon/jobs/"
+    assert "nacht-backup und 3 Läufe wurden gelöscht." in text_of(admin.get("/daemon/jobs/"))
     assert not Job.objects.exists()
     assert not Run.objects.exists()
+
+
+def test_a_job_that_never_ran_is_deleted_without_a_word_about_runs(
+    backup: Job, admin: Client
+) -> None:
+    Run.objects.all().delete()
+
+    admin.post("/daemon/jobs/1/delete/")
+
+    assert "nacht-backup wurde gelöscht." in text_of(admin.get("/daemon/jobs/"))

@@ -168,6 +168,32 @@ def test_a_fault_in_a_fold_opens_it(admin: Client) -> None:
     assert '<details class="more" open><summary>' in page
 
 
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "x" * 100, ""])
+def test_what_is_out_of_sight_is_not_asked_to_be_corrected(admin: Client, zone: str) -> None:
+    hidden = {"job_type": "manual", "timezone": zone, "schedule": "x" * 300}
+
+    answer = admin.post("/daemon/jobs/new/", GOOD | hidden)
+
+    assert answer.status_code == 303, text_of(answer)[:600]
+    made = Job.objects.get()
+    assert (made.schedule, made.timezone) == ("", Job().timezone)
+
+
+def test_no_browser_cuts_off_what_is_too_long(admin: Client) -> None:
+    form = admin.get("/daemon/jobs/new/").content.decode().partition("data-job-form")[2]
+
+    assert "maxlength" not in form
+
+
+def test_after_a_new_sign_in_the_form_with_its_draft_comes_back(admin: Client) -> None:
+    page = admin.get("/daemon/jobs/new/").content.decode()
+    admin.logout()
+
+    answer = admin.post("/daemon/jobs/new/", GOOD | {"next": value_of(page, "next")})
+
+    assert answer["Location"] == "/daemon/login/?next=%2Fdaemon%2Fjobs%2Fnew%2F"
+
+
 @pytest.mark.parametrize("noise", [b"\xff\xfe", b"name=%FF%FE&job_type=cron", b"=&=&" * 50])
 def test_what_is_no_form_at_all_is_no_accident(admin: Client, noise: bytes) -> None:
     answer = admin.post(
@@ -223,6 +249,7 @@ def test_two_who_edit_at_once_do_not_overwrite_each_other_unseen(admin: Client) 
 
     assert refused.status_code == 422
     assert "bea hat diesen Job geändert" in page
+    assert "stimmt nicht" not in page
     assert again.status_code == 303
 
 
@@ -266,6 +293,13 @@ def test_the_preview_answers_whatever_is_being_typed(
     admin: Client, asked: dict[str, str], said: str
 ) -> None:
     assert re.search(said, preview(admin, **asked))
+
+
+def test_the_preview_of_a_time_that_has_passed_says_so(admin: Client) -> None:
+    said = preview(admin, job_type="once", schedule="2020-01-01 10:00", timezone="Europe/Berlin")
+
+    assert "Einmal am Mittwoch, 01.01.2020 um 10:00 Uhr" in said
+    assert "Dieser Zeitpunkt ist vorbei" in said
 
 
 def test_the_preview_of_an_interval_counts_as_the_job_does(admin: Client) -> None:
