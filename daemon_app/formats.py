@@ -189,7 +189,10 @@ def _span(
     dative: bool = False,
     seconds_below: int = 0,
 ) -> str:
-    """Return at most two units of time; seconds beside minutes only below `seconds_below`."""
+    """Return at most two units of time.
+
+    Seconds stand beside minutes only below `seconds_below`, hours beside days only below a week.
+    """
     words = WORDS[language]
     minutes, rest = divmod(seconds, 60)
     hours, left_minutes = divmod(minutes, 60)
@@ -206,6 +209,8 @@ def _span(
         plural = words["days (dative)"] if dative else words["days"]
         name = words["day"] if days == 1 else plural
         first, second, unit = f"{number(days, language)}{NBSP}{name}", left_hours, words["h"]
+        if days >= 7:
+            second = 0
     return first if coarse or not second else f"{first} {second}{NBSP}{unit}"
 
 

@@ -121,7 +121,7 @@ function span(seconds, language, { coarse = false, dative = false, secondsBelow 
   else if (!days) [first, second, unit] = [`${hours}${NBSP}${words.h}`, minutes % 60, words.min];
   else {
     const name = days === 1 ? words.day : dative ? words.daysDative : words.days;
-    [first, second, unit] = [`${number(days, language)}${NBSP}${name}`, hours % 24, words.h];
+    [first, second, unit] = [`${number(days, language)}${NBSP}${name}`, days < 7 ? hours % 24 : 0, words.h];
   }
   return coarse || !second ? first : `${first} ${second}${NBSP}${unit}`;
 }
