@@ -1,13 +1,16 @@
 """What templates say about times, states and icons. Pages and live regions give `now`."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import cache
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django import template
+from django.conf import settings
 from django.contrib.messages import constants as levels
 from django.forms import BoundField, CheckboxInput
 from django.template import Context
@@ -88,6 +91,13 @@ def short_moment(context: Context, at: datetime) -> SafeString:
     return _time(
         at, "short", formats.short_moment(at, context["now"], here, tiles.current_language())
     )
+
+
+@register.simple_tag
+def clock(at: datetime) -> SafeString:
+    """Return the time of day, where a heading says the day: "14:32"."""
+    shown = f"{timezone.localtime(at):%H:%M}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', instant(at), stamp(at), shown)
 
 
 @register.simple_tag(takes_context=True)
@@ -242,6 +252,15 @@ def strip(bars: Sequence[tiles.Bar], *, large: bool = False) -> SafeString:
 
 def _bar(x: float, y: float, height: float) -> str:
     return f"M{x:g} {y:g}h3.4v{height:g}h-3.4z"
+
+
+# ── Words for a terminal ─────────────────────────────────────────────────────────────────────────
+@register.simple_tag
+@cache
+def bach() -> str:
+    """Return how the program is called: `make run` puts it where no shell looks for it."""
+    local = Path(settings.BASE_DIR) / ".venv"
+    return ".venv/bin/bach" if Path(sys.prefix) == local else "bach"
 
 
 # ── Forms ────────────────────────────────────────────────────────────────────────────────────────

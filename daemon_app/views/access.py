@@ -58,8 +58,8 @@ def _by_ticket(request: HttpRequest, now: datetime) -> HttpResponse:
         messages.info(
             request,
             _(
-                "Welcome. If you like, set a password under “Password”; “bach daemon login” "
-                "always lets you in."
+                "Welcome. If you like, set a password under “Password”; a new link from the "
+                "terminal always lets you in."
             ),
         )
     return see_other(_destination(request))
