@@ -601,9 +601,11 @@ def _similar_name(wanted: str) -> str | None:
     from difflib import get_close_matches  # noqa: PLC0415 - only after a search without a hit
 
     names = list(Job.objects.values_list("name", flat=True)[:2000])
-    by_lower = {name.lower(): name for name in names}
-    close = get_close_matches(wanted.lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[close[0]] if close else None
+    # A whole name, or one word of it: "bakcup" means "nacht-backup".
+    meant = {word: word for name in names for word in re.split(r"[\W_]+", name.lower()) if word}
+    meant |= {name.lower(): name for name in names}
+    close = get_close_matches(wanted.lower(), meant, n=1, cutoff=0.6)
+    return meant[close[0]] if close else None
 
 
 def _pager(wanted: Filter, page: int, pages: int) -> Context:

@@ -179,10 +179,12 @@ def test_jobs_are_found_by_name_and_a_slip_is_forgiven(admin: Client, history: R
 
     found = text_of(admin.get("/daemon/jobs/?q=BACK"))
     missed = text_of(admin.get("/daemon/jobs/?q=nacht-bakup"))
+    in_part = text_of(admin.get("/daemon/jobs/?q=bakcup"))
 
     assert "nacht-backup" in found
     assert "tagesbericht" not in found
     assert "Kein Treffer für „nacht-bakup“. Meinten Sie nacht-backup ?" in missed
+    assert "Kein Treffer für „bakcup“. Meinten Sie backup ?" in in_part
 
 
 def test_the_states_of_jobs_are_counted_and_filter_the_list(admin: Client, db: None) -> None:
