@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
+from django.db.models import F
 from django.utils.translation import gettext as _t
 
 from daemon_app import executor, live
@@ -175,9 +176,11 @@ class _Active:
 
 def _active_runs(job_ids: Iterable[int]) -> dict[int, _Active]:
     found: dict[int, _Active] = {}
-    rows = Run.objects.active().filter(job_id__in=list(job_ids)).order_by("id")
+    # By state, not by job nor in the order of ids: that would read the jobs' whole history, 21 ms
+    # instead of 0.5 with 100,000 runs behind them. The sum keeps the index by job out of it.
+    of_jobs = Run.objects.active().alias(of=F("job_id") + 0).filter(of__in=list(job_ids))
     counts: Counter[int] = Counter()
-    for job_id, pk in rows.values_list("job_id", "pk"):
+    for pk, job_id in sorted(of_jobs.order_by().values_list("pk", "job_id")):
         counts[job_id] += 1
         found[job_id] = _Active(counts[job_id], pk)
     return found
