@@ -74,7 +74,8 @@ class RunQuerySet(models.QuerySet["Run"]):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(statement, [Run.State.RUNNING, owner, instant, Run.State.QUEUED, *ids])
             mine = dict(cursor.fetchall())
-            live.changed("runs", *(f"run:{pk}" for pk in mine))
+            if mine:
+                live.changed("runs", *(f"run:{pk}" for pk in mine))
         return mine
 
     def finish(self, endings: Iterable[Ending]) -> list[int]:
