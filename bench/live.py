@@ -74,7 +74,7 @@ class Bench:
     """The product, and viewers of it."""
 
     def __init__(self, stack: Stack, rounds: int, *, short: bool) -> None:
-        import django  # noqa: PLC0415 - the settings read the environment of the stack
+        import django
 
         os.environ["DJANGO_SETTINGS_MODULE"] = "bachweb.settings"
         django.setup()
@@ -130,7 +130,7 @@ class Bench:
         async with self.socket(key) as socket:
             await socket.send(json.dumps({"t": "log", "run": run, "from": 0, "id": 1}))
             while True:
-                text = await socket.recv()
+                text = str(await socket.recv())
                 now = time.time_ns()
                 # Not parsed: a hundred clients that do would be measured instead of the server.
                 delays += [(now - int(stamp)) / 1e6 for stamp in STAMP.findall(text)]
@@ -148,8 +148,8 @@ class Bench:
         return asyncio.run(self._changes(self.sign_in("viewer 0")))
 
     async def _changes(self, key: str) -> list[float]:
-        from daemon_app import live  # noqa: PLC0415
-        from daemon_app.models import Job  # noqa: PLC0415
+        from daemon_app import live
+        from daemon_app.models import Job
 
         job = await asyncio.to_thread(self.job, "true")
         delays = []
@@ -186,8 +186,9 @@ class Bench:
             path = chromium.find()
             browser = await playwright.chromium.launch(executable_path=path, args=args)
             context = await browser.new_context(base_url=self.stack.url)
-            cookie = {"name": f"bach_{self.stack.port}", "value": key, "url": self.stack.url}
-            await context.add_cookies([cookie])
+            await context.add_cookies(
+                [{"name": f"bach_{self.stack.port}", "value": key, "url": self.stack.url}]
+            )
             page = await context.new_page()
             command = COMMAND.format(python=sys.executable, lines=lines, pause=pause)
             run = await asyncio.to_thread(self.start, command)
@@ -212,10 +213,10 @@ class Bench:
 
     def sign_in(self, name: str) -> str:
         """Return the key of a new session."""
-        from django.conf import settings  # noqa: PLC0415
-        from django.test import Client  # noqa: PLC0415
+        from django.conf import settings
+        from django.test import Client
 
-        from daemon_app.models import Account  # noqa: PLC0415
+        from daemon_app.models import Account
 
         known = Account.objects.filter(username=name).first()
         client = Client()
@@ -224,7 +225,7 @@ class Bench:
 
     def job(self, command: str) -> int:
         """Return the number of a new job."""
-        from daemon_app.models import Job  # noqa: PLC0415
+        from daemon_app.models import Job
 
         self.started += 1
         made = Job(name=f"bench {self.started}", job_type="manual", command=command)
@@ -232,8 +233,8 @@ class Bench:
 
     def start(self, command: str) -> int:
         """Start a command and return the number of its run."""
-        from daemon_app import scheduler  # noqa: PLC0415
-        from daemon_app.models import Job  # noqa: PLC0415
+        from daemon_app import scheduler
+        from daemon_app.models import Job
 
         job = Job.objects.get(pk=self.job(command))
         run = scheduler.start(job, trigger="manual", by="bench", now=datetime.now(UTC)).run

@@ -183,12 +183,8 @@ class Bench:
         sizes = []
         for pid in self.ours()[1:]:
             text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            sizes.append(
-                [
-                    int(re.search(rf"^{key}: +(\d+)", text, re.MULTILINE)[1])
-                    for key in ("Rss", "Pss")
-                ]  # type: ignore[index]
-            )
+            found = dict(re.findall(r"^(Rss|Pss): +(\d+)", text, re.MULTILINE))
+            sizes.append([int(found["Rss"]), int(found["Pss"])])
         note("memory: RSS of a supervisor, MB", statistics.median(rss for rss, _ in sizes) / 1024)
         note("memory: PSS of a supervisor, MB", statistics.median(pss for _, pss in sizes) / 1024)
 

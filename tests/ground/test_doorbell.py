@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from daemon_app import doorbell
 from daemon_app.doorbell import Bell, DoorbellError, deliver, ring, runtime_dir
 
 
@@ -155,7 +154,7 @@ def test_a_runtime_directory_that_others_may_enter_is_refused(tmp_path_factory):
 def test_a_runtime_directory_of_somebody_else_is_refused(tmp_path_factory, monkeypatch):
     data = tmp_path_factory.mktemp("d")
     runtime_dir(data)
-    monkeypatch.setattr(doorbell.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
 
     with pytest.raises(DoorbellError, match="belongs to user"):
         runtime_dir(data)

@@ -9,6 +9,7 @@ import random
 import shutil
 import stat
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,7 @@ def test_both_streams_are_kept_in_order_of_arrival_and_told_apart(site: Site):
     run = site.launch(f"echo one; {gate % 1} echo two >&2; {gate % 2} echo three")
 
     for number, size in ((1, 4), (2, 8)):
-        until(lambda size=size: output.size(site.of(run)) == size)
+        until(partial(lambda wanted: output.size(site.of(run)) == wanted, size))
         (site.folder / f"go-{number}").touch()
     site.ended(run)
 
@@ -279,7 +280,11 @@ def test_a_flood_rings_no_more_often_than_pages_can_use(site: Site):
     heard: list[bytes] = []
     run = site.launch("seq 1500000")
 
-    until(lambda: heard.extend(site.live.drain()) or supervisor.look(site.of(run)).kind == "ended")
+    def heard_to_the_end() -> bool:
+        heard.extend(site.live.drain())
+        return supervisor.look(site.of(run)).kind == "ended"
+
+    until(heard_to_the_end)
     result = site.ended(run)
 
     assert 1 <= len(heard) <= result["duration"] / supervisor.BELL_SECONDS + 10
@@ -380,7 +385,8 @@ def test_a_supervisor_is_used_again_and_remembers_nothing(site: Site):
     while max(seen.values(), default=0) < 2:
         run = site.launch("echo out; echo err >&2; exit 1")
         first = site.ended(run)
-        seen[pid] = seen.get(pid := supervisor.look(site.of(run)).pid, 0) + 1
+        pid = supervisor.look(site.of(run)).pid
+        seen[pid] = seen.get(pid, 0) + 1
 
     run = site.launch("true")
     second = site.ended(run)

@@ -48,7 +48,10 @@ def zoo(site: Site) -> Iterator[Site]:
         (site.folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (site.folder / name).chmod(0o755)
     yield site
-    assert [pid for pid in living(site) if not os.kill(pid, signal.SIGKILL)] == []
+    left = living(site)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
 
 
 def living(site: Site) -> list[int]:

@@ -83,7 +83,13 @@ async def test_nonsense_at_the_bell_does_no_harm(web: Web, session: str) -> None
         await page.show("jobs-table:q=after+the+nonsense")
         await page.ops()
 
-        for topics in (["jobs" * 5000], ["log:" + "9" * 6000], ["account:", "run:x", ""], [[[]]]):
+        nonsense: list[list[object]] = [
+            ["jobs" * 5000],
+            ["log:" + "9" * 6000],
+            ["account:", "run:x", ""],
+            [[[]]],
+        ]
+        for topics in nonsense:
             web.ring(*topics)
         web.tell("job('after the nonsense').pk")
 
