@@ -162,7 +162,7 @@ class Web:
         """Return what a supervisor writes a run's output with."""
         return output.Writer(str(self.folder(run)), **bounds)
 
-    def ring(self, *topics: str) -> None:
+    def ring(self, *topics: object) -> None:
         """Ring the open pages, as whoever changed something does."""
         doorbell.ring(self.runtime, "live-*", json.dumps(topics).encode())
 
