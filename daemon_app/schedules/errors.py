@@ -201,16 +201,16 @@ TEXTS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "en": ("The cron expression is missing.", FIVE_FIELDS_EN),
     },
     "cron_few_fields": {
-        "de": ("Ein Cron-Ausdruck hat fünf Felder – hier stehen {count}.", FIVE_FIELDS_DE),
-        "en": ("A cron expression has five fields – here are {count}.", FIVE_FIELDS_EN),
+        "de": ("Ein Cron-Ausdruck hat fünf Felder, nicht {count}.", FIVE_FIELDS_DE),
+        "en": ("A cron expression has five fields, not {count}.", FIVE_FIELDS_EN),
     },
     "cron_many_fields": {
         "de": (
-            "Ein Cron-Ausdruck hat fünf Felder – hier stehen {count}.",
+            "Ein Cron-Ausdruck hat fünf Felder, nicht {count}.",
             "Felder für Sekunden oder Jahre gibt es nicht. Meinten Sie „{better}“?",
         ),
         "en": (
-            "A cron expression has five fields – here are {count}.",
+            "A cron expression has five fields, not {count}.",
             "There is no field for seconds or years. Did you mean “{better}”?",
         ),
     },
@@ -227,11 +227,11 @@ TEXTS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "cron_is_interval": {
         "de": (
             "„{value}“ ist ein Abstand, kein Cron-Ausdruck.",
-            "Wählen Sie dafür die Art „interval“.",
+            "Wählen Sie dafür die Art „Alle …“ („interval“).",
         ),
         "en": (
             "“{value}” is an interval, not a cron expression.",
-            "Choose the kind “interval” for it.",
+            "Choose the kind “Every …” (“interval”) for it.",
         ),
     },
     "cron_variable": {
@@ -257,11 +257,11 @@ TEXTS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "cron_every": {
         "de": (
             "„@every“ gibt es hier nicht.",
-            "Wählen Sie die Art „interval“ und schreiben Sie den Abstand, zum Beispiel „5m“.",
+            "Wählen Sie die Art „Alle …“ („interval“) und schreiben Sie den Abstand, zum Beispiel „5m“.",
         ),
         "en": (
             "There is no “@every” here.",
-            "Choose the kind “interval” and write the interval, for example “5m”.",
+            "Choose the kind “Every …” (“interval”) and write the interval, for example “5m”.",
         ),
     },
     "cron_macro": {

@@ -173,9 +173,9 @@ def _too_wide(name: str, field: Field) -> tuple[str, Both]:
     de, en = CYCLES[name]["de"], CYCLES[name]["en"]
     return "step_too_wide", {
         "de": f"„{field.text}“ heißt nicht „alle {field.step} {de[0]}“: {de[2]}. Für einen festen "
-        "Abstand wählen Sie die Art „interval“.",
+        "Abstand wählen Sie die Art „Alle …“ („interval“).",
         "en": f"“{field.text}” does not mean “every {field.step} {en[0]}”: {en[2]}. Choose the "
-        "kind “interval” for a fixed distance.",
+        "kind “Every …” (“interval”) for a fixed distance.",
     }
 
 
@@ -183,9 +183,9 @@ def _uneven(name: str, field: Field) -> tuple[str, Both]:
     de, en = CYCLES[name]["de"], CYCLES[name]["en"]
     return "uneven", {
         "de": f"Nicht immer {field.step} {de[0]} Abstand: „{field.text}“ beginnt {de[1]} von "
-        "vorn. Für einen gleichmäßigen Abstand wählen Sie die Art „interval“.",
+        "vorn. Für einen gleichmäßigen Abstand wählen Sie die Art „Alle …“ („interval“).",
         "en": f"Not always {field.step} {en[0]} apart: “{field.text}” starts again {en[1]}. "
-        "Choose the kind “interval” for an even distance.",
+        "Choose the kind “Every …” (“interval”) for an even distance.",
     }
 
 
