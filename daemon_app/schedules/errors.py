@@ -257,7 +257,7 @@ TEXTS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "cron_every": {
         "de": (
             "„@every“ gibt es hier nicht.",
-            "Wählen Sie die Art „Alle …“ („interval“) und schreiben Sie den Abstand, zum Beispiel „5m“.",
+            "Wählen Sie die Art „Alle …“ („interval“) und einen Abstand, zum Beispiel „5m“.",
         ),
         "en": (
             "There is no “@every” here.",
