@@ -9,6 +9,7 @@ import re
 import socket
 import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPResponse
 from typing import Any
@@ -143,9 +144,8 @@ class Site:
 
     def dump(self) -> str:
         """Return everything in the database, as text."""
-        with sqlite3.connect(
-            f"file:{self.web.data_dir}/bach.sqlite3?mode=ro", uri=True
-        ) as database:
+        address = f"file:{self.web.data_dir}/bach.sqlite3?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as database:
             return "\n".join(database.iterdump())
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────
