@@ -318,7 +318,7 @@ def test_what_belongs_to_scripts_is_kept(morphing: Page) -> None:
 class Log:
     """A page with the log of run 17, and the server that sends it."""
 
-    def __init__(self, page: Page, server: Server, *, running: bool) -> None:
+    def __init__(self, page: Page, server: Server, *, running: bool, tail: str) -> None:
         self.page, self.server, self.offset = page, server, 0
         self.lines = page.locator(".log-line > span")
         self.section = f"""<section id="log" class="card log" role="log" data-log-run="17"
@@ -326,7 +326,7 @@ class Log:
           {render_to_string("daemon/log_words.html")}><span data-log-info></span>
           <button hidden data-log-follow aria-pressed="false">Folgen</button>
           <button hidden data-log-wrap aria-pressed="false">Umbruch</button>
-          <div class="log-lines" data-log-lines tabindex="0"><pre>old</pre></div></section>"""
+          <div class="log-lines" data-log-lines tabindex="0"><pre>{tail}</pre></div></section>"""
 
     @property
     def asked(self) -> int:
@@ -356,10 +356,13 @@ class Log:
 
 @pytest.fixture
 def open_log(context: BrowserContext, site: Site) -> Callable[..., Log]:
-    def open_it(*, running: bool = True, address: str = "/") -> Log:
+    def open_it(
+        *, running: bool = True, address: str = "/", tail: str = "old", width: int = 1440
+    ) -> Log:
         page = context.new_page()
+        page.set_viewport_size({"width": width, "height": 800})
         server = Server(page)
-        log = Log(page, server, running=running)
+        log = Log(page, server, running=running, tail=tail)
         site.body = document(log.section, "log")
         page.goto(address)
         while not server.asks("log"):
@@ -575,6 +578,41 @@ def test_following_ends_by_scrolling_up_and_begins_by_going_down(
     expect(follow).to_have_attribute("aria-pressed", "true")
     expect(chip).to_be_hidden()
     assert box.evaluate(bottom)
+
+
+def test_a_long_tail_that_gives_way_to_the_log_does_not_end_following(
+    open_log: Callable[..., Log],
+) -> None:
+    log = open_log(tail="tail\n" * 500)
+    box, follow = log.page.locator(".log-lines"), log.page.locator("[data-log-follow]")
+    while box.evaluate("(box) => box.scrollTop") < 5000:
+        log.page.wait_for_timeout(10)
+    log.page.wait_for_timeout(50)  # the page has noticed
+
+    # More comes in after the first lines were scrolled to and before the page notices that.
+    log.page.evaluate("""() => {
+      new MutationObserver((_, observer) => {
+        observer.disconnect();
+        requestAnimationFrame(() => {
+          const box = document.querySelector('.log-lines');
+          box.append(Object.assign(document.createElement('div'), { id: 'more' }));
+          box.lastChild.style.height = '9000px';
+        });
+      }).observe(document.querySelector('.log-lines'), { childList: true });
+    }""")
+    log.write("".join(f"line {number}\n" for number in range(1, 101)))
+    expect(log.page.locator("#more")).to_have_count(1)
+    log.page.wait_for_timeout(50)
+
+    expect(follow).to_have_attribute("aria-pressed", "true")
+
+
+def test_long_lines_are_wrapped_where_there_is_little_room(open_log: Callable[..., Log]) -> None:
+    phone = open_log(width=390)
+    expect(phone.page.locator("[data-log-wrap]")).to_have_attribute("aria-pressed", "true")
+
+    desk = open_log()
+    expect(desk.page.locator("[data-log-wrap]")).to_have_attribute("aria-pressed", "false")
 
 
 def test_lines_are_picked_by_click_and_by_address(open_log: Callable[..., Log]) -> None:

@@ -223,7 +223,7 @@ class Log {
     // Once for all that came in this frame of the screen; an unseen page scrolls when it is seen.
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
-      if (this.#following) this.#box.scrollTop = this.#box.scrollHeight;
+      if (this.#following) this.#toEnd();
       if (this.#complete) this.#follow(false);
     });
   }
@@ -238,10 +238,17 @@ class Log {
     this.#following = yes;
     if (yes) {
       this.#fresh = 0;
-      this.#box.scrollTop = this.#box.scrollHeight;
+      this.#toEnd();
     }
     this.#section.querySelector('[data-log-follow]')?.setAttribute('aria-pressed', String(yes));
     this.#tellFresh();
+  }
+
+  // Where we have scrolled to is remembered at once: should more come in before the browser tells,
+  // it would look as if somebody had scrolled up.
+  #toEnd() {
+    this.#box.scrollTop = this.#box.scrollHeight;
+    this.#lastTop = this.#box.scrollTop;
   }
 
   #scrolled() {
@@ -294,10 +301,11 @@ class Log {
       const set = (yes) => {
         this.#section.classList.toggle('wraps', yes);
         wrap.setAttribute('aria-pressed', String(yes));
-        if (this.#following) this.#box.scrollTop = this.#box.scrollHeight;
+        if (this.#following) this.#toEnd();
       };
       wrap.hidden = false;
-      set(kept() === 'yes');
+      // A telephone shows a third of a line that is not wrapped.
+      set((kept() ?? (matchMedia('(width < 47.5em)').matches ? 'yes' : 'no')) === 'yes');
       wrap.addEventListener('click', () => {
         const yes = wrap.getAttribute('aria-pressed') !== 'true';
         set(yes);
@@ -328,7 +336,7 @@ class Log {
       this.#next = null;
       this.#blocks = [];
       this.#box.replaceChildren(...lines.childNodes);
-      if (this.#following) this.#box.scrollTop = this.#box.scrollHeight;
+      if (this.#following) this.#toEnd();
     });
   }
 }
