@@ -228,5 +228,9 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
-    "loggers": {"daemon_app": {"level": "INFO"}},
+    "loggers": {
+        "daemon_app": {"level": "INFO"},
+        # A page that is not there, a form that is not right: an answer, not an event.
+        "django.request": {"level": "ERROR"},
+    },
 }

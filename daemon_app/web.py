@@ -5,8 +5,10 @@ requests by itself, without our headers.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from autobahn.exception import Disconnected
 from daphne import http_protocol, ws_protocol
 from django.conf import settings
 
@@ -42,10 +44,14 @@ class Socket(ws_protocol.WebSocketProtocol):
         return super().onConnect(request)
 
     def sendMessage(self, *args: Any, **kwargs: Any) -> None:  # noqa: N802 - Autobahn's name
-        """Send a message of any length: the bound is for what comes in."""
+        """Send a message of any length: the bound is for what comes in.
+
+        A page that leaves while something is on its way to it is no error.
+        """
         bound, self.maxMessagePayloadSize = self.maxMessagePayloadSize, 0
         try:
-            super().sendMessage(*args, **kwargs)
+            with suppress(Disconnected):
+                super().sendMessage(*args, **kwargs)
         finally:
             self.maxMessagePayloadSize = bound
 
