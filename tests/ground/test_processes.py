@@ -30,8 +30,14 @@ def sleeping(*prefix: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         [*prefix, "/bin/sleep", "1000"], env={"PATH": os.defpath, **env}, start_new_session=True
     ) as process:
-        yield process
-        process.kill()
+        try:
+            if sys.platform == "linux":
+                # An exec in progress has no environment to show for a moment.
+                environment = Path(f"/proc/{process.pid}/environ")
+                until(lambda: os.defpath.encode() in environment.read_bytes())
+            yield process
+        finally:
+            process.kill()
 
 
 def start(argv: list[str], **more: object) -> int:
