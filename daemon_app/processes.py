@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import signal
 import sys
@@ -135,6 +136,32 @@ def rename(name: str) -> None:
         _libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
+class Tripwire:
+    """Has the kernel kill a process when this one ends, however that happens (Linux).
+
+    A process can ask for the same by itself, but between fork and exec only, so that it takes a
+    fork: 1.4 ms of processor time more than posix_spawn. Here the kernel is to report by SIGKILL
+    to the process what happens on a pipe, where nothing happens until we die and the reading end
+    goes. In what order a dying process's files are closed is the kernel's affair, so there are two
+    pipes, with their ends in either order.
+    """
+
+    def __init__(self) -> None:
+        _reading, first = os.pipe()
+        reading, second = os.pipe()
+        fcntl.fcntl(reading, fcntl.F_DUPFD_CLOEXEC, second)  # gets a number above
+        os.close(reading)
+        self._writing = (first, second)
+        for end in self._writing:
+            fcntl.fcntl(end, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(end, fcntl.F_SETFL, fcntl.fcntl(end, fcntl.F_GETFL) | os.O_ASYNC)
+
+    def attach(self, pid: int) -> None:
+        """Tie the life of `pid` to ours, and that of no other any longer."""
+        for end in self._writing:
+            fcntl.fcntl(end, fcntl.F_SETOWN, pid)
+
+
 def start(  # noqa: PLR0913 - what a process is made of
     argv: Sequence[str],
     env: Mapping[str, str],
@@ -147,25 +174,21 @@ def start(  # noqa: PLR0913 - what a process is made of
     nice: int | None = None,
     ionice: str | None = None,
     remark: Callable[[str], None] | None = None,
+    tripwire: Tripwire | None = None,
 ) -> int:
     """Start a command in a session of its own and return its process id once it runs.
 
     It dies when this process dies (Linux). Its environment is `env` and nothing else, the program
     is looked up in its PATH. A priority that is not granted is no reason not to run: `remark` is
-    called with the reason. Raises StartError.
+    called with the reason. With a `tripwire`, which only a process with one thread may give, no
+    fork is needed as long as the priority stays. Raises StartError.
     """
-    if not argv:
-        raise StartError(errno.EINVAL, "command", None)
-    try:
-        program = _find_program(argv[0], env, cwd)
-        arguments = [os.fsencode(each) for each in argv]
-        variables = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-        if any(b"\0" in each for each in (*arguments, *variables, *variables.values())) or any(
-            b"=" in name or not name for name in variables
-        ):
-            raise StartError(errno.EINVAL, "command", argv[0])
-    except (UnicodeError, ValueError) as error:
-        raise StartError(errno.EINVAL, "command", argv[0]) from error
+    program, arguments, variables = _in_bytes(argv, env, cwd)
+    streams = (stdin, stdout, stderr)
+    if tripwire is not None and not nice and not ionice:
+        pid = _spawn(program, arguments, variables, cwd, streams, umask)
+        tripwire.attach(pid)
+        return pid
     me = os.getpid()
     told, tell = os.pipe()
     try:
@@ -182,7 +205,7 @@ def start(  # noqa: PLR0913 - what a process is made of
             me,
             tell,
             cwd,
-            (stdin, stdout, stderr),
+            streams,
             umask,
             nice,
             ionice,
@@ -202,6 +225,57 @@ def start(  # noqa: PLR0913 - what a process is made of
         os.waitpid(pid, 0)
         raise _start_error(int(number), what, program, cwd)
     return pid
+
+
+def _in_bytes(
+    argv: Sequence[str], env: Mapping[str, str], cwd: str | None
+) -> tuple[str, list[bytes], dict[bytes, bytes]]:
+    """Return the file to execute, its arguments and its environment. Raises StartError."""
+    if not argv:
+        raise StartError(errno.EINVAL, "command", None)
+    try:
+        program = _find_program(argv[0], env, cwd)
+        arguments = [os.fsencode(each) for each in argv]
+        variables = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+        if any(b"\0" in each for each in (*arguments, *variables, *variables.values())) or any(
+            b"=" in name or not name for name in variables
+        ):
+            raise StartError(errno.EINVAL, "command", argv[0])
+    except (UnicodeError, ValueError) as error:
+        raise StartError(errno.EINVAL, "command", argv[0]) from error
+    return program, arguments, variables
+
+
+def _spawn(  # noqa: PLR0913, PLR0917
+    program: str,
+    argv: list[bytes],
+    env: dict[bytes, bytes],
+    cwd: str | None,
+    streams: tuple[int, int, int],
+    umask: int,
+) -> int:
+    """Start a command by posix_spawn, which takes folder and umask from us."""
+    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    ours = os.umask(umask)
+    what = "cwd"
+    try:
+        if cwd is not None:
+            os.chdir(cwd)
+        what = "command"
+        targets = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(streams)]
+        return os.posix_spawn(program, argv, env, file_actions=targets, setsid=True)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        if what == "command" and number in NO_PROCESS:
+            what = "process"
+        raise _start_error(number, what, program, cwd) from error
+    finally:
+        os.umask(ours)
+        os.fchdir(here)
+        os.close(here)
+
+
+NO_PROCESS = (errno.EAGAIN, errno.ENOMEM)  # nobody but the system is to blame
 
 
 def _become(  # noqa: C901, PLR0913, PLR0917

@@ -550,6 +550,7 @@ class _Supervisor:
         self.zygote = zygote
         self.slot = slot
         self.null = zygote.null
+        self.tripwire = processes.Tripwire() if LINUX else None
         self.woken = _wake_by_signals()
         self.identity = Identity.of(os.getpid())
         self.terminated = self.wished = False
@@ -788,6 +789,7 @@ class _Run:
                 nice=spec.get("nice"),
                 ionice=spec.get("ionice"),
                 remark=self.remarks.append,
+                tripwire=self.supervisor.tripwire,
             )
         except processes.StartError as error:
             self.error = error

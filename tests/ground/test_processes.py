@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from daemon_app import processes
-from daemon_app.processes import Identity, StartError
+from daemon_app.processes import Identity, StartError, Tripwire
 from tests.ground.conftest import TOKEN, until
 
 if TYPE_CHECKING:
@@ -111,13 +111,76 @@ def test_descendants_are_found_parents_first(way, monkeypatch):
 # ── starting ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_command_starts_in_a_session_of_its_own():
-    pid = start(["sleep", "1000"])
+@pytest.fixture(params=["by fork", pytest.param("by tripwire", marks=linux)], scope="module")
+def wire(request: pytest.FixtureRequest) -> Tripwire | None:
+    return None if request.param == "by fork" else Tripwire()
+
+
+def test_a_command_starts_in_a_session_of_its_own(wire):
+    pid = start(["sleep", "1000"], tripwire=wire)
 
     assert os.getsid(pid) == pid
 
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+
+def test_a_command_gets_folder_and_mask_and_they_stay_ours(tmp_path, wire):
+    ours = os.umask(0o022)
+    os.umask(ours)
+    here = Path.cwd()
+
+    pid = start(["mkdir", "made"], cwd=str(tmp_path), umask=0o027, tripwire=wire)
+
+    assert os.waitpid(pid, 0) == (pid, 0)
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o750
+    assert os.umask(ours) == ours
+    assert Path.cwd() == here
+
+
+@linux
+def test_a_command_has_nothing_of_ours_open(wire):
+    reading, writing = os.pipe()
+    given = {fd for fd in range(1024) if is_inheritable(fd)}
+
+    pid = start(["ls", "/proc/self/fd"], stdout=writing, tripwire=wire)
+
+    assert os.waitpid(pid, 0) == (pid, 0)
+    seen = set(map(int, os.read(reading, 4096).split()))
+    assert len(seen - {0, 1, 2} - given) == 1  # the listing's own
+    os.close(reading)
+    os.close(writing)
+
+
+def is_inheritable(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:  # not open
+        return False
+
+
+@linux
+@pytest.mark.parametrize("tripwire", ["None", "processes.Tripwire()"])
+def test_a_command_dies_with_who_started_it(tripwire):
+    starter = f"""
+import os, signal
+from daemon_app import processes
+null = os.open(os.devnull, os.O_RDWR)
+streams = dict.fromkeys(("stdin", "stdout", "stderr"), null)
+wire = {tripwire}
+for command in (["true"], ["sleep", "1000"]):
+    pid = processes.start(command, dict(os.environ), cwd=None, tripwire=wire, **streams)
+print(pid, flush=True)
+signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        command = Identity.of(int(process.stdout.readline()))
+        assert command.is_alive()
+
+        process.kill()
+
+    until(lambda: not command.is_alive())
 
 
 @pytest.fixture
@@ -149,12 +212,16 @@ def made(tmp_path: Path) -> Path:
         ([], None, ("EINVAL", "command", None)),
     ],
 )
-def test_what_cannot_be_started_is_named_exactly(made, argv, cwd, expected):
+def test_what_cannot_be_started_is_named_exactly(made, wire, argv, cwd, expected):
     here = str(made)
     before = psutil.Process().children()
 
     with pytest.raises(StartError) as caught:
-        start([each.replace("{}", here) for each in argv], cwd=cwd and cwd.replace("{}", here))
+        start(
+            [each.replace("{}", here) for each in argv],
+            cwd=cwd and cwd.replace("{}", here),
+            tripwire=wire,
+        )
 
     error = caught.value
     path = expected[2] and expected[2].replace("{}", here)
@@ -163,10 +230,10 @@ def test_what_cannot_be_started_is_named_exactly(made, argv, cwd, expected):
     assert psutil.Process().children() == before
 
 
-def test_a_priority_that_is_not_granted_is_a_remark_and_no_reason_not_to_run():
+def test_a_priority_that_is_not_granted_is_a_remark_and_no_reason_not_to_run(wire):
     remarks: list[str] = []
 
-    pid = start(["true"], ionice="no-such-class", remark=remarks.append)
+    pid = start(["true"], ionice="no-such-class", remark=remarks.append, tripwire=wire)
 
     assert os.waitpid(pid, 0) == (pid, 0)
     assert len(remarks) == 1
