@@ -38,7 +38,7 @@ MOST_PREPARED = 1000  # launches made ready before their time
 # A sleep ends late by up to a millisecond, and after it the processor's caches are cold: the last
 # moment before a start is spent awake.
 AWAKE = 0.003  # seconds
-WARM = 2
+WARM = 1
 
 # What a command gets from our own environment; everything else of ours stays ours.
 ALLOWED = (  # noqa: SIM905 - twenty lines otherwise

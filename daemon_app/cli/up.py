@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from django.conf import settings
@@ -71,9 +72,6 @@ def _supervised(parts: set[str], ready: Callable[[], None]) -> int:
                     file=sys.stderr,
                 )
                 return 1
-        # No collection between here and the forks: each would leave holes, and what is written
-        # into a hole copies the page around it.
-        gc.disable()
         prepared = _aside(prepare)
         _load(parts)
         if not prepared():
@@ -108,9 +106,7 @@ def _load(parts: set[str]) -> None:
     import daemon_app.daemon
 
     if "web" in parts:
-        # Its users can do without: TLS, which ends at the proxy; speed with large frames, which
-        # browsers don't send us; coloured source, which no page of ours shows. 8 MB and 0.4 s.
-        with _without("OpenSSL", "_nvx_utf8validator", "pygments"):
+        with _without(NOT_NEEDED):
             from django.urls import get_resolver
             from twisted.internet import asyncioreactor  # noqa: F401
 
@@ -120,15 +116,27 @@ def _load(parts: set[str]) -> None:
             get_resolver().url_patterns  # noqa: B018 - imports every view
 
 
+# What Twisted, Autobahn and REST framework load although nothing of ours uses it, and can do
+# without: 18 MB and 0.4 s. None: as if not installed.
+NOT_NEEDED: dict[str, Any] = {
+    "OpenSSL": None,  # TLS ends at the proxy
+    "_nvx_utf8validator": None,  # speeds up large frames, which browsers don't send us
+    "autobahn.twisted.wamp": SimpleNamespace(ApplicationSession=None),  # with all of cryptography
+    "cbor2": None,
+    "pygments": None,  # colours source on pages that we don't have
+    "yaml": None,
+}
+
+
 @contextlib.contextmanager
-def _without(*names: str) -> Iterator[None]:
-    """Let what is imported meanwhile find these modules not installed."""
-    absent: dict[str, Any] = {name: None for name in names if name not in sys.modules}
-    sys.modules.update(absent)
+def _without(modules: dict[str, Any]) -> Iterator[None]:
+    """Let what is imported meanwhile find these instead of modules that are not loaded yet."""
+    instead = {name: module for name, module in modules.items() if name not in sys.modules}
+    sys.modules.update(instead)
     try:
         yield
     finally:
-        for name in absent:
+        for name in instead:
             del sys.modules[name]
 
 
@@ -178,7 +186,6 @@ class Part:
         self.pid = os.fork()
         if self.pid == 0:
             os.close(rung)
-            gc.enable()
             _become(self.name)
             code = 1
             try:
