@@ -151,7 +151,7 @@ Q_CLUSTER = {
     "log_level": "WARNING",
 }
 # Our own limit for runs at once on this host.
-MAX_PARALLEL = number("BACH_MAX_PARALLEL", 64, 1, 10_000)
+MAX_PARALLEL = number("BACH_MAX_PARALLEL", 4, 1, 1000)
 
 # ── Language and time ────────────────────────────────────────────────────────────────────────────
 LANGUAGE_CODE = "de"

@@ -156,6 +156,7 @@ def _rows(
             job_name=job.name,
             trigger=Run.Trigger.SCHEDULE,
             due_at=occurrence.due_at,
+            not_before=occurrence.due_at,
             definition=job.definition(),
             priority=job.priority,
             state=state,

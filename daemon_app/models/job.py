@@ -12,11 +12,13 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import F, Q
+from django.utils import formats, timezone
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from daemon_app import doorbell, live, schedules
+from daemon_app.models.policy import Pool
 from daemon_app.schedules import Schedule, ScheduleError
 
 NAME = re.compile(r"[^\W_](?:[\w .:+@()-]*[\w)])?")
@@ -24,6 +26,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What a job may not set: names that are ours.
 RESERVED_VARIABLES = re.compile(r"BACH_.*|DJANGO_.*|SECRET_KEY|DATABASE_URL|REDIS_URL")
 MAX_COMMAND = 16_384
+MAX_EXIT_CODE = 255
 DAY = 86_400
 
 
@@ -65,17 +68,28 @@ class Job(models.Model):
         """What happens when a start meets an active run of the same job."""
 
         SKIP = "skip", _("skip")
+        QUEUE = "queue", _("wait in line")
+        REPLACE = "replace", _("replace the running one")
         PARALLEL = "parallel", _("run at the same time")
 
     class Misfire(models.TextChoices):
         """What happens with occurrences missed while nothing could start them."""
 
         ONCE = "once", _("catch up once")
+        SKIP = "skip", _("do not catch up")
+        ALL = "all", _("catch up all")
 
     class Loss(models.TextChoices):
         """What happens when a run is lost."""
 
         REPORT = "report", _("report")
+        REPEAT = "repeat", _("repeat once")
+
+    class LimitAction(models.TextChoices):
+        """What happens when a run goes beyond its limits of CPU time or memory."""
+
+        WARN = "warn", _("warn")
+        STOP = "stop", _("stop the run")
 
     name = models.CharField(_("name"), max_length=80, unique=True)
     description = models.CharField(_("description"), max_length=500, blank=True)
@@ -114,7 +128,12 @@ class Job(models.Model):
     grace_seconds = models.PositiveIntegerField(
         _("grace"), default=10, validators=[MaxValueValidator(3600)]
     )
-    stop_command = models.CharField(max_length=4096, blank=True, editable=False)
+    stop_command = models.CharField(
+        _("stop command"),
+        max_length=4096,
+        blank=True,
+        help_text=_("Tried first when the run is to end; then SIGTERM, then SIGKILL."),
+    )
     leave_descendants = models.BooleanField(_("let background processes live on"), default=False)
 
     overlap = models.CharField(
@@ -126,17 +145,59 @@ class Job(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
     )
     misfire = models.CharField(
-        max_length=10, choices=Misfire.choices, default=Misfire.ONCE, editable=False
+        _("when missed"), max_length=10, choices=Misfire.choices, default=Misfire.ONCE
     )
-    misfire_age_seconds = models.PositiveIntegerField(default=DAY, editable=False)
-    max_retries = models.PositiveSmallIntegerField(default=0, editable=False)
-    retry_backoff_seconds = models.PositiveIntegerField(default=10, editable=False)
-    retry_exit_codes = models.JSONField(default=list, editable=False)
+    misfire_age_seconds = models.PositiveIntegerField(
+        _("catch up at most this late"), default=DAY, validators=[MaxValueValidator(366 * DAY)]
+    )
+    deadline = models.DateTimeField(_("no start after"), null=True, blank=True)
+    max_wait_seconds = models.PositiveIntegerField(
+        _("wait in line at most"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(366 * DAY)],
+    )
+    max_retries = models.PositiveSmallIntegerField(
+        _("retries"), default=0, validators=[MaxValueValidator(100)]
+    )
+    retry_backoff_seconds = models.PositiveIntegerField(
+        _("first pause before a retry"),
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(3600)],
+    )
+    retry_exit_codes = models.JSONField(_("retry only for exit codes"), default=list, blank=True)
+    retry_on_timeout = models.BooleanField(_("retry after the time limit too"), default=False)
     on_loss = models.CharField(
-        max_length=10, choices=Loss.choices, default=Loss.REPORT, editable=False
+        _("when lost"), max_length=10, choices=Loss.choices, default=Loss.REPORT
     )
-    pools = models.JSONField(default=dict, editable=False)
-    priority = models.SmallIntegerField(default=0, editable=False)
+    pools = models.JSONField(_("pools"), default=dict, blank=True)
+    priority = models.SmallIntegerField(
+        _("priority"), default=0, validators=[MinValueValidator(-100), MaxValueValidator(100)]
+    )
+
+    cpu_limit_seconds = models.PositiveIntegerField(
+        _("CPU time at most"), null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    memory_limit_mb = models.PositiveIntegerField(
+        _("memory at most"), null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    limit_sustain_seconds = models.PositiveIntegerField(
+        _("for longer than"), default=10, validators=[MaxValueValidator(3600)]
+    )
+    limit_action = models.CharField(
+        _("beyond a limit"), max_length=10, choices=LimitAction.choices, default=LimitAction.STOP
+    )
+
+    keep_days = models.PositiveIntegerField(
+        _("keep runs for"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(36_500)],
+    )
+    keep_runs = models.PositiveIntegerField(
+        _("keep at most"), null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    keep_output_mb = models.PositiveIntegerField(_("keep output up to"), null=True, blank=True)
 
     version = models.PositiveIntegerField(default=1, editable=False)
     created_at = models.DateTimeField(_("created"), editable=False)
@@ -178,6 +239,10 @@ class Job(models.Model):
             ("parameters", lambda: _check_variables(self.parameters, reserved=None)),
             ("soft_timeout_seconds", self._check_soft_timeout),
             ("max_instances", self._check_instances),
+            ("overlap", self._check_overlap),
+            ("retry_exit_codes", self._check_exit_codes),
+            ("pools", self._check_pools),
+            ("deadline", self._check_deadline),
         ):
             try:
                 check()
@@ -257,8 +322,82 @@ class Job(models.Model):
             )
 
     def _check_instances(self) -> None:
-        if self.overlap == self.Overlap.SKIP:
+        if self.overlap != self.Overlap.PARALLEL:
             self.max_instances = 1
+
+    def _check_overlap(self) -> None:
+        if self.overlap != self.Overlap.REPLACE:
+            return
+        if self.max_retries:
+            raise ValidationError(
+                _t(
+                    "“Replace the running one” and retries contradict each other: a waiting retry "
+                    "would be replaced by the next start. Choose “wait in line”, or no retries."
+                )
+            )
+        if self.misfire == self.Misfire.ALL:
+            raise ValidationError(
+                _t(
+                    "“Replace the running one” and “catch up all” contradict each other: each run "
+                    "caught up would end the one before. Choose “wait in line”, or “catch up once”."
+                )
+            )
+
+    def _check_exit_codes(self) -> None:
+        codes = self.retry_exit_codes
+        if not isinstance(codes, list) or not all(
+            isinstance(code, int) and not isinstance(code, bool) and 1 <= code <= MAX_EXIT_CODE
+            for code in codes
+        ):
+            raise ValidationError(_t("Exit codes are numbers from 1 to 255, for example: 1, 75."))
+        self.retry_exit_codes = sorted(set(codes))
+        if codes and not self.max_retries:
+            raise ValidationError(
+                _t("Exit codes say when to retry, but there are no retries. Allow at least one.")
+            )
+
+    def _check_pools(self) -> None:
+        if not isinstance(self.pools, dict):
+            raise ValidationError(_t("Give one pool per line, for example: gpu=1"))
+        sizes = Pool.sizes()
+        for name, weight in self.pools.items():
+            if isinstance(weight, bool) or not isinstance(weight, int) or weight < 1:
+                raise ValidationError(
+                    _t("The weight in pool “%(pool)s” is a number from 1.") % {"pool": name}
+                )
+            if name not in sizes:
+                known = ", ".join(sorted(sizes)) or _t("none yet")
+                raise ValidationError(
+                    _t("There is no pool “%(pool)s”. Known pools: %(known)s.")
+                    % {"pool": name, "known": known}
+                )
+            if weight > sizes[name]:
+                raise ValidationError(
+                    _t(
+                        "This could never start: it needs %(weight)s of pool “%(pool)s”, which has "
+                        "only %(size)s."
+                    )
+                    % {"weight": weight, "pool": name, "size": sizes[name]}
+                )
+
+    def _check_deadline(self) -> None:
+        """Refuse a deadline before the first start; `store` checks again with its own `now`."""
+        if self.deadline is None or self.job_type == self.Kind.MANUAL:
+            return
+        now = timezone.now()
+        try:
+            first = self.plan.next_due(now, anchor=self.__dict__.get("anchor") or now)
+        except ScheduleError:
+            return  # said at the schedule
+        unchanged = self.pk and Job.objects.filter(pk=self.pk, deadline=self.deadline).exists()
+        if first is not None and first > self.deadline and not unchanged:
+            raise ValidationError(
+                _t(
+                    "The deadline lies before the first start (%(first)s); this job would never "
+                    "run. Choose a later one."
+                )
+                % {"first": formats.localize(first.astimezone(self.plan.zone))}
+            )
 
     # ── The schedule ─────────────────────────────────────────────────────────────────────────────
     @property
@@ -398,6 +537,16 @@ class Job(models.Model):
             "timeout_seconds": self.timeout_seconds,
             "soft_timeout_seconds": self.soft_timeout_seconds,
             "grace_seconds": self.grace_seconds,
+            "stop_command": self.stop_command,
+            "cpu_limit_seconds": self.cpu_limit_seconds,
+            "memory_limit_mb": self.memory_limit_mb,
+            "limit_sustain_seconds": self.limit_sustain_seconds,
+            "limit_action": self.limit_action,
+            "max_retries": self.max_retries,
+            "retry_backoff_seconds": self.retry_backoff_seconds,
+            "retry_exit_codes": self.retry_exit_codes,
+            "retry_on_timeout": self.retry_on_timeout,
+            "on_loss": self.on_loss,
             "leave_descendants": self.leave_descendants,
             "timezone": self.timezone,
         }

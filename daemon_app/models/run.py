@@ -37,10 +37,22 @@ class Ending:
     signal: int | None = None
     cpu_seconds: float | None = None
     peak_rss_bytes: int | None = None
+    read_bytes: int | None = None
+    write_bytes: int | None = None
+    gpu_seconds: float | None = None
+    peak_vram_bytes: int | None = None
     output_bytes: int = 0
     dropped_bytes: int = 0
     output_lines: int = 0
     last_line: str = ""
+
+
+# What of an ending is written as it is, to the run or to one of its attempts.
+MEASURED = (
+    *("exit_code", "signal", "cpu_seconds", "peak_rss_bytes", "read_bytes", "write_bytes"),
+    *("gpu_seconds", "peak_vram_bytes", "output_bytes", "dropped_bytes", "output_lines"),
+    "last_line",
+)
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -67,12 +79,17 @@ class RunQuerySet(models.QuerySet["Run"]):
             return {}
         marks = ", ".join(["%s"] * len(ids))
         statement = (
-            "UPDATE daemon_runs SET state = %s, fence = fence + 1, owner = %s, started_at = %s "  # noqa: S608 - marks only
-            f"WHERE state = %s AND id IN ({marks}) RETURNING id, fence"
+            "UPDATE daemon_runs SET state = %s, fence = fence + 1, owner = %s, started_at = %s, "  # noqa: S608 - marks only
+            # Why it waited is no remark on a run that runs.
+            "reason_code = CASE WHEN reason_code IN ('retry', 'spread') THEN '' "
+            "ELSE reason_code END "
+            f"WHERE state = %s AND id IN ({marks}) AND not_before <= %s "
+            "AND NOT EXISTS (SELECT 1 FROM daemon_policy WHERE hold <> '') RETURNING id, fence"
         )
         instant = adapted(now)
+        values = [Run.State.RUNNING, owner, instant, Run.State.QUEUED, *ids, instant]
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(statement, [Run.State.RUNNING, owner, instant, Run.State.QUEUED, *ids])
+            cursor.execute(statement, values)
             mine = dict(cursor.fetchall())
             if mine:
                 live.changed("runs", *(f"run:{pk}" for pk in mine))
@@ -84,15 +101,17 @@ class RunQuerySet(models.QuerySet["Run"]):
         An ending counts only while the run is still running under the same fence: whoever was
         given up for dead can't finish later.
         """
+        measured = ", ".join(f"{column} = %s" for column in MEASURED)
         statement = (
-            "UPDATE daemon_runs SET state = %s, ended_at = %s, "
+            "UPDATE daemon_runs SET state = %s, phase = '', ended_at = %s, "  # noqa: S608 - columns
             "started_at = COALESCE(%s, started_at), "
-            # A remark from the start (caught up) stays where the end has none of its own.
-            "reason_facts = CASE WHEN %s = '' THEN reason_facts ELSE %s END, "
-            "reason_code = CASE WHEN %s = '' THEN reason_code ELSE %s END, "
-            "exit_code = %s, signal = %s, cpu_seconds = %s, peak_rss_bytes = %s, "
-            "output_bytes = %s, dropped_bytes = %s, output_lines = %s, last_line = %s "
-            "WHERE id = %s AND fence = %s AND state = %s"
+            # A remark from the start (caught up) stays where the end has none of its own, and
+            # who asked for a stop may have said why.
+            "reason_facts = CASE WHEN %s = '' OR (%s = 'cancelled' AND stop_code <> '') "
+            "THEN reason_facts ELSE %s END, "
+            "reason_code = CASE WHEN %s = 'cancelled' AND stop_code <> '' THEN stop_code "
+            "WHEN %s = '' THEN reason_code ELSE %s END, "
+            f"{measured} WHERE id = %s AND fence = %s AND state = %s"
         )
         written = []
         with transaction.atomic(), connection.cursor() as cursor:
@@ -103,27 +122,55 @@ class RunQuerySet(models.QuerySet["Run"]):
                         e.state,
                         adapted(e.ended_at),
                         adapted(e.started_at),
-                        e.reason_code,
-                        json.dumps(e.reason_facts),
-                        e.reason_code,
-                        e.reason_code,
-                        e.exit_code,
-                        e.signal,
-                        e.cpu_seconds,
-                        e.peak_rss_bytes,
-                        e.output_bytes,
-                        e.dropped_bytes,
-                        e.output_lines,
-                        e.last_line,
-                        e.run_id,
-                        e.fence,
-                        Run.State.RUNNING,
+                        *(e.reason_code, e.reason_code, json.dumps(e.reason_facts)),
+                        *(e.reason_code, e.reason_code, e.reason_code),
+                        *(getattr(e, column) for column in MEASURED),
+                        *(e.run_id, e.fence, Run.State.RUNNING),
                     ],
                 )
                 if cursor.rowcount:
                     written.append(e.run_id)
             live.changed("runs", *(f"run:{pk}" for pk in written))
         return written
+
+    def put_back(
+        self, ending: Ending, *, not_before: datetime, code: str, facts: dict[str, Any]
+    ) -> bool:
+        """Put a run whose attempt ended badly back in line; False when it is not ours to put back.
+
+        The attempt is kept as a row of its own. A run that was asked to stop is never put back.
+        """
+        with transaction.atomic():
+            running = Run.objects.filter(
+                pk=ending.run_id, fence=ending.fence, state=Run.State.RUNNING
+            ).filter(stop_requested_at=None)
+            before = running.values("attempt", "started_at").first()
+            if before is None or not running.update(
+                state=Run.State.QUEUED,
+                attempt=F("attempt") + 1,
+                not_before=not_before,
+                submitted_at=not_before,
+                started_at=None,
+                phase="",
+                progress=None,
+                progress_label="",
+                reason_code=code,
+                reason_facts=facts,
+            ):
+                return False
+            Attempt.objects.create(
+                run_id=ending.run_id,
+                number=before["attempt"],
+                fence=ending.fence,
+                state=ending.state,
+                reason_code=ending.reason_code,
+                reason_facts=ending.reason_facts,
+                started_at=ending.started_at or before["started_at"],
+                ended_at=ending.ended_at,
+                **{column: getattr(ending, column) for column in MEASURED},
+            )
+            live.changed("runs", f"run:{ending.run_id}")
+        return True
 
 
 class Run(models.Model):
@@ -160,6 +207,10 @@ class Run(models.Model):
     trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger.choices)
     started_by = models.CharField(_("started by"), max_length=150, blank=True)
     due_at = models.DateTimeField(_("due"))
+    # The earliest start: the due instant, or later for a retry and for a start caught up.
+    not_before = models.DateTimeField()
+    # Not begun by then, it is skipped: the job's deadline, or the longest wait in line.
+    expires_at = models.DateTimeField(null=True)
     definition = models.JSONField(default=dict)
     idempotency_key = models.CharField(max_length=80, null=True, blank=True, unique=True)
 
@@ -168,6 +219,11 @@ class Run(models.Model):
     reason_facts = models.JSONField(default=dict, blank=True)
     blocking_run_id = models.BigIntegerField(null=True, blank=True)
     priority = models.SmallIntegerField(default=0)
+    pools = models.JSONField(default=dict, blank=True)
+    # Its place in the line when a person has put it there; such runs go before all others.
+    rank = models.PositiveIntegerField(null=True)
+    # Started by a person although another run of the job was active.
+    beside = models.BooleanField(default=False)
 
     fence = models.PositiveIntegerField(default=0)
     attempt = models.PositiveSmallIntegerField(default=1)
@@ -178,13 +234,20 @@ class Run(models.Model):
     ended_at = models.DateTimeField(_("ended"), null=True)
     stop_requested_at = models.DateTimeField(null=True)
     stop_requested_by = models.CharField(max_length=150, blank=True)
+    stop_code = models.CharField(max_length=40, blank=True)
+    phase = models.CharField(max_length=10, blank=True)
 
     exit_code = models.IntegerField(_("exit code"), null=True)
     signal = models.SmallIntegerField(_("signal"), null=True)
     cpu_seconds = models.FloatField(_("CPU time"), null=True)
     peak_rss_bytes = models.BigIntegerField(_("peak memory"), null=True)
+    read_bytes = models.BigIntegerField(_("read"), null=True)
+    write_bytes = models.BigIntegerField(_("written"), null=True)
+    gpu_seconds = models.FloatField(_("GPU time"), null=True)
+    peak_vram_bytes = models.BigIntegerField(_("peak VRAM"), null=True)
     output_bytes = models.BigIntegerField(_("output"), default=0)
     dropped_bytes = models.BigIntegerField(default=0)
+    output_removed = models.BooleanField(default=False)
     output_lines = models.BigIntegerField(default=0)
     last_line = models.CharField(max_length=200, blank=True)
 
@@ -193,6 +256,13 @@ class Run(models.Model):
     progress_label = models.CharField(max_length=200, blank=True)
 
     objects = RunQuerySet.as_manager()
+
+    class Phase(models.TextChoices):
+        """How far the end of a running run has come."""
+
+        ASKED = "asked", _("asked")
+        TERM = "term", _("SIGTERM")
+        KILL = "kill", _("SIGKILL")
 
     class Meta:
         db_table = "daemon_runs"
@@ -209,7 +279,7 @@ class Run(models.Model):
         indexes = [
             models.Index(fields=["job", "-id"], name="daemon_runs_job"),
             models.Index(
-                fields=["state", "due_at"],
+                fields=["state", "not_before"],
                 name="daemon_runs_active",
                 condition=Q(state__in=["queued", "running"]),
             ),
@@ -219,6 +289,12 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return _t("Run %(n)s of %(job)s") % {"n": self.pk, "job": self.job_name}
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Write the row; a new one may start from its due instant on."""
+        if self.__dict__.get("not_before") is None:
+            self.not_before = self.due_at
+        super().save(*args, **kwargs)
 
     # ── The gate ─────────────────────────────────────────────────────────────────────────────────
     def _move(self, old: str, new: str, **changes: Any) -> bool:
@@ -263,35 +339,53 @@ class Run(models.Model):
             reason_facts={},
         )
 
-    def request_stop(self, *, by: str, now: datetime) -> bool:
+    def request_stop(
+        self, *, by: str, now: datetime, code: str = "", blocking: int | None = None
+    ) -> bool:
         """Ask this run to stop; False when it has already ended.
 
         A queued run is cancelled at once. A running one carries the wish on its row; its runner
-        ends the whole process tree and writes the end.
+        ends the whole process tree and writes the end. `code` says why when it is not a plain
+        cancel, `blocking` which run takes its place.
         """
+        who: dict[str, Any] = {"stop_requested_by": by, "stop_code": code}
+        if blocking:
+            who["blocking_run_id"] = blocking
         if self._move(
             self.State.QUEUED,
             self.State.CANCELLED,
             ended_at=now,
-            reason_code="cancelled",
+            reason_code=code or "cancelled",
             stop_requested_at=now,
-            stop_requested_by=by,
+            **who,
         ):
             return True
         with transaction.atomic():
             asked = Run.objects.filter(pk=self.pk, state=self.State.RUNNING).update(
-                stop_requested_at=Coalesce(F("stop_requested_at"), now),
-                stop_requested_by=by,
+                stop_requested_at=Coalesce(F("stop_requested_at"), now), **who
             )
             if asked:
                 live.changed("runs", f"run:{self.pk}")
         return bool(asked)
+
+    def skip(self, *, now: datetime, code: str, blocking: int | None = None, **facts: Any) -> bool:
+        """Record that this queued run is not started after all; False when it is over or runs."""
+        return self._move(
+            self.State.QUEUED,
+            self.State.SKIPPED,
+            ended_at=now,
+            reason_code=code,
+            reason_facts=facts,
+            blocking_run_id=blocking,
+        )
 
     # ── Questions ────────────────────────────────────────────────────────────────────────────────
     @property
     def reason(self) -> str:
         """Why this run is as it is, as a sentence in the current language; "" when plain."""
         facts = {"who": self.stop_requested_by or "?", **self.reason_facts}
+        if self.blocking_run_id:
+            facts.setdefault("run", self.blocking_run_id)
         if self.reason_code == "timed_out":  # lists of runs do without the definition
             facts.setdefault("seconds", self.definition.get("timeout_seconds"))
         return reasons.sentence(self.reason_code, facts)
@@ -316,6 +410,52 @@ class Run(models.Model):
     def folder(self) -> Path:
         """Where this run's output and result are kept; made of its number alone."""
         return folder_of(self.pk)
+
+
+class Attempt(models.Model):
+    """One try of a run that was tried again; the last one is the run's own row."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveSmallIntegerField()
+    fence = models.PositiveIntegerField()
+    state = models.CharField(max_length=10, choices=Run.State.choices)
+    reason_code = models.CharField(max_length=40, blank=True)
+    reason_facts = models.JSONField(default=dict, blank=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField()
+    exit_code = models.IntegerField(null=True)
+    signal = models.SmallIntegerField(null=True)
+    cpu_seconds = models.FloatField(null=True)
+    peak_rss_bytes = models.BigIntegerField(null=True)
+    read_bytes = models.BigIntegerField(null=True)
+    write_bytes = models.BigIntegerField(null=True)
+    gpu_seconds = models.FloatField(null=True)
+    peak_vram_bytes = models.BigIntegerField(null=True)
+    output_bytes = models.BigIntegerField(default=0)
+    dropped_bytes = models.BigIntegerField(default=0)
+    output_lines = models.BigIntegerField(default=0)
+    last_line = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        db_table = "daemon_attempts"
+        ordering = ["run", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "fence"], name="daemon_attempts_fence")
+        ]
+
+    def __str__(self) -> str:
+        return _t("Attempt %(n)s of run %(run)s") % {"n": self.number, "run": self.run_id}
+
+    @property
+    def reason(self) -> str:
+        """Why this attempt ended as it did, as a sentence; "" when plain."""
+        return reasons.sentence(self.reason_code, {"who": "?", **self.reason_facts})
+
+    @property
+    def folder(self) -> Path:
+        """Where this attempt's output is kept; the run's own folder until the next one begins."""
+        kept = folder_of(self.run_id) / "attempts" / str(self.fence)
+        return kept if kept.exists() else folder_of(self.run_id)
 
 
 def folder_of(run_id: int) -> Path:

@@ -1,0 +1,163 @@
+"""What holds for all jobs: how much may run at once, pools, what is kept, and "hold everything"."""
+
+import re
+from datetime import datetime
+from typing import Any, Self
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.utils.translation import gettext as _t
+from django.utils.translation import gettext_lazy as _
+
+from daemon_app import doorbell, live
+
+POOL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+
+
+class Policy(models.Model):
+    """The one row of rules for all jobs. Empty limits mean the default of the installation."""
+
+    class Hold(models.TextChoices):
+        """Whether everything is held, and how."""
+
+        NO = "", _("running")
+        DRAIN = "drain", _("no new starts")
+        STOP = "stop", _("everything stopped")
+
+    max_parallel = models.PositiveIntegerField(
+        _("runs at once"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+    )
+    keep_days = models.PositiveIntegerField(
+        _("keep runs for"), default=90, validators=[MinValueValidator(1), MaxValueValidator(36_500)]
+    )
+    keep_runs = models.PositiveIntegerField(
+        _("keep of each job at most"), default=10_000, validators=[MinValueValidator(1)]
+    )
+    keep_output_mb = models.PositiveIntegerField(
+        _("keep output up to"), default=2048, validators=[MinValueValidator(1)]
+    )
+    hold = models.CharField(max_length=10, choices=Hold.choices, blank=True, editable=False)
+    held_at = models.DateTimeField(null=True, editable=False)
+    held_by = models.CharField(max_length=150, blank=True, editable=False)
+    hold_note = models.CharField(max_length=200, blank=True, editable=False)
+    updated_at = models.DateTimeField(null=True, editable=False)
+    updated_by = models.CharField(max_length=150, blank=True, editable=False)
+
+    class Meta:
+        db_table = "daemon_policy"
+        verbose_name = verbose_name_plural = _("rules for all jobs")
+
+    def __str__(self) -> str:
+        return _t("Rules for all jobs")
+
+    @classmethod
+    def current(cls) -> Self:
+        """Return the rules in force; the defaults when nobody has changed any."""
+        return cls.objects.filter(pk=1).first() or cls(pk=1)
+
+    @property
+    def parallel(self) -> int:
+        """How many runs may run at once on this host."""
+        return self.max_parallel or settings.MAX_PARALLEL
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing starts until somebody resumes."""
+        return self.hold != self.Hold.NO
+
+    def store(self, *, now: datetime, by: str) -> Self:
+        """Write changed rules; raises ValidationError. A hold is not among them: see `set_hold`."""
+        self.full_clean()
+        rules = {f: getattr(self, f) for f in ("max_parallel", *KEPT)}
+        rules |= {"updated_at": now, "updated_by": by}
+        with transaction.atomic():
+            Policy.objects.update_or_create(pk=1, defaults=rules)
+            ring()
+        return self
+
+    @classmethod
+    def set_hold(cls, hold: str, *, now: datetime, by: str, note: str = "") -> bool:
+        """Hold everything, or resume with ""; return whether that changed anything."""
+        with transaction.atomic():
+            cls.objects.get_or_create(pk=1)
+            held: dict[str, Any] = {"held_at": now, "held_by": by, "hold_note": note[:200]}
+            if not hold:
+                held = {"held_at": None, "held_by": "", "hold_note": ""}
+            changed = cls.objects.filter(pk=1).exclude(hold=hold).update(hold=hold, **held)
+            if changed:
+                ring()
+        return bool(changed)
+
+
+KEPT = ("keep_days", "keep_runs", "keep_output_mb")
+
+
+class Pool(models.Model):
+    """Something of which there is only so much: a run takes its weight while it runs."""
+
+    name = models.CharField(_("name"), max_length=40, unique=True)
+    size = models.PositiveIntegerField(
+        _("size"), default=1, validators=[MinValueValidator(1), MaxValueValidator(10_000)]
+    )
+    description = models.CharField(_("description"), max_length=200, blank=True)
+    updated_at = models.DateTimeField(editable=False)
+    updated_by = models.CharField(max_length=150, blank=True, editable=False)
+
+    class Meta:
+        db_table = "daemon_pools"
+        verbose_name = _("pool")
+        verbose_name_plural = _("pools")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.size})"
+
+    def clean(self) -> None:
+        """Refuse a name that can't be written as `name=weight`."""
+        self.name = self.name.strip().lower()
+        if self.name and not POOL_NAME.fullmatch(self.name):
+            raise ValidationError(
+                {
+                    "name": _t(
+                        "A pool's name begins with a letter and holds a-z, 0-9, - and _ only, "
+                        "for example “gpu”."
+                    )
+                }
+            )
+
+    @classmethod
+    def sizes(cls) -> dict[str, int]:
+        """Return the size of every pool by its name."""
+        return dict(cls.objects.values_list("name", "size"))
+
+    def store(self, *, now: datetime, by: str) -> Self:
+        """Write a new or changed pool; raises ValidationError.
+
+        A pool may become smaller than what a job needs of it: that job's runs then wait with a
+        reason, and its page says that it can't start.
+        """
+        self.full_clean(exclude=["updated_at"])
+        self.updated_at, self.updated_by = now, by
+        with transaction.atomic():
+            self.save()
+            ring()
+        return self
+
+    def remove(self) -> None:
+        """Delete the pool; runs that need it wait, and say for what."""
+        with transaction.atomic():
+            self.delete()
+            ring()
+
+
+def ring() -> None:
+    """Tell the beat, the runner and the open pages that rules have changed, after the commit."""
+    live.changed("policy", "runs", "jobs")
+    runtime = doorbell.runtime_dir(settings.DATA_DIR)
+    transaction.on_commit(lambda: doorbell.ring(runtime, "beat"), robust=True)
+    transaction.on_commit(lambda: doorbell.ring(runtime, "runner", b'{"op": "rules"}'), robust=True)
