@@ -3,8 +3,9 @@
 import json
 import re
 import shlex
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
+from statistics import median
 from typing import Any, Self
 
 from django.conf import settings
@@ -28,6 +29,9 @@ RESERVED_VARIABLES = re.compile(r"BACH_.*|DJANGO_.*|SECRET_KEY|DATABASE_URL|REDI
 MAX_COMMAND = 16_384
 MAX_EXIT_CODE = 255
 DAY = 86_400
+# How long a job usually takes is said by so many of its newest runs.
+USUAL_OF = 20
+LATELY = 200
 
 
 @lru_cache(maxsize=20_000)
@@ -425,6 +429,21 @@ class Job(models.Model):
         Raises ScheduleError when the stored schedule is broken.
         """
         return self.plan.next_due(instant, previous=self.next_due_at, anchor=self.anchor)
+
+    def median_duration(self) -> timedelta | None:
+        """Return how long the last 20 runs that succeeded took; None when none did lately.
+
+        Only the newest 200 runs are looked at: a job that never succeeds costs no more than others.
+        """
+        from daemon_app.models.run import Run  # noqa: PLC0415 - the two know each other
+
+        newest = Run.objects.filter(job=self).order_by("-id")[:LATELY]
+        taken = [
+            (ended - started).total_seconds()
+            for state, started, ended in newest.values_list("state", "started_at", "ended_at")
+            if state == Run.State.SUCCEEDED and started and ended
+        ]
+        return timedelta(seconds=median(taken[:USUAL_OF])) if taken else None
 
     # ── Every legal change ───────────────────────────────────────────────────────────────────────
     def store(self, *, now: datetime, by: str) -> Self:

@@ -20,6 +20,8 @@ from daemon_app.models.job import Job
 
 # Beyond this a start is remarked on as late (semantics 3).
 ON_TIME = timedelta(seconds=60)
+# The progress of a command that has nothing left to do, in per cent.
+DONE = 100
 
 
 @dataclass(frozen=True)
@@ -405,6 +407,21 @@ class Run(models.Model):
         if self.started_at is None:
             return None
         return max((self.ended_at or now) - self.started_at, timedelta(0))
+
+    def eta(self, now: datetime, usual: timedelta | None) -> timedelta | None:
+        """Return how much longer this run will take; None when that can't be said.
+
+        Judged by its own progress, else by `usual`: see `Job.median_duration`. A run that takes
+        longer than usual already has no time left to tell.
+        """
+        if self.state != self.State.RUNNING or self.is_stopping:
+            return None
+        taken = self.duration(now)
+        if taken is None:
+            return None
+        if self.progress:
+            return taken * (DONE - self.progress) / self.progress
+        return usual - taken if usual is not None and usual > taken else None
 
     @property
     def folder(self) -> Path:
