@@ -22,7 +22,7 @@ from daemon_app.schedules.interval import Interval
 from daemon_app.schedules.language import AND, quoted
 from daemon_app.schedules.manual import Manual
 from daemon_app.schedules.once import Once
-from daemon_app.schedules.schedule import KINDS, Schedule, ScheduleWarning
+from daemon_app.schedules.schedule import KINDS, Missed, Schedule, ScheduleWarning
 
 __all__ = [
     "KINDS",
@@ -30,6 +30,7 @@ __all__ = [
     "Cron",
     "Interval",
     "Manual",
+    "Missed",
     "Once",
     "Schedule",
     "ScheduleError",

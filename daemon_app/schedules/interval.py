@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self
 from daemon_app.schedules import zones
 from daemon_app.schedules.errors import ScheduleError
 from daemon_app.schedules.language import calendar_date, spoken, time_of
-from daemon_app.schedules.schedule import KINDS, Schedule, ScheduleWarning
+from daemon_app.schedules.schedule import KINDS, Missed, Schedule, ScheduleWarning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +86,26 @@ class Interval(Schedule):
             return after + self.period - (after - origin) % self.period
         except OverflowError:  # the end of the calendar, year 9999
             return None
+
+    def missed(
+        self,
+        first: datetime,
+        until: datetime,
+        keep: int = 1,
+        anchor: datetime | None = None,
+    ) -> Missed:
+        """Count by arithmetic."""
+        first, until = zones.utc(first), zones.utc(until)
+        if first > until:
+            return Missed(0, ())
+        second = self.next_due(first, None, anchor)
+        if second is None or second > until:
+            return Missed(1, (first,)[:keep])
+        later = (until - second) // self.period + 1
+        newest = [second + k * self.period for k in range(max(0, later - keep), later)]
+        if keep > later:
+            newest.insert(0, first)
+        return Missed(1 + later, tuple(newest))
 
     def describe(self, language: str = "de") -> str:
         language = spoken(language)

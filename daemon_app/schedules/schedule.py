@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
@@ -38,6 +39,18 @@ class ScheduleWarning:
 
     def __str__(self) -> str:
         return self.sentence()
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What was due in a span of time.
+
+    count   how many instants, exactly
+    newest  the latest of them, aware and in UTC, in ascending order: as many as were asked for
+    """
+
+    count: int
+    newest: tuple[datetime, ...]
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,27 @@ class Schedule(ABC):
             found.append(due)
             after = previous = due
         return found
+
+    def missed(
+        self,
+        first: datetime,
+        until: datetime,
+        keep: int = 1,
+        anchor: datetime | None = None,
+    ) -> Missed:
+        """Return what was due from `first` up to and including `until`; both must be aware.
+
+        `first` counts as due, whatever the schedule says of it: it is the instant a caller
+        was waiting for. Fast however long the span is.
+        """
+        newest: deque[datetime] = deque(maxlen=keep)
+        count = 0
+        due: datetime | None = zones.utc(first)
+        while due is not None and due <= zones.utc(until):
+            newest.append(due)
+            count += 1
+            due = self.next_due(due, due, anchor)
+        return Missed(count, tuple(newest))
 
     @abstractmethod
     def describe(self, language: str = "de") -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from daemon_app.schedules import zones
-from daemon_app.schedules.cron import cautions, grammar, matching, words
+from daemon_app.schedules.cron import cautions, counting, grammar, matching, words
 from daemon_app.schedules.errors import ScheduleError
 from daemon_app.schedules.language import LANGUAGES, OR, listed, month, numbers, ordinal, spoken
-from daemon_app.schedules.schedule import KINDS, Schedule
+from daemon_app.schedules.schedule import KINDS, Missed, Schedule
 
 if TYPE_CHECKING:
     from daemon_app.schedules.language import Both
@@ -54,6 +55,27 @@ class Cron(Schedule):
             zones.utc(after),
             follows_real_time=self.fields.follows_real_time,
         )
+
+    def missed(
+        self,
+        first: datetime,
+        until: datetime,
+        keep: int = 1,
+        anchor: datetime | None = None,  # noqa: ARG002
+    ) -> Missed:
+        """Count by the calendar: years of a minutely job cost no more than a day of it."""
+        first, until = zones.utc(first), zones.utc(until)
+        if first > until:
+            return Missed(0, ())
+        spans = counting.stretches(
+            self.matcher,
+            self.zone,
+            first,
+            until,
+            follows_real_time=self.fields.follows_real_time,
+        )
+        newest = islice(chain(counting.backwards(self.matcher, spans), [first]), keep)
+        return Missed(1 + counting.count(self.matcher, spans), tuple(newest)[::-1])
 
     def describe(self, language: str = "de") -> str:
         return words.describe(self.fields, spoken(language))

@@ -8,6 +8,7 @@ repeated hour.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -88,6 +89,45 @@ class Matcher:
         while time is not None and time < end:
             yield time
             time = self.after(time)
+
+    def count(self, first: datetime, end: datetime) -> int:
+        """Return how many wall times match from `first` up to, not including, `end`."""
+        if end <= first:
+            return 0
+        first, end = _full_minute(first), _full_minute(end)
+        fields = self._fields
+        whole_day = len(fields.hour.values) * len(fields.minute.values)
+        days = 0
+        for year, month in _months_back(first, end):
+            matching = self.days(year, month) if month in self._months else ()
+            low = first.day if (year, month) == (first.year, first.month) else 1
+            high = end.day if (year, month) == (end.year, end.month) else 32
+            days += bisect_left(matching, high) - bisect_left(matching, low)
+        return days * whole_day - self._earlier_that_day(first) + self._earlier_that_day(end)
+
+    def backwards(self, first: datetime, end: datetime) -> Iterator[datetime]:
+        """Yield what `count` counts, latest first."""
+        for year, month in _months_back(first, end):
+            if month not in self._months:
+                continue
+            for day in reversed(self.days(year, month)):
+                if date(year, month, day) > end.date():
+                    continue
+                for hour in reversed(self._fields.hour.values):
+                    for minute in reversed(self._fields.minute.values):
+                        time = datetime(year, month, day, hour, minute)  # noqa: DTZ001
+                        if time < first:
+                            return
+                        if time < end:
+                            yield time
+
+    def _earlier_that_day(self, time: datetime) -> int:
+        """Return how many wall times match on the day of `time` before it."""
+        if time.month not in self._months or time.day not in self.days(time.year, time.month):
+            return 0
+        hours, minutes = self._fields.hour.values, self._fields.minute.values
+        this_hour = bisect_left(minutes, time.minute) if time.hour in self._hours else 0
+        return bisect_left(hours, time.hour) * len(minutes) + this_hour
 
     def days(self, year: int, month: int) -> tuple[int, ...]:
         """Return the days of this month that match, ascending."""
@@ -211,6 +251,19 @@ def _following(values: tuple[int, ...], size: int) -> tuple[int, ...]:
         later = [value for value in values if value > position]
         following.append(later[0] if later else NONE)
     return tuple(following)
+
+
+def _full_minute(time: datetime) -> datetime:
+    """Return the first full minute that is not earlier than `time`."""
+    floor = time.replace(second=0, microsecond=0)
+    return floor if floor == time else floor + MINUTE
+
+
+def _months_back(first: datetime, end: datetime) -> Iterator[tuple[int, int]]:
+    """Yield (year, month) from the month of `end` back to the month of `first`."""
+    for number in range(end.year * 12 + end.month - 1, first.year * 12 + first.month - 2, -1):
+        year, month = divmod(number, 12)
+        yield year, month + 1
 
 
 def _is_leap(year: int) -> bool:
