@@ -30,7 +30,7 @@ AFTER_AN_ERROR = 1.0  # seconds
 class Beat:
     """The daemon of a host: the schedule, the sweep, the heartbeat and the runner in one thread."""
 
-    def __init__(self, *, data_dir: Path, max_parallel: int) -> None:
+    def __init__(self, *, data_dir: Path, max_parallel: int | None = None) -> None:
         self.host = socket.gethostname()
         self.runtime = doorbell.runtime_dir(data_dir)
         self.bell = doorbell.Bell(self.runtime, "beat")
@@ -95,7 +95,8 @@ class Beat:
         clock = time.monotonic()
         if clock >= self._sweep_at:
             self._sweep_at = clock + SWEEP_EVERY
-            scheduler.sweep(timezone.now())
+            # Nobody has heard of them: the cluster may be deaf, our own runner is not.
+            self.runner.expect(scheduler.sweep(timezone.now(), self.runner.waiting))
         if clock >= self._heartbeat_at:
             self._heartbeat_at = clock + HEARTBEAT.total_seconds()
             Node.objects.filter(host=self.host).update(seen_at=timezone.now())
@@ -143,4 +144,4 @@ class Beat:
 
 def run(ready: Callable[[], None] = lambda: None) -> int:
     """Run this host's daemon until it is told to stop; return its exit code."""
-    return Beat(data_dir=settings.DATA_DIR, max_parallel=settings.MAX_PARALLEL).run(ready)
+    return Beat(data_dir=settings.DATA_DIR).run(ready)

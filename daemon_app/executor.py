@@ -69,6 +69,11 @@ def forget(run_ids: list[int]) -> None:
         )
 
 
+def tell_line() -> None:
+    """Tell this host's runner, after the commit, that the line was put into another order."""
+    transaction.on_commit(lambda: _ring_runner({"op": "rules"}), robust=True)
+
+
 def _ring_runner(message: dict[str, object], patience: float = 0.0) -> None:
     runtime = doorbell.runtime_dir(settings.DATA_DIR)
     doorbell.deliver(runtime, "runner", json.dumps(message).encode(), patience)

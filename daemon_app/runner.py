@@ -1,5 +1,6 @@
 """The running runs of a host: claim, launch, adopt, stop, and write their ends in batches."""
 
+import bisect
 import contextlib
 import hashlib
 import heapq
@@ -11,18 +12,20 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
+from django.db.models import F
 
-from daemon_app import processes, supervisor
-from daemon_app.models import Run
+from daemon_app import admission, live, processes, supervisor
+from daemon_app.admission import Candidate
+from daemon_app.models import Attempt, Incident, Job, Policy, Pool, Run
 from daemon_app.models.run import Ending, folder_of
 
 log = logging.getLogger(__name__)
@@ -49,21 +52,34 @@ ALLOWED = (  # noqa: SIM905 - twenty lines otherwise
 PLAIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True)
+# A job that loses so many runs within LOSSES_WITHIN is switched off: something kills them.
+MOST_LOSSES = 3
+LOSSES_WITHIN = timedelta(hours=24)
+LONGEST_PAUSE = 600.0  # seconds between two attempts
+JITTER = 0.1
+PROGRESS_EVERY = 1.0  # seconds between two looks at what commands say of their progress
+
+
+@dataclass
 class Held:
     """A run of ours that has not ended: under which fence, and since when it is ours."""
 
     fence: int
     since: float  # on the monotonic clock
-    soft_timeout: float | None = None  # seconds after which the run's length is remarked on
+    job_id: int = 0
+    pools: Mapping[str, int] = field(default_factory=dict)
+    attempt: int = 1
+    rules: Mapping[str, Any] = field(default_factory=dict)  # of its definition
+    usage: dict[str, Any] = field(default_factory=dict)  # of GPUs, as told last
 
 
 @dataclass(frozen=True)
 class Prepared:
     """What a supervisor is to be told of a queued run, read before it is due."""
 
-    order: tuple[int, float, int]  # what goes first: priority, due instant, number
     launch: dict[str, Any]
+    attempt: int
+    rules: Mapping[str, Any]
     error: str = ""  # why there is none
 
 
@@ -73,23 +89,29 @@ class Runner:
     The caller waits until `runner` rings or `patience()` is over, then calls `turn(messages)`.
     """
 
-    def __init__(self, *, host: str, runtime: Path, max_parallel: int) -> None:
+    def __init__(self, *, host: str, runtime: Path, max_parallel: int | None = None) -> None:
         self.owner = host
         self.runtime = runtime
-        self.max_parallel = max_parallel
+        self._max_parallel = max_parallel  # None: the policy's
         self.launcher = supervisor.Launcher(runtime, warm=WARM)
-        self._waiting: list[tuple[float, int]] = []  # a heap of (due instant, run id)
-        self._known: set[int] = set()  # ids in the heap
-        self._unprepared: set[int] = set()  # those for which no launch is ready
+        self.room = admission.Room(0, {})
+        self._heap: list[tuple[float, int]] = []  # (earliest start, run id) of those to come
+        self._line: list[Candidate] = []  # those whose time has come, in order
+        self._waiting: dict[int, Candidate | None] = {}  # all of them; None: not read yet
         self._prepared: dict[int, Prepared] = {}
         self._held: dict[int, Held] = {}  # run id → what runs here
         self._endings: dict[int, Ending] = {}  # ends that are still to be written
+        self._over: dict[int, Held] = {}  # … and what was known of those runs
         self._forgotten: set[int] = set()  # runs whose rows are gone, and that still live
         self._doomed: list[Path] = []  # folders to remove when there is time
+        self._progress: dict[int, tuple[int | None, str]] = {}  # told and not written yet
+        self._knows_rules = False
+        self.draining = False  # nothing is started any more
         # Due instants are wall time; how long we wait between looks is not.
         self._look_at = 0.0
         self._wishes_at = 0.0
         self._retry_at = 0.0
+        self._progress_at = 0.0
 
     # ── One turn ─────────────────────────────────────────────────────────────────────────────────
     def turn(self, messages: Iterable[bytes]) -> None:
@@ -102,10 +124,11 @@ class Runner:
         self._start_due(now)
         self._write_endings()
         self._remove_some()
-        if self._unprepared:
-            room = max(MOST_PREPARED - len(self._prepared), 0)
-            self._prepare(list(itertools.islice(self._unprepared, min(room, PER_CLAIM))))
+        self._read_ahead()
         clock = time.monotonic()
+        if self._progress and clock >= self._progress_at:
+            self._progress_at = clock + PROGRESS_EVERY
+            self._write_progress()
         if self._held and clock >= self._wishes_at:
             self._wishes_at = clock + WISHES_EVERY
             self._heed_wishes()
@@ -117,63 +140,159 @@ class Runner:
         """Return how many seconds the next turn may wait when nobody rings."""
         clock = time.monotonic()
         waits = [60.0]
-        if self._waiting and len(self._held) < self.max_parallel:
-            waits.append(self._waiting[0][0] - AWAKE - time.time())
+        if self._heap and not self.draining:
+            waits.append(self._heap[0][0] - AWAKE - time.time())
         if self._endings:
             waits.append(self._retry_at - clock)
         if self._held:
             waits += [self._wishes_at - clock, self._look_at - clock]
-        if self._doomed:
+        if self._line:
+            waits.append(self._look_at - clock)
+        if self._progress:
+            waits.append(self._progress_at - clock)
+        if self._doomed or (self._unread and self._has_room):
             waits.append(0.01)
         return max(min(waits), 0.0)
+
+    @property
+    def waiting(self) -> Collection[int]:
+        """Return the ids of the runs that are in line here, or wait for their time."""
+        return self._waiting.keys()
+
+    @property
+    def running(self) -> int:
+        """How many runs run here."""
+        return len(self._held)
+
+    def expect(self, runs: Iterable[tuple[int, float]]) -> None:
+        """Take runs, with their earliest starts, into line; twice is no harm."""
+        for run_id, due in runs:
+            self._expect(run_id, due)
 
     def close(self) -> None:
         """Let go: what runs goes on without us and is adopted at the next start."""
         self._write_endings()
         self.launcher.close()
 
+    # What each message of the bell is heard by.
+    HEARD: ClassVar[Mapping[str, str]] = {
+        "start": "_hear_starts",
+        "stop": "_hear_stop",
+        "ended": "_hear_end",
+        "forget": "_hear_removal",
+        "rules": "_hear_rules",
+        "phase": "_note_phase",
+        "progress": "_note_progress",
+        "usage": "_note_usage",
+    }
+
     # ── Messages ─────────────────────────────────────────────────────────────────────────────────
     def _take_in(self, message: bytes) -> None:
         try:
             told = json.loads(message)
-            kind = told["op"]
-            if kind == "start":
-                for run_id, due in told["runs"]:
-                    self._expect(int(run_id), float(due))
-            elif kind == "stop":
-                self._stop(int(told["run"]))
-            elif kind == "ended":
-                self._ended(int(told["run"]), told["result"])
-            elif kind == "forget":
-                for run_id in told["runs"]:
-                    self._forget(int(run_id))
+            getattr(self, self.HEARD[told["op"]])(told)
         except (ValueError, KeyError, TypeError):
             # Bells are hints; a torn one costs nothing but the next look.
             log.warning("a message could not be read: %.200r", message)
 
+    def _hear_starts(self, told: dict[str, Any]) -> None:
+        self.expect((int(run_id), float(due)) for run_id, due in told["runs"])
+
+    def _hear_stop(self, told: dict[str, Any]) -> None:
+        self._leave_line(int(told["run"]))
+        self._stop(int(told["run"]))
+
+    def _hear_end(self, told: dict[str, Any]) -> None:
+        self._ended(int(told["run"]), told["result"])
+
+    def _hear_removal(self, told: dict[str, Any]) -> None:
+        for run_id in told["runs"]:
+            self._forget(int(run_id))
+
+    def _hear_rules(self, _told: dict[str, Any]) -> None:
+        self._learn_rules()
+        self._read_line_anew()
+
     def _expect(self, run_id: int, due: float) -> None:
-        if run_id not in self._known and run_id not in self._held:
-            self._known.add(run_id)
-            self._unprepared.add(run_id)
-            heapq.heappush(self._waiting, (due, run_id))
+        if run_id not in self._waiting and run_id not in self._held:
+            self._waiting[run_id] = None
+            heapq.heappush(self._heap, (due, run_id))
+
+    def _leave_line(self, run_id: int) -> None:
+        candidate = self._waiting.pop(run_id, None)
+        self._prepared.pop(run_id, None)
+        if candidate is not None:
+            place = bisect.bisect_left(self._line, candidate.order, key=_by_order)
+            if place < len(self._line) and self._line[place].run_id == run_id:
+                del self._line[place]
+
+    # ── The rules in force ───────────────────────────────────────────────────────────────────────
+    def _learn_rules(self) -> None:
+        """Read the limit of runs at once, the pools, and whether everything is held."""
+        policy = Policy.current()
+        self.room.parallel = self._max_parallel or policy.parallel
+        self.room.sizes = Pool.sizes()
+        self.room.held = (policy.held_by or "?") if policy.is_held else ""
+        self._knows_rules = True
+
+    def _read_line_anew(self) -> None:
+        """Put the line into the order its rows have now."""
+        ids = [candidate.run_id for candidate in self._line]
+        self._line = []
+        for start in range(0, len(ids), PER_CLAIM):
+            self._read(ids[start : start + PER_CLAIM], time.time())
 
     # ── Starting ─────────────────────────────────────────────────────────────────────────────────
-    def _prepare(self, run_ids: list[int]) -> None:
+    @property
+    def _unread(self) -> bool:
+        return any(self._waiting.get(pk, self) is None for _, pk in self._heap[:PER_CLAIM])
+
+    def _read_ahead(self) -> None:
         """Make launches ready: what a run is to do is settled when its row is written."""
-        for run in Run.objects.filter(pk__in=run_ids):
-            order = (-run.priority, run.due_at.timestamp(), run.pk)
-            try:
-                ready = Prepared(order, specification(run, self.runtime))
-            except Exception as error:
-                log.exception("run %s can't be described", run.pk)
-                ready = Prepared(order, {}, repr(error))
-            self._prepared[run.pk] = ready
-        self._unprepared.difference_update(run_ids)
+        if not self._has_room:
+            return
+        ids = [pk for _, pk in self._heap[:PER_CLAIM] if self._waiting.get(pk, self) is None]
+        if ids:
+            self._read(ids, now=None)
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._prepared) < MOST_PREPARED
+
+    def _read(self, ids: Collection[int], now: float | None) -> None:
+        """Read waiting runs; with `now`, put those whose time has come into line."""
+        rows = Run.objects.queued().filter(pk__in=ids).annotate(limit=F("job__max_instances"))
+        if not self._has_room:
+            rows = rows.defer("definition")
+        found = {run.pk: run for run in rows}
+        for run_id in ids:
+            if run_id not in found:  # cancelled, skipped, deleted, or somebody else's
+                self._waiting.pop(run_id, None)
+                self._prepared.pop(run_id, None)
+                continue
+            run = found[run_id]
+            candidate = Candidate.of(run, run.limit)  # type: ignore[attr-defined]
+            self._waiting[run_id] = candidate
+            if self._has_room and run_id not in self._prepared:
+                self._prepared[run_id] = self._described(run)
+            if now is None:
+                continue
+            if run.not_before.timestamp() > now:
+                heapq.heappush(self._heap, (run.not_before.timestamp(), run_id))
+            else:
+                bisect.insort(self._line, candidate, key=_by_order)
+
+    def _described(self, run: Run) -> Prepared:
+        try:
+            return Prepared(specification(run, self.runtime), run.attempt, run.definition)
+        except Exception as error:
+            log.exception("run %s can't be described", run.pk)
+            return Prepared({}, run.attempt, {}, repr(error))
 
     def _await_start(self) -> None:
         """Wait out the last moment before a due instant, warming up by claiming nothing."""
-        if self._waiting and len(self._held) < self.max_parallel:
-            due = self._waiting[0][0]
+        if self._heap and not self.room.is_full and not self.draining:
+            due = self._heap[0][0]
             if due - AWAKE <= time.time() < due:
                 with contextlib.suppress(DatabaseError):
                     Run.objects.claim([NO_RUN], owner=self.owner, now=_instant(due))
@@ -181,43 +300,87 @@ class Runner:
                     pass
 
     def _start_due(self, now: float) -> None:
-        while self._waiting and self._waiting[0][0] <= now:
-            free = min(self.max_parallel - len(self._held), PER_CLAIM)
-            if free <= 0:
-                return
-            batch: list[tuple[float, int]] = []
-            while self._waiting and self._waiting[0][0] <= now and len(batch) < free:
-                batch.append(heapq.heappop(self._waiting))
-            ids = [run_id for _due, run_id in batch]
+        """Put into line whose time has come, and start as many as there is room for."""
+        if self.draining:
+            return
+        try:
+            if not self._knows_rules:
+                self._learn_rules()
+            self._line_up(now)
+            while not self.room.is_full and self._line:
+                batch = list(itertools.islice(admission.admit(self.room, self._line), PER_CLAIM))
+                if not batch:
+                    return
+                self._begin(batch)
+        except DatabaseError:
+            log.exception("runs could not be started; trying again in a second")
+            self._retry_line(now + 1)
+
+    def _line_up(self, now: float) -> None:
+        ripe: list[int] = []
+        while self._heap and self._heap[0][0] <= now:
+            _, run_id = heapq.heappop(self._heap)
+            if run_id not in self._waiting:
+                continue
+            candidate = self._waiting[run_id]
+            if candidate is None:
+                ripe.append(run_id)
+            else:
+                bisect.insort(self._line, candidate, key=_by_order)
+        for start in range(0, len(ripe), PER_CLAIM):
+            some = ripe[start : start + PER_CLAIM]
             try:
-                self._claim(ids)
+                self._read(some, now)
             except DatabaseError:
-                log.exception("runs could not be claimed; trying again in a second")
-                for _due, run_id in batch:
-                    heapq.heappush(self._waiting, (now + 1, run_id))
-                return
-            self._known.difference_update(ids)
-            self._unprepared.difference_update(ids)
-            for run_id in ids:
-                self._prepared.pop(run_id, None)
+                for run_id in ripe[start:]:
+                    heapq.heappush(self._heap, (now + 1, run_id))
+                raise
 
-    def _claim(self, ids: list[int]) -> None:
-        """Claim runs and launch those that are ours."""
+    def _retry_line(self, at: float) -> None:
+        """Come back to the line at `at`: the database did not answer."""
+        for candidate in self._line:
+            heapq.heappush(self._heap, (at, candidate.run_id))
+        self._line = []
+
+    def _begin(self, batch: list[Candidate]) -> None:
+        """Claim admitted runs and launch those that are ours; the others' room is free again."""
+        ids = [candidate.run_id for candidate in batch]
         fences: dict[int, int] = {}
-        with transaction.atomic():
-            # Asked for before the claim asks for the pages' bell: the commands go first.
-            transaction.on_commit(lambda: self._launch_all(fences))
-            fences |= Run.objects.claim(ids, owner=self.owner, now=_instant(time.time()))
-            if late := [run_id for run_id in fences if run_id not in self._prepared]:
-                self._prepare(late)
+        try:
+            with transaction.atomic():
+                # Asked for before the claim asks for the pages' bell: the commands go first.
+                transaction.on_commit(lambda: self._launch_all(batch, fences))
+                fences |= Run.objects.claim(ids, owner=self.owner, now=_instant(time.time()))
+                if late := [run_id for run_id in fences if run_id not in self._prepared]:
+                    for run in Run.objects.filter(pk__in=late):
+                        self._prepared[run.pk] = self._described(run)
+        except DatabaseError:
+            for candidate in batch:
+                if candidate.run_id not in self._held:
+                    self.room.release(candidate.job_id, candidate.pools)
+            raise
+        for candidate in batch:
+            self._leave_line(candidate.run_id)
+            if candidate.run_id not in fences:
+                # Over, or somebody else's, or everything was held this moment: looked at again.
+                self.room.release(candidate.job_id, candidate.pools)
+                self._expect(candidate.run_id, time.time() + 1)
 
-    def _launch_all(self, fences: dict[int, int]) -> None:
+    def _launch_all(self, batch: list[Candidate], fences: dict[int, int]) -> None:
         # Held before the first launch: what an error leaves out is given up by a later look.
-        for run_id, fence in fences.items():
-            soft = self._prepared[run_id].launch.get("soft_timeout")
-            self._held[run_id] = Held(fence, time.monotonic(), soft)
-        for run_id in sorted(fences, key=lambda run_id: self._prepared[run_id].order):
-            self._launch(run_id, fences[run_id], self._prepared[run_id])
+        ours = [candidate for candidate in batch if candidate.run_id in fences]
+        for each in ours:
+            prepared = self._prepared[each.run_id]
+            self._held[each.run_id] = Held(
+                fences[each.run_id],
+                time.monotonic(),
+                each.job_id,
+                each.pools,
+                prepared.attempt,
+                prepared.rules,
+            )
+        for each in ours:
+            self._launch(each.run_id, fences[each.run_id], self._prepared[each.run_id])
 
     def _launch(self, run_id: int, fence: int, prepared: Prepared) -> None:
         try:
@@ -246,6 +409,13 @@ class Runner:
                 # Said again by the row, a second later.
                 log.exception("run %s could not be asked to stop", run_id)
 
+    def stop_all(self, code: str) -> None:
+        """Ask everything that runs here to stop; `code` is the reason kept on the rows."""
+        now = _instant(time.time())
+        for run in Run.objects.running().filter(pk__in=list(self._held)):
+            run.request_stop(by="", now=now, code=code)
+            self._stop(run.pk)
+
     def _heed_wishes(self) -> None:
         """Stop runs whose row says so, or is gone, although no bell did."""
         try:
@@ -264,17 +434,30 @@ class Runner:
     def _ended(self, run_id: int, result: dict[str, Any]) -> None:
         held = self._held.get(run_id)
         if held and held.fence == result["fence"]:
-            self._end(ending(run_id, result, held.soft_timeout))
+            self._end(ending(run_id, result, held.rules, held.usage))
 
     def _end(self, end: Ending) -> None:
-        self._held.pop(end.run_id, None)
+        held = self._let_go(end.run_id)
+        if held:
+            self._over[end.run_id] = held
         self._endings[end.run_id] = end
         self._retry_at = 0.0
+
+    def _let_go(self, run_id: int) -> Held | None:
+        """Hold a run no longer; its room is free."""
+        held = self._held.pop(run_id, None)
+        if held:
+            self.room.release(held.job_id, held.pools)
+        self._progress.pop(run_id, None)
+        return held
 
     def _write_endings(self) -> None:
         if not self._endings or time.monotonic() < self._retry_at:
             return
         try:
+            put_back = [end for end in self._endings.values() if self._put_back(end)]
+            for end in put_back:
+                del self._endings[end.run_id]
             Run.objects.finish(self._endings.values())
         except DatabaseError:
             # The results are in their folders too: nothing is lost, only late.
@@ -284,6 +467,71 @@ class Runner:
         for run_id in self._forgotten & self._endings.keys():
             self._remove_folder(run_id)
         self._endings.clear()
+        self._over.clear()
+
+    # ── Another attempt ──────────────────────────────────────────────────────────────────────────
+    def _put_back(self, end: Ending) -> bool:
+        """Put a run back in line whose job wants another attempt; False when this was the last."""
+        held = self._over.get(end.run_id)
+        if held is None or not wants_retry(end, held.rules, held.attempt):
+            return False
+        pause = retry_pause(end.run_id, held.rules, held.attempt)
+        return self._again(end, held.attempt, pause)
+
+    def _again(self, end: Ending, attempt: int, pause: float) -> bool:
+        not_before = max(end.ended_at, _instant(time.time())) + timedelta(seconds=pause)
+        facts = {"attempt": attempt, "code": end.reason_code, "facts": end.reason_facts}
+        facts |= {"pause": round(pause)}
+        back = Run.objects.put_back(end, not_before=not_before, code="retry", facts=facts)
+        if back:
+            self._expect(end.run_id, not_before.timestamp())
+        return back
+
+    # ── What a running command tells ─────────────────────────────────────────────────────────────
+    def _note_phase(self, told: dict[str, Any]) -> None:
+        held = self._held.get(int(told["run"]))
+        if held is None or held.fence != told["fence"]:
+            return
+        run_id, phase = int(told["run"]), str(told["phase"])
+        ours = Run.objects.running().filter(pk=run_id, fence=held.fence)
+        changes: dict[str, Any]
+        if phase in Run.Phase.values:
+            changes = {"phase": phase}
+        elif phase == "soft":
+            limit = held.rules.get("soft_timeout_seconds")
+            changes = {"reason_code": "slow", "reason_facts": {"limit": limit}}
+        elif phase in LIMITS:
+            changes = {"reason_code": phase, "reason_facts": {"limit": held.rules[LIMITS[phase]]}}
+        else:
+            return
+        with contextlib.suppress(DatabaseError), transaction.atomic():
+            ours.update(**changes)
+            live.changed("runs", f"run:{run_id}")
+
+    def _note_progress(self, told: dict[str, Any]) -> None:
+        run_id = int(told["run"])
+        if run_id in self._held:
+            percent = told.get("progress")
+            percent = None if percent is None else min(max(round(float(percent)), 0), 100)
+            self._progress[run_id] = (percent, str(told.get("label") or "")[:200])
+
+    def _write_progress(self) -> None:
+        """Write what commands have said of their progress; at most once a second."""
+        told, self._progress = self._progress, {}
+        with contextlib.suppress(DatabaseError), transaction.atomic():
+            for run_id, (percent, label) in told.items():
+                changes: dict[str, Any] = {"progress_label": label}
+                if percent is not None:
+                    changes["progress"] = percent
+                Run.objects.running().filter(pk=run_id).update(**changes)
+            live.changed("runs", *(f"run:{run_id}" for run_id in told))
+
+    def _note_usage(self, told: dict[str, Any]) -> None:
+        if held := self._held.get(int(told["run"])):
+            held.usage = {
+                "gpu_seconds": told.get("gpu_seconds"),
+                "peak_vram_bytes": told.get("peak_vram_bytes"),
+            }
 
     # ── What bells did not tell ──────────────────────────────────────────────────────────────────
     def adopt(self) -> None:
@@ -291,23 +539,28 @@ class Runner:
 
         A run whose supervisor is gone is lost; what is left of its processes is ended.
         """
+        self._learn_rules()
         for run in Run.objects.running():
             # By the folder, too: a host that was given another name is still this host.
             if run.owner == self.owner or run.folder.exists():
-                soft = run.definition.get("soft_timeout_seconds")
-                self._held[run.pk] = Held(run.fence, 0.0, soft)
+                self._held[run.pk] = Held(
+                    run.fence, 0.0, run.job_id, run.pools, run.attempt, run.definition
+                )
+                self.room.occupy(run.job_id, run.pools)
         self._look()
-        for run_id, due in Run.objects.queued().values_list("pk", "due_at"):
-            self._expect(run_id, due.timestamp())
+        for run_id, not_before in Run.objects.queued().values_list("pk", "not_before"):
+            self._expect(run_id, not_before.timestamp())
         self._remove_orphaned_folders()
 
     def _look(self) -> None:
         now = time.monotonic()
+        if self._line:
+            self._learn_rules()
         lost: list[int] = []
         for run_id, held in list(self._held.items()):
             seen = supervisor.look(folder_of(run_id))
             if seen.kind == "ended" and seen.result and seen.result["fence"] == held.fence:
-                self._end(ending(run_id, seen.result, held.soft_timeout))
+                self._end(ending(run_id, seen.result, held.rules, held.usage))
             elif seen.kind == "gone" or (
                 seen.kind == "absent"
                 and now - held.since > BEGINS_WITHIN
@@ -336,12 +589,37 @@ class Runner:
             else:
                 code = "supervisor_gone"
             if run_id in rows:
-                rows[run_id].give_up(now=_instant(time.time()), code=code)
-            self._held.pop(run_id, None)
+                self._lose(rows[run_id], code)
+            self._let_go(run_id)
             if run_id in self._forgotten:
                 self._remove_folder(run_id)
 
+    def _lose(self, run: Run, code: str) -> None:
+        """Record a loss: tried once more if the job says it may be, else the end of the run."""
+        now = _instant(time.time())
+        lost = Ending(run.pk, run.fence, Run.State.LOST, now, run.started_at, code)
+        repeat = run.definition.get("on_loss") == Job.Loss.REPEAT
+        before = Attempt.objects.filter(run=run, state=Run.State.LOST).exists()
+        if not (repeat and not before and self._again(lost, run.attempt, LOSS_PAUSE)):
+            run.give_up(now=now, code=code)
+        self._brake(run.job_id, now)
+
+    def _brake(self, job_id: int, now: datetime) -> None:
+        """Switch a job off that loses one run after another."""
+        since = now - LOSSES_WITHIN
+        lost = Run.objects.filter(job_id=job_id, state=Run.State.LOST, ended_at__gte=since).count()
+        lost += Attempt.objects.filter(
+            run__job_id=job_id, state=Run.State.LOST, ended_at__gte=since
+        ).count()
+        job = Job.objects.filter(pk=job_id).first()
+        if job is None or lost < MOST_LOSSES:
+            return
+        if job.set_active(False, now=now, by="daemon"):
+            log.error("job %s was switched off: %s of its runs were lost", job_id, lost)
+            Incident.note("poisoned", now=now, level=Incident.Level.ERROR, job=job, n=lost)
+
     def _forget(self, run_id: int) -> None:
+        self._leave_line(run_id)
         self._forgotten.add(run_id)
         if run_id in self._held:
             self._stop(run_id)
@@ -376,6 +654,7 @@ class Runner:
                 seen = supervisor.look(folder_of(run_id))
                 if seen.kind == "running" and seen.fence is not None:
                     self._held[run_id] = Held(seen.fence, 0.0)
+                    self.room.occupy(0, {})
                 self._forget(run_id)
 
 
@@ -389,7 +668,7 @@ def specification(run: Run, runtime: Path) -> dict[str, Any]:
         "run": run.pk,
         "folder": str(run.folder),
         "argv": command_line(wanted),
-        "env": environment(run),
+        "env": environment(run, runtime),
         "cwd": os.path.expanduser(wanted["working_directory"] or "~"),  # noqa: PTH111 - a string is sent
         "timeout": wanted["timeout_seconds"] or None,
         "soft_timeout": wanted["soft_timeout_seconds"],
@@ -397,7 +676,11 @@ def specification(run: Run, runtime: Path) -> dict[str, Any]:
         "nice": wanted["nice"] or None,
         "ionice": "idle" if wanted["idle_io"] else None,
         "leave_descendants": wanted["leave_descendants"],
-        "stop_command": None,
+        "stop_command": wanted.get("stop_command") or None,
+        "cpu_limit": wanted.get("cpu_limit_seconds"),
+        "memory_limit": (wanted.get("memory_limit_mb") or 0) * MIB or None,
+        "limit_sustain": wanted.get("limit_sustain_seconds"),
+        "limit_action": wanted.get("limit_action"),
         "runtime": str(runtime),
     }
 
@@ -427,7 +710,7 @@ def inherited() -> dict[str, str]:
     return kept | {"PATH": path}
 
 
-def environment(run: Run) -> dict[str, str]:
+def environment(run: Run, runtime: Path) -> dict[str, str]:
     """Return the command's environment: an allow-list of ours, the job's own, and who it is."""
     parameters = {
         f"BACH_PARAM_{name.upper()}": value for name, value in run.definition["parameters"].items()
@@ -440,6 +723,8 @@ def environment(run: Run) -> dict[str, str]:
         "BACH_JOB": run.job_name,
         "BACH_DUE": run.due_at.astimezone(UTC).isoformat(),
         "BACH_ATTEMPT": str(run.attempt),
+        "BACH_PROGRESS": str(run.folder / "progress.json"),
+        "BACH_RUNTIME": str(runtime),
     }
 
 
@@ -448,11 +733,16 @@ def run_token() -> str:
     return hashlib.sha256(os.fsencode(settings.DATA_DIR)).hexdigest()[:16]
 
 
-def ending(run_id: int, result: dict[str, Any], soft_timeout: float | None = None) -> Ending:
-    """Return what is written of a supervisor's result: the state, and a reason or a remark."""
-    state, code, facts = _verdict(result)
+def ending(
+    run_id: int, result: dict[str, Any], rules: Mapping[str, Any], usage: Mapping[str, Any]
+) -> Ending:
+    """Return what is written of a supervisor's result: the state, and a reason or a remark.
+
+    `rules` are the run's definition, `usage` what is known of its GPUs.
+    """
+    state, code, facts = _verdict(result, rules)
     if not code:
-        code, facts = _remark(result, soft_timeout)
+        code, facts = _remark(result, rules)
     return Ending(
         run_id=run_id,
         fence=result["fence"],
@@ -465,11 +755,41 @@ def ending(run_id: int, result: dict[str, Any], soft_timeout: float | None = Non
         signal=result.get("signal"),
         cpu_seconds=result.get("cpu_seconds"),
         peak_rss_bytes=result.get("peak_rss_bytes"),
+        read_bytes=result.get("read_bytes"),
+        write_bytes=result.get("write_bytes"),
+        gpu_seconds=usage.get("gpu_seconds"),
+        peak_vram_bytes=usage.get("peak_vram_bytes"),
         output_bytes=result.get("output_bytes", 0),
         dropped_bytes=result.get("dropped_bytes", 0),
         output_lines=result.get("lines", 0),
         last_line=(result.get("last_line") or "")[:200],
     )
+
+
+def wants_retry(end: Ending, rules: Mapping[str, Any], attempt: int) -> bool:
+    """Return whether an attempt that ended so is to be followed by another (semantics 4)."""
+    if attempt > rules.get("max_retries", 0):
+        return False
+    if end.state == Run.State.TIMED_OUT:
+        return bool(rules.get("retry_on_timeout"))
+    if end.state != Run.State.FAILED or end.reason_code in LIMITS:
+        return False
+    codes = rules.get("retry_exit_codes")
+    return not codes or end.exit_code in codes
+
+
+def retry_pause(run_id: int, rules: Mapping[str, Any], attempt: int) -> float:
+    """Return the seconds to wait after attempt `attempt` (from 1): doubled each time, +-10 %.
+
+    The jitter belongs to run and attempt, so that it is the same after a restart.
+    """
+    base = min(rules.get("retry_backoff_seconds", 10) * 2.0 ** (attempt - 1), LONGEST_PAUSE)
+    digest = hashlib.sha256(f"{run_id}/{attempt}".encode()).digest()
+    return float(base * (1 - JITTER + 2 * JITTER * digest[0] / 255))
+
+
+def _by_order(candidate: Candidate) -> admission.Order:
+    return candidate.order
 
 
 NOT_STARTED = {
@@ -480,12 +800,21 @@ NOT_STARTED = {
     "ELIBBAD": "bad_interpreter",
 }
 SHELL_CODES = {126, 127}
+# What a crossed limit is called, and the rule that set it.
+LIMITS = {"cpu_limit": "cpu_limit_seconds", "memory_limit": "memory_limit_mb"}
+MIB = 1 << 20
+LOSS_PAUSE = 1.0  # seconds before a lost run is tried again
 SIGKILL = 9
 
 
-def _verdict(result: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:  # noqa: PLR0911 - one for each end
+def _verdict(  # noqa: PLR0911 - one for each end
+    result: dict[str, Any], rules: Mapping[str, Any]
+) -> tuple[str, str, dict[str, Any]]:
     """Return state, reason code and facts of a result."""
     outcome = result["outcome"]
+    if outcome == "over_limit":
+        code = f"{result['limit']}_limit"
+        return Run.State.FAILED, code, {"limit": rules.get(LIMITS[code])}
     if outcome == "timed_out":
         return Run.State.TIMED_OUT, "timed_out", {}
     if outcome == "stopped":
@@ -510,7 +839,7 @@ def _verdict(result: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:  # noqa
     return Run.State.FAILED, "exit", {"code": exit_code}
 
 
-def _remark(result: dict[str, Any], soft_timeout: float | None) -> tuple[str, dict[str, Any]]:
+def _remark(result: dict[str, Any], rules: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return what has to be said of a run that went well: a reason code, "" for nothing."""
     if result.get("output_error"):
         return "output_cut", {"error": result["output_error"]}
@@ -518,6 +847,10 @@ def _remark(result: dict[str, Any], soft_timeout: float | None) -> tuple[str, di
         return "survivors", {"n": result["survivors"]}
     if result.get("left_behind"):
         return "left_behind", {"n": result["left_behind"]}
+    if result.get("limit"):
+        code = f"{result['limit']}_limit"
+        return code, {"limit": rules.get(LIMITS[code])}
+    soft_timeout = rules.get("soft_timeout_seconds")
     if soft_timeout and result["duration"] > soft_timeout:
         return "slow", {"limit": round(soft_timeout)}
     return "", {}

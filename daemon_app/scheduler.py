@@ -1,8 +1,8 @@
 """When jobs start: the tick that turns due instants into runs, starts by hand, and the sweep."""
 
+import hashlib
 import logging
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,8 +11,8 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.utils.translation import gettext as _t
 
-from daemon_app import executor, live
-from daemon_app.models import Job, Run
+from daemon_app import admission, executor, live
+from daemon_app.models import Incident, Job, Policy, Run, reasons
 from daemon_app.models.run import ON_TIME, adapted
 from daemon_app.schedules import ScheduleError
 
@@ -22,11 +22,20 @@ log = logging.getLogger(__name__)
 # and the fork are left to do (docs/adr: own beat). An edit takes them back.
 LEAD = timedelta(milliseconds=700)
 PER_TICK = 500
-# More missed instants than this of one job become one row that says how many.
+# More missed instants than this of one job become one row: how many, from when to when.
 MISSED_ROWS = 100
-MISSED_COUNTED = 100_000
-# A queued run that nobody has begun this long after it was due is sent again.
+# What "catch up all" catches up at most; older ones are missed.
+MOST_CAUGHT_UP = 100
+# Jobs that are caught up start so long after one another, and all of them within SPREAD.
+SPREAD_EACH = timedelta(seconds=2)
+SPREAD = timedelta(minutes=5)
+# A queued run that nobody has begun this long after it might was not heard of: it is sent again.
 RESEND_AFTER = timedelta(seconds=15)
+# Beyond this many waiting runs a start is refused, so that a storm can't fill the disk.
+MOST_QUEUED = 10_000
+# A schedule that waits for an instant further ahead than this beyond its rule was written by a
+# clock that was wrong.
+WRONG_CLOCK = timedelta(hours=3)
 
 
 @dataclass(frozen=True)
@@ -44,40 +53,41 @@ def tick(now: datetime) -> int:
     """Write the runs of every occurrence due by now or within LEAD; return of how many jobs.
 
     One transaction: runs, the jobs' next instants and the queue messages are there together or
-    not at all. A job whose schedule can't be evaluated is marked and holds up no other.
+    not at all. A job whose schedule can't be evaluated is marked and holds up no other. While
+    everything is held nothing is written: what was missed is decided on when it goes on.
     """
     # A look without the write lock: most beats find nothing.
-    if not Job.objects.due(now + LEAD).exists():
+    if not Job.objects.due(now + LEAD).exists() or Policy.current().is_held:
         return 0
+    # Months of missed instants take a while to count; nobody has to wait for the database then.
+    plans = {job.pk: _plan(job, now) for job in Job.objects.due(now + LEAD)[:PER_TICK]}
     with transaction.atomic():
         jobs = Job.objects.due(now + LEAD)
         if connection.vendor == "postgresql":
             jobs = jobs.select_for_update(skip_locked=True)
-        due = list(jobs[:PER_TICK])
+        due = [
+            job
+            for job in jobs[:PER_TICK]
+            if job.pk in plans and plans[job.pk].is_of(job)  # edited meanwhile: the next tick's
+        ]
         active = _active_runs(job.pk for job in due)
         due = [job for job in due if not _is_held_back(job, active, now)]
-        runs: list[Run] = []
-        moves: list[tuple[str | None, int, str | None]] = []
+        placed = _place(due, plans, active, now)
+        _insert([each.run for each in placed])
+        _make_room(placed, now)
+        _advance([plans[job.pk].move() for job in due if not plans[job.pk].error])
         for job in due:
-            try:
-                occurrences, following = _occurrences(job, now)
-            except ScheduleError as error:
-                _mark_broken(job, error)
-                continue
-            runs.extend(_rows(job, occurrences, active, now))
-            moves.append((adapted(following), job.pk, adapted(job.next_due_at)))
-        _insert(runs)
-        _advance(moves)
-        executor.submit(
-            ((run.pk, run.due_at.timestamp()) for run in runs if run.state == Run.State.QUEUED),
-            now,
-        )
+            if error := plans[job.pk].error:
+                _mark_broken(job, error, now)
+        _submit((each.run for each in placed), now)
         live.changed("runs", "jobs", *(f"job:{job.pk}" for job in due))
     return len(due)
 
 
 def next_wake(now: datetime) -> datetime | None:
     """Return when the next tick has something to do; None when no job will ever be due."""
+    if Policy.current().is_held:
+        return None
     instants = Job.objects.active().order_by("next_due_at").values_list("next_due_at", flat=True)
     wakes = []
     # What a tick has left so near to its time is held back until then.
@@ -88,12 +98,6 @@ def next_wake(now: datetime) -> datetime | None:
     return min(wakes, default=None)
 
 
-def _is_held_back(job: Job, active: dict[int, "_Active"], now: datetime) -> bool:
-    """Return whether to wait for the due instant: until then the run before may have ended."""
-    assert job.next_due_at is not None  # the query asked for it
-    return job.next_due_at > now and job.pk in active and active[job.pk].count >= job.max_instances
-
-
 @dataclass(frozen=True)
 class _Occurrence:
     due_at: datetime
@@ -102,77 +106,145 @@ class _Occurrence:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class _Plan:
+    """What is to be recorded of a due job, and its next instant; or why that can't be said."""
+
+    job_id: int
+    version: int
+    due_at: datetime
+    occurrences: list[_Occurrence] = field(default_factory=list)
+    following: datetime | None = None
+    error: str = ""
+
+    def is_of(self, job: Job) -> bool:
+        """Whether this was planned for the job as it is now."""
+        return (self.version, self.due_at) == (job.version, job.next_due_at)
+
+    def move(self) -> tuple[str | None, int, str | None]:
+        return adapted(self.following), self.job_id, adapted(self.due_at)
+
+    @property
+    def is_caught_up(self) -> bool:
+        return any(each.code == "caught_up" for each in self.occurrences)
+
+
+def _plan(job: Job, now: datetime) -> _Plan:
+    assert job.next_due_at is not None  # the query asked for it
+    plan = _Plan(job.pk, job.version, job.next_due_at)
+    try:
+        plan.occurrences, plan.following = _occurrences(job, now)
+    except ScheduleError as error:
+        plan.error = str(error)
+    except Exception as error:
+        # One job's broken schedule never stops another's.
+        log.exception("job %s can't be planned", job.pk)
+        plan.error = repr(error)
+    return plan
+
+
 def _occurrences(job: Job, now: datetime) -> tuple[list[_Occurrence], datetime | None]:
     """Return what is to be recorded of a due job, and its next instant.
 
-    Of several instants in the past only the newest runs (misfire "once"); the older ones, and one
-    older than the age limit, are recorded as missed.
+    On time is what starts up to ON_TIME after it was due. Of what is later, the job's misfire rule
+    says what is caught up; all else is missed (semantics 3).
     """
-    plan, anchor = job.plan, job.anchor
-    assert job.next_due_at is not None  # the query asked for it
-    missed: list[datetime] = []
-    count = 0
-    newest = job.next_due_at
-    following = plan.next_due(newest, previous=newest, anchor=anchor)
-    while following is not None and following <= now and count < MISSED_COUNTED:
-        count += 1
-        if len(missed) < MISSED_ROWS:
-            missed.append(newest)
-        newest, following = following, plan.next_due(following, previous=following, anchor=anchor)
-    if following is not None and following <= now:
-        following = plan.next_due(now, previous=newest, anchor=anchor)
+    first = job.next_due_at
+    assert first is not None  # the query asked for it
+    until = max(now, first)  # it is planned up to LEAD ahead
+    if job.deadline:
+        until = min(until, job.deadline)
+    found = job.plan.missed(first, until, MISSED_ROWS + MOST_CAUGHT_UP, anchor=job.anchor)
+    newest = list(found.newest)
+    following = job.next_after(until)
 
-    found = [_Occurrence(at, Run.State.MISSED, "misfire") for at in missed]
-    if count > len(missed):
-        more = {"more": count - len(missed)}
-        found[-1] = _Occurrence(missed[-1], Run.State.MISSED, "misfire_many", more)
-    late = now - newest
-    if late > timedelta(seconds=job.misfire_age_seconds):
-        found.append(_Occurrence(newest, Run.State.MISSED, "too_old"))
-    elif late > ON_TIME:
-        found.append(_Occurrence(newest, Run.State.QUEUED, "caught_up"))
+    chosen = _chosen(job, newest, now)
+    is_late = now - chosen[0] > ON_TIME if chosen else False
+    missed = newest[: len(newest) - len(chosen)]
+    count = found.count - len(chosen)
+    recorded = []
+    if count > MISSED_ROWS:
+        facts = {"count": count, "first": first.isoformat(), "last": missed[-1].isoformat()}
+        recorded = [_Occurrence(missed[-1], Run.State.MISSED, "misfire_summary", facts)]
     else:
-        found.append(_Occurrence(newest, Run.State.QUEUED))
-    return found, following
+        recorded = [_Occurrence(at, Run.State.MISSED, _why_missed(job, at, now)) for at in missed]
+    code = "caught_up" if is_late else ""
+    return [*recorded, *(_Occurrence(at, Run.State.QUEUED, code) for at in chosen)], following
 
 
-def _rows(
-    job: Job, occurrences: Iterable[_Occurrence], active: dict[int, "_Active"], now: datetime
-) -> Iterable[Run]:
-    """Yield the runs of a job's occurrences; one that meets too many active ones is skipped."""
-    for occurrence in occurrences:
-        state, code, facts = occurrence.state, occurrence.code, occurrence.facts
-        busy = active.setdefault(job.pk, _Active())
-        blocking = None
-        if state == Run.State.QUEUED:
-            if busy.count >= job.max_instances:
-                state, blocking = Run.State.SKIPPED, busy.newest
-                code = "overlap" if blocking else "overlap_unknown"
-                facts = {"run": blocking}
-            else:
-                busy.count += 1
-        yield Run(
-            job=job,
-            job_name=job.name,
-            trigger=Run.Trigger.SCHEDULE,
-            due_at=occurrence.due_at,
-            not_before=occurrence.due_at,
-            definition=job.definition(),
-            priority=job.priority,
-            state=state,
-            reason_code=code,
-            reason_facts=facts,
-            blocking_run_id=blocking,
-            queued_at=now,
-            submitted_at=now if state == Run.State.QUEUED else None,
-            ended_at=None if state == Run.State.QUEUED else now,
-        )
+def _chosen(job: Job, instants: Sequence[datetime], now: datetime) -> list[datetime]:
+    """Return those of the newest `instants` that are to run, oldest first."""
+    if job.misfire == Job.Misfire.SKIP:
+        return [at for at in instants[-1:] if now - at <= ON_TIME]
+    youngest = now - timedelta(seconds=job.misfire_age_seconds)
+    young = [at for at in instants if at >= youngest or now - at <= ON_TIME]
+    return young[-MOST_CAUGHT_UP:] if job.misfire == Job.Misfire.ALL else young[-1:]
+
+
+def _why_missed(job: Job, at: datetime, now: datetime) -> str:
+    if job.misfire == Job.Misfire.SKIP:
+        return "misfire_skip"
+    return "too_old" if now - at > timedelta(seconds=job.misfire_age_seconds) else "misfire"
+
+
+# ── Overlap: one check for every way of starting ─────────────────────────────────────────────────
+@dataclass
+class _Active:
+    """The active runs of a job: waiting ones, whose place another may take, and the others."""
+
+    runs: list[int] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return len(self.runs) + len(self.waiting)
+
+    @property
+    def newest(self) -> int | None:
+        return max([*self.runs, *self.waiting], default=None)
 
 
 @dataclass
-class _Active:
-    count: int = 0
-    newest: int | None = None
+class _Placed:
+    """A run to be written, and which runs make room for it."""
+
+    run: Run
+    supersedes: list[int] = field(default_factory=list)
+    replaces: list[int] = field(default_factory=list)
+
+
+def _admit(job: Job, active: _Active, run: Run) -> _Placed:
+    """Decide by the job's overlap rule what becomes of a run that is to be queued."""
+    placed = _Placed(run)
+    if active.count < job.max_instances or run.beside:
+        return placed
+    if job.overlap == Job.Overlap.QUEUE:
+        placed.supersedes = list(active.waiting)
+    elif job.overlap == Job.Overlap.REPLACE:
+        placed.supersedes = list(active.waiting)
+        placed.replaces = list(active.runs)
+    else:
+        run.state = Run.State.SKIPPED
+        run.blocking_run_id = active.newest
+        run.reason_code = "overlap" if active.newest else "overlap_unknown"
+        run.reason_facts = {"run": active.newest}
+    return placed
+
+
+def _make_room(placed: Iterable[_Placed], now: datetime) -> None:
+    """Take out of line, and stop, what the new runs take the place of."""
+    for each in placed:
+        for run in Run.objects.filter(pk__in=each.supersedes):
+            run.skip(now=now, code="superseded", blocking=each.run.pk)
+        for run in Run.objects.filter(pk__in=each.replaces):
+            if run.request_stop(by="", now=now, code="replaced", blocking=each.run.pk):
+                executor.ask_to_stop(run.pk)
+
+
+def _is_held_back(job: Job, active: dict[int, _Active], now: datetime) -> bool:
+    """Return whether to wait for the due instant: until then the run before may have ended."""
+    assert job.next_due_at is not None  # the query asked for it
+    return job.next_due_at > now and job.pk in active and active[job.pk].count >= job.max_instances
 
 
 def _active_runs(job_ids: Iterable[int]) -> dict[int, _Active]:
@@ -180,11 +252,84 @@ def _active_runs(job_ids: Iterable[int]) -> dict[int, _Active]:
     # By state, not by job nor in the order of ids: that would read the jobs' whole history, 21 ms
     # instead of 0.5 with 100,000 runs behind them. The sum keeps the index by job out of it.
     of_jobs = Run.objects.active().alias(of=F("job_id") + 0).filter(of__in=list(job_ids))
-    counts: Counter[int] = Counter()
-    for pk, job_id in sorted(of_jobs.order_by().values_list("pk", "job_id")):
-        counts[job_id] += 1
-        found[job_id] = _Active(counts[job_id], pk)
+    rows = of_jobs.order_by().values_list("pk", "job_id", "state", "attempt", "reason_code")
+    for pk, job_id, state, attempt, code in sorted(rows):
+        active = found.setdefault(job_id, _Active())
+        # A retry is a run that has begun; and what is caught up "all" keeps its place.
+        if state == Run.State.QUEUED and attempt == 1 and code != "caught_up":
+            active.waiting.append(pk)
+        else:
+            active.runs.append(pk)
     return found
+
+
+# ── Rows ─────────────────────────────────────────────────────────────────────────────────────────
+def _place(
+    jobs: Iterable[Job], plans: dict[int, _Plan], active: dict[int, _Active], now: datetime
+) -> list[_Placed]:
+    """Return the runs to be written of due jobs, each after the overlap rule has spoken."""
+    jobs = list(jobs)
+    late = sum(plans[job.pk].is_caught_up for job in jobs)
+    window = min(SPREAD, SPREAD_EACH * max(late - 1, 0))
+    room = MOST_QUEUED - Run.objects.queued().count() if jobs else 0
+    placed = []
+    for job in jobs:
+        plan = plans[job.pk]
+        definition = job.definition()
+        not_before = now + _offset(job, window) if plan.is_caught_up else None
+        busy = active.setdefault(job.pk, _Active())
+        for each in plan.occurrences:
+            run = _row(job, each.due_at, definition, now, Run.Trigger.SCHEDULE)
+            run.state, run.reason_code, run.reason_facts = each.state, each.code, each.facts
+            placing = _Placed(run)
+            if each.state == Run.State.QUEUED:
+                if each.code == "caught_up" and not_before:
+                    run.not_before = max(not_before, run.due_at)
+                # Those that "catch up all" writes wait for one another, not in each other's way.
+                if job.misfire != Job.Misfire.ALL or each.code != "caught_up":
+                    placing = _admit(job, busy, run)
+                if run.state == Run.State.QUEUED and room <= 0:
+                    _refuse(run)
+            if run.state == Run.State.QUEUED:
+                room -= 1
+            else:
+                run.submitted_at, run.ended_at = None, now
+            placed.append(placing)
+    return placed
+
+
+def _offset(job: Job, window: timedelta) -> timedelta:
+    """Return a job's own place in the time over which catching up is spread: always the same."""
+    digest = hashlib.sha256(f"{job.pk}".encode()).digest()
+    return window * (int.from_bytes(digest[:4], "big") / 2**32)
+
+
+def _row(
+    job: Job, due_at: datetime, definition: dict[str, Any], now: datetime, trigger: str
+) -> Run:
+    """Return a queued run of `job`, not yet written."""
+    limits = [job.deadline] if job.deadline and trigger == Run.Trigger.SCHEDULE else []
+    if job.max_wait_seconds:
+        limits.append(max(due_at, now) + timedelta(seconds=job.max_wait_seconds))
+    return Run(
+        job=job,
+        job_name=job.name,
+        trigger=trigger,
+        due_at=due_at,
+        not_before=due_at,
+        expires_at=min(limits, default=None),
+        definition=definition,
+        priority=job.priority,
+        pools=job.pools,
+        state=Run.State.QUEUED,
+        queued_at=now,
+        submitted_at=now,
+    )
+
+
+def _refuse(run: Run) -> None:
+    run.state = Run.State.SKIPPED
+    run.reason_code, run.reason_facts = "queue_full", {"n": MOST_QUEUED}
 
 
 def _insert(runs: list[Run]) -> None:
@@ -193,15 +338,18 @@ def _insert(runs: list[Run]) -> None:
         with transaction.atomic():
             Run.objects.bulk_create(runs)
     except IntegrityError:
-        kept = []
         for run in runs:
             try:
                 with transaction.atomic():
                     run.save(force_insert=True)
-                kept.append(run)
             except IntegrityError:
+                run.pk = None
                 log.info("job %s: %s is recorded already", run.job_id, run.due_at)
-        runs[:] = kept
+
+
+def _submit(runs: Iterable[Run], now: datetime) -> None:
+    queued = (run for run in runs if run.pk and run.state == Run.State.QUEUED)
+    executor.submit(((run.pk, run.not_before.timestamp()) for run in queued), now)
 
 
 def _advance(moves: list[tuple[str | None, int, str | None]]) -> None:
@@ -212,18 +360,28 @@ def _advance(moves: list[tuple[str | None, int, str | None]]) -> None:
         )
 
 
-def _mark_broken(job: Job, error: ScheduleError) -> None:
+def _mark_broken(job: Job, error: str, now: datetime) -> None:
     log.error("job %s has a schedule that can't be read: %s", job.pk, error)
-    Job.objects.filter(pk=job.pk).update(next_due_at=None, schedule_error=str(error)[:500])
+    Job.objects.filter(pk=job.pk).update(next_due_at=None, schedule_error=error[:500])
+    Incident.note(
+        "schedule_broken", now=now, level=Incident.Level.ERROR, job=job, error=error[:200]
+    )
 
 
 # ── By hand ──────────────────────────────────────────────────────────────────────────────────────
-def start(
-    job: Job, *, trigger: str, by: str, now: datetime, idempotency_key: str | None = None
+def start(  # noqa: PLR0913 - who, how, when and two wishes
+    job: Job,
+    *,
+    trigger: str,
+    by: str,
+    now: datetime,
+    idempotency_key: str | None = None,
+    beside: bool = False,
 ) -> Started:
     """Start a job now, paused and inactive ones too; the schedule does not move.
 
     Returns the run, the earlier run of the same `idempotency_key`, or why none was started.
+    `beside` starts it although other runs of the job are active: a person has said so.
     """
     with transaction.atomic():
         locked = Job.objects.select_for_update().filter(pk=job.pk).first()
@@ -233,37 +391,42 @@ def start(
             earlier = Run.objects.filter(idempotency_key=idempotency_key).first()
             if earlier:
                 return Started(earlier, "repeated")
-        active = Run.objects.active().filter(job=locked).order_by("-id")
-        if active.count() >= locked.max_instances:
-            blocking = active.first()
-            assert blocking is not None  # at least one, by the count
+        if refusal := _refusal():
+            return refusal
+        run = _row(locked, now, locked.definition(), now, trigger)
+        run.started_by, run.idempotency_key, run.beside = by, idempotency_key, beside
+        active = _active_runs([locked.pk]).get(locked.pk, _Active())
+        placed = _admit(locked, active, run)
+        if run.state != Run.State.QUEUED:
+            blocking = Run.objects.filter(pk=active.newest or 0).first()
             return Started(None, "overlap", _blocked(blocking), blocking)
-        run = Run.objects.create(
-            job=locked,
-            job_name=locked.name,
-            trigger=trigger,
-            started_by=by,
-            due_at=now,
-            definition=locked.definition(),
-            priority=locked.priority,
-            state=Run.State.QUEUED,
-            queued_at=now,
-            submitted_at=now,
-            idempotency_key=idempotency_key,
-        )
-        executor.submit([(run.pk, now.timestamp())], now)
+        run.save(force_insert=True)
+        _make_room([placed], now)
+        _submit([run], now)
         live.changed("runs", f"run:{run.pk}", f"job:{job.pk}")
     return Started(run)
 
 
-def _blocked(blocking: Run) -> str:
+def _refusal() -> Started | None:
+    policy = Policy.current()
+    if policy.is_held:
+        reason = _t("Not started: everything is held by %(who)s. Resume first.")
+        return Started(None, "held", reason % {"who": policy.held_by or "?"})
+    if Run.objects.queued().count() >= MOST_QUEUED:
+        return Started(None, "queue_full", reasons.sentence("queue_full", {"n": MOST_QUEUED}))
+    return None
+
+
+def _blocked(blocking: Run | None) -> str:
+    if blocking is None:
+        return reasons.sentence("overlap_unknown", {})
     if blocking.state == Run.State.QUEUED:
         return _t("Not started: run %(n)s is already waiting.") % {"n": blocking.pk}
     return _t("Not started: already running (run %(n)s).") % {"n": blocking.pk}
 
 
 def stop(run: Run, *, by: str, now: datetime) -> bool:
-    """Ask a run to stop; False when it has already ended."""
+    """Ask a run to stop; False when it has already ended. A waiting one leaves the line."""
     asked = run.request_stop(by=by, now=now)
     if asked:
         executor.ask_to_stop(run.pk)
@@ -284,16 +447,150 @@ def remove(job: Job, *, by: str, now: datetime) -> int:
     return count
 
 
-# ── The sweep ────────────────────────────────────────────────────────────────────────────────────
-def sweep(now: datetime) -> int:
-    """Send queued runs again whose message was lost; return how many."""
+# ── The line ─────────────────────────────────────────────────────────────────────────────────────
+def hold(mode: str, *, by: str, now: datetime, note: str = "") -> bool:
+    """Hold everything: nothing starts until `resume`; False when it was held so already.
+
+    `mode` "drain" lets running commands go on, "stop" ends them too. What becomes due meanwhile is
+    treated as missed when it goes on, by each job's rule.
+    """
+    if mode not in {Policy.Hold.DRAIN, Policy.Hold.STOP}:
+        raise ValueError(f"unknown way to hold {mode!r}; known: drain, stop")
     with transaction.atomic():
-        late = list(
-            Run.objects.queued()
-            .filter(due_at__lte=now, submitted_at__lte=now - RESEND_AFTER)
-            .values_list("pk", "due_at")[:PER_TICK]
+        changed = Policy.set_hold(mode, now=now, by=by, note=note)
+        if mode == Policy.Hold.STOP:
+            for run in Run.objects.running():
+                if run.request_stop(by=by, now=now, code="held"):
+                    executor.ask_to_stop(run.pk)
+    return changed
+
+
+def resume(*, by: str, now: datetime) -> bool:
+    """Let everything go on; False when nothing was held."""
+    resumed = Policy.set_hold("", now=now, by=by)
+    if resumed:
+        log.info("resumed by %s", by)
+    return resumed
+
+
+MOVES = ("first", "up", "down", "last")
+
+
+def move(run: Run, to: str, *, by: str, now: datetime) -> bool:
+    """Give a waiting run another place in line: "first", "up", "down" or "last".
+
+    Runs put in their place by hand go before all others. False when the run does not wait (any
+    more), or is there already.
+    """
+    if to not in MOVES:
+        raise ValueError(f"unknown place {to!r}; known: {', '.join(MOVES)}")
+    with transaction.atomic():
+        ready = Run.objects.queued().filter(not_before__lte=now).only(*admission.SHOWN)
+        line = [each.pk for each in sorted(ready, key=admission.order)]
+        if run.pk not in line:
+            return False
+        old = line.index(run.pk)
+        new = {"first": 0, "up": max(old - 1, 0), "down": old + 1, "last": len(line) - 1}[to]
+        new = min(new, len(line) - 1)
+        if new == old:
+            return False
+        line.insert(new, line.pop(old))
+        # Only what stands before the moved one, and it, has to be told its place.
+        ranked = line[: max(new, old) + 1] if new > old else line[: new + 1]
+        for rank, pk in enumerate(ranked, 1):
+            Run.objects.filter(pk=pk).update(rank=rank)
+        Run.objects.queued().exclude(pk__in=ranked).filter(rank__lte=len(ranked)).update(
+            rank=F("rank") + len(ranked)
         )
+        executor.tell_line()
+        live.changed("runs")
+    log.info("run %s moved %s by %s", run.pk, to, by)
+    return True
+
+
+# ── The sweep ────────────────────────────────────────────────────────────────────────────────────
+def sweep(now: datetime, known: Collection[int] = ()) -> list[executor.Due]:
+    """End waits that took too long, send again what nobody has heard of; return the latter.
+
+    `known` are runs that this host's runner has in line: they wait for room, not for a message.
+    """
+    _expire(now)
+    with transaction.atomic():
+        late = [
+            (pk, not_before.timestamp())
+            for pk, not_before in Run.objects.queued()
+            .filter(not_before__lte=now, submitted_at__lte=now - RESEND_AFTER)
+            .values_list("pk", "not_before")
+            if pk not in known
+        ][:PER_TICK]
         if late:
             Run.objects.filter(pk__in=[pk for pk, _ in late]).update(submitted_at=now)
-            executor.submit([(pk, due.timestamp()) for pk, due in late], now)
-    return len(late)
+            executor.submit(late, now)
+    return late
+
+
+def _expire(now: datetime) -> None:
+    for run in Run.objects.queued().filter(expires_at__lte=now)[:PER_TICK]:
+        waited = run.definition.get("max_wait_seconds")
+        limit = max(run.due_at, run.queued_at) + timedelta(seconds=waited or 0)
+        if waited and run.expires_at and run.expires_at >= limit:
+            run.skip(now=now, code="waited_too_long", seconds=waited)
+        else:
+            run.skip(now=now, code="deadline")
+
+
+def expire(now: datetime, seen_at: datetime) -> int:
+    """After an outage since `seen_at`: give up occurrences that are too late to begin; how many.
+
+    What was queued when the daemon went away starts when it is back, unless the job's misfire rule
+    says otherwise. Retries keep their turn.
+    """
+    if now - seen_at <= ON_TIME:
+        return 0
+    given_up = 0
+    queued = Run.objects.queued().filter(trigger=Run.Trigger.SCHEDULE, attempt=1)
+    for run in queued.filter(due_at__lt=now - ON_TIME).select_related("job"):
+        age = timedelta(seconds=run.job.misfire_age_seconds)
+        if run.job.misfire == Job.Misfire.SKIP:
+            given_up += run.miss(now=now, code="misfire_skip")
+        elif now - run.due_at > age:
+            given_up += run.miss(now=now, code="too_old")
+    return given_up
+
+
+# ── The clock ────────────────────────────────────────────────────────────────────────────────────
+def rebase(now: datetime) -> int:
+    """Let schedules begin anew that a wrong clock has left far ahead; return of how many jobs.
+
+    After a step back of up to three hours the next instants hold, so that nothing runs twice.
+    Beyond that a job would stand still until the clock is there again, years if it once said 2099.
+    """
+    begun = 0
+    for job in Job.objects.active().filter(next_due_at__gt=now + WRONG_CLOCK):
+        try:
+            expected = job.first_after(now)
+        except ScheduleError:
+            continue  # the tick says so
+        waits = job.next_due_at
+        if waits is None or expected is None or waits - expected <= WRONG_CLOCK:
+            continue
+        with transaction.atomic():
+            begun += Job.objects.filter(pk=job.pk, next_due_at=waits).update(
+                next_due_at=expected, anchor=min(job.anchor, now)
+            )
+            # What was written just before its time, by that clock.
+            Run.objects.queued().filter(
+                job=job, trigger=Run.Trigger.SCHEDULE, due_at__gt=now + WRONG_CLOCK
+            ).delete()
+            live.changed("jobs", f"job:{job.pk}")
+    if begun:
+        Incident.note("clock_rebased", now=now, jobs=begun)
+    return begun
+
+
+def clock_stepped(seconds: float, now: datetime) -> None:
+    """Record that the clock was set by `seconds`, and put right what a long step back leaves."""
+    code = "clock_forward" if seconds > 0 else "clock_back"
+    Incident.note(code, now=now, seconds=round(abs(seconds)))
+    if seconds < 0:
+        rebase(now)

@@ -120,14 +120,15 @@ def test_what_is_older_than_its_age_limit_is_recorded_and_not_started() -> None:
     assert states(weekly) == ["missed"]
 
 
-def test_a_year_of_missed_minutes_is_a_bounded_number_of_rows_that_says_how_many() -> None:
+def test_a_year_of_missed_minutes_is_one_row_that_says_how_many() -> None:
     minutely = job("minutely", job_type="interval", schedule="1m")
 
     scheduler.tick(NOON + 30 * DAY)
 
-    assert minutely.runs.filter(state="missed").count() == scheduler.MISSED_ROWS
-    summary = minutely.runs.get(reason_code="misfire_many")
-    assert summary.reason_facts["more"] == 30 * 24 * 60 - 1 - scheduler.MISSED_ROWS
+    summary = minutely.runs.get(state="missed")
+    assert summary.reason_facts["count"] == 30 * 24 * 60 - 1
+    assert summary.reason_facts["first"] == (NOON + MINUTE).isoformat()
+    assert summary.reason_facts["last"] == (NOON + 30 * DAY - MINUTE).isoformat()
     assert minutely.runs.filter(state="queued").count() == 1
 
 
@@ -293,9 +294,10 @@ def test_a_run_nobody_began_is_sent_again_and_not_at_once() -> None:
     waiting = run()
     OrmQ.objects.all().delete()
 
-    assert scheduler.sweep(NOON + scheduler.RESEND_AFTER / 2) == 0
-    assert scheduler.sweep(NOON + scheduler.RESEND_AFTER) == 1
-    assert scheduler.sweep(NOON + scheduler.RESEND_AFTER) == 0
+    assert scheduler.sweep(NOON + scheduler.RESEND_AFTER / 2) == []
+    assert scheduler.sweep(NOON + scheduler.RESEND_AFTER, known={waiting.pk}) == []
+    assert scheduler.sweep(NOON + scheduler.RESEND_AFTER) == [(waiting.pk, NOON.timestamp())]
+    assert scheduler.sweep(NOON + scheduler.RESEND_AFTER) == []
 
     assert OrmQ.objects.count() == 1
     waiting.refresh_from_db()

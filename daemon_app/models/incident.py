@@ -17,8 +17,8 @@ SENTENCES: Final = {
         "The clock had once been far ahead: the schedules of %(jobs)s jobs begin anew at this time."
     ),
     "clock_behind": _(
-        "At the start the clock was before times already recorded; starts were held for %(seconds)s "
-        "s. Is the clock right?"
+        "At the start the clock was before times already recorded; starts were held for "
+        "%(seconds)s s. Is the clock right?"
     ),
     "asleep": _("This machine slept for %(seconds)s s; what was missed is caught up by its rules."),
     "stalled": _("The daemon stood still for %(seconds)s s."),
@@ -85,7 +85,7 @@ class Incident(models.Model):
             return _t("%(code)s (no details kept)") % {"code": code}
 
     @classmethod
-    def note(  # noqa: PLR0913 - each is a column
+    def note(
         cls,
         code: str,
         *,

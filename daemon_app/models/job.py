@@ -428,7 +428,17 @@ class Job(models.Model):
 
         Raises ScheduleError when the stored schedule is broken.
         """
-        return self.plan.next_due(instant, previous=self.next_due_at, anchor=self.anchor)
+        return self._within(
+            self.plan.next_due(instant, previous=self.next_due_at, anchor=self.anchor)
+        )
+
+    def first_after(self, instant: datetime) -> datetime | None:
+        """Return what `next_after` would, had this job never run; for a clock that was wrong."""
+        return self._within(self.plan.next_due(instant, anchor=min(self.anchor, instant)))
+
+    def _within(self, due: datetime | None) -> datetime | None:
+        """Return `due`, or None when it lies beyond the deadline."""
+        return None if due and self.deadline and due > self.deadline else due
 
     def median_duration(self) -> timedelta | None:
         """Return how long the last 20 runs that succeeded took; None when none did lately.
@@ -469,7 +479,9 @@ class Job(models.Model):
                 elif self.is_active and (before.schedule_error or not before.is_active):
                     self._start_schedule(now)
                 elif withdrawn:
-                    self.next_due_at = withdrawn[0]
+                    self.next_due_at = self._within(withdrawn[0])
+                elif before.deadline != self.deadline and self.is_active:
+                    self.next_due_at = self.next_after(now)
             if not self.is_active:
                 self.next_due_at = None
             self.schedule_error = ""
@@ -557,6 +569,7 @@ class Job(models.Model):
             "soft_timeout_seconds": self.soft_timeout_seconds,
             "grace_seconds": self.grace_seconds,
             "stop_command": self.stop_command,
+            "max_wait_seconds": self.max_wait_seconds,
             "cpu_limit_seconds": self.cpu_limit_seconds,
             "memory_limit_mb": self.memory_limit_mb,
             "limit_sustain_seconds": self.limit_sustain_seconds,

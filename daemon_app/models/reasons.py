@@ -27,6 +27,18 @@ SENTENCES: Final = {
     "waited_too_long": _("Skipped: it could not start within the longest wait of %(seconds)s s."),
     "deadline": _("Skipped: it could not start before the job's deadline."),
     "queue_full": _("Refused: %(n)s runs are waiting already."),
+    "waits_starting": _("Starts in a moment."),
+    "waits_daemon": _("Waits for the daemon, which is not running."),
+    "waits_slots": _("Waits for a free place: %(n)s runs may run at once."),
+    "waits_turn": _("Waits its turn: a run before it needs pool “%(pool)s”."),
+    "waits_pool": _("Waits for pool “%(pool)s”: needs %(need)s, free are %(free)s of %(size)s."),
+    "waits_impossible": _(
+        "Can't start: it needs %(need)s of pool “%(pool)s”, which has only %(size)s."
+    ),
+    "waits_overlap": _("Waits for the end of run %(run)s of the same job."),
+    "waits_held": _("Waits: everything is held by %(who)s."),
+    "waits_retry": _("Waits for its next attempt."),
+    "waits_spread": _("Waits its turn to be caught up, so that not everything starts at once."),
     "cpu_limit": _("It used more CPU time than the %(limit)s s it may."),
     "memory_limit": _("It used more memory than the %(limit)s MB it may."),
     "overlap": _("Skipped: run %(run)s was still active."),
@@ -72,6 +84,9 @@ def sentence(code: str, facts: Mapping[str, object]) -> str:
     """Return the reason in the reader's language; "" for no code, the code when it is unknown."""
     if not code:
         return ""
+    inner = facts.get("facts")
+    if isinstance(inner, Mapping):  # a reason within the reason
+        facts = {**facts, "why": sentence(str(facts.get("code")), inner).rstrip(".")}
     text = SENTENCES.get(code)
     if text is None:
         return code

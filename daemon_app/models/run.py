@@ -381,6 +381,10 @@ class Run(models.Model):
             blocking_run_id=blocking,
         )
 
+    def miss(self, *, now: datetime, code: str) -> bool:
+        """Record that this queued run comes too late to be started; False when it is over."""
+        return self._move(self.State.QUEUED, self.State.MISSED, ended_at=now, reason_code=code)
+
     # ── Questions ────────────────────────────────────────────────────────────────────────────────
     @property
     def reason(self) -> str:
