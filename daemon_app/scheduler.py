@@ -497,11 +497,9 @@ def move(run: Run, to: str, *, by: str, now: datetime) -> bool:
         line.insert(new, line.pop(old))
         # Only what stands before the moved one, and it, has to be told its place.
         ranked = line[: max(new, old) + 1] if new > old else line[: new + 1]
+        Run.objects.queued().exclude(rank=None).update(rank=F("rank") + len(ranked))
         for rank, pk in enumerate(ranked, 1):
             Run.objects.filter(pk=pk).update(rank=rank)
-        Run.objects.queued().exclude(pk__in=ranked).filter(rank__lte=len(ranked)).update(
-            rank=F("rank") + len(ranked)
-        )
         executor.tell_line()
         live.changed("runs")
     log.info("run %s moved %s by %s", run.pk, to, by)
