@@ -288,4 +288,8 @@ class Migration(migrations.Migration):
             model_name='attempt',
             constraint=models.UniqueConstraint(fields=('run', 'fence'), name='daemon_attempts_fence'),
         ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(condition=models.Q(('output_removed', False), models.Q(('output_bytes__gt', 0), ('attempt__gt', 1), _connector='OR')), fields=['id', 'job', 'output_bytes', 'dropped_bytes', 'attempt', 'output_removed'], name='daemon_runs_output'),
+        ),
     ]

@@ -287,6 +287,12 @@ class Run(models.Model):
             ),
             models.Index(fields=["state", "-id"], name="daemon_runs_state"),
             models.Index(fields=["queued_at"], name="daemon_runs_queued"),
+            # The disk's use by age, answered by the index alone: rows are wide (retention).
+            models.Index(
+                fields=["id", "job", "output_bytes", "dropped_bytes", "attempt", "output_removed"],
+                name="daemon_runs_output",
+                condition=Q(output_removed=False) & (Q(output_bytes__gt=0) | Q(attempt__gt=1)),
+            ),
         ]
 
     def __str__(self) -> str:
