@@ -593,9 +593,9 @@ class Runner:
                 code = "restarted"
             else:
                 code = "supervisor_gone"
+            self._let_go(run_id)
             if run_id in rows:
                 self._lose(rows[run_id], code)
-            self._let_go(run_id)
             if run_id in self._forgotten:
                 self._remove_folder(run_id)
 

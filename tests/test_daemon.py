@@ -4,11 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -17,60 +15,21 @@ from django.db import connection
 from django.utils import timezone
 
 from daemon_app import output, scheduler
-from daemon_app.models import Job, Node, Run
-from tests.jobs import job
+from daemon_app.models import Node, Run
+from tests.service import (
+    PATIENCE,
+    UP,
+    Service,
+    belongs_to,
+    ended,
+    running,
+    soon,
+    started,
+    text,
+    until,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-PATIENCE = 30.0  # seconds; the machine may be busy
-
-UP = """
-import sys, django
-django.setup()
-from django.conf import settings
-settings.DATABASES["default"]["NAME"] = sys.argv[1]
-from django.db import connections
-connections["default"].settings_dict["NAME"] = sys.argv[1]
-from daemon_app.cli import up
-sys.exit(up.run({"daemon", "cluster"}, ready=lambda: print("ready", flush=True)))
-"""
-
-
-class Service:
-    """Daemon and cluster on the tests' own database and data folder."""
-
-    def __init__(self) -> None:
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", UP, str(connection.settings_dict["NAME"])],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "BACH_DATA_DIR": str(settings.DATA_DIR), "CANARY": "ours"},
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        code = self.process.wait(PATIENCE)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
-
-    def parts(self, name: str) -> list[psutil.Process]:
-        assert self.process is not None
-        return [
-            child
-            for child in psutil.Process(self.process.pid).children(recursive=True)
-            if child.name() == name
-        ]
-
-    def close(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.stop()
 
 
 @pytest.fixture
@@ -79,50 +38,6 @@ def service() -> Iterator[Service]:
     service.start()
     yield service
     service.close()
-
-
-def until(answer: Callable[[], Any], what: str = "it") -> Any:
-    """Return the first true answer; fail when there is none in good time."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if found := answer():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"{what} did not happen within {PATIENCE:.0f} s")
-
-
-def ended(run: Run) -> Run:
-    """Return the run once it has ended."""
-
-    def look() -> Run | None:
-        run.refresh_from_db()
-        return None if run.is_active else run
-
-    return until(look, f"the end of {run!r}")
-
-
-def running(run: Run) -> Run:
-    """Return the run once its command writes."""
-
-    def look() -> Run | None:
-        run.refresh_from_db()
-        return run if run.state == Run.State.RUNNING and output.size(run.folder) else None
-
-    return until(look, f"the start of {run!r}")
-
-
-def started(of: Job) -> Run:
-    begun = scheduler.start(of, trigger="manual", by="anna", now=timezone.now())
-    assert begun.run is not None
-    return begun.run
-
-
-def text(run: Run) -> str:
-    return output.read(run.folder, 0).data.decode()
-
-
-def soon(**fields: Any) -> Job:
-    return job(now=timezone.now(), **fields)
 
 
 def test_a_started_job_runs_and_its_output_and_end_are_kept(service) -> None:
@@ -214,14 +129,7 @@ def test_a_command_that_prints_binary_or_nothing_or_forks_away_is_no_error(servi
     assert output.read(runs[0].folder, 0).data == b"\x00\xff\x1b[31m"
     assert runs[1].output_bytes == 0
     assert [run.reason_code for run in runs] == ["", "", "left_behind"]
-    assert not [p for p in psutil.process_iter() if _belongs_to(p, runs[2])]
-
-
-def _belongs_to(process: psutil.Process, run: Run) -> bool:
-    try:
-        return process.environ().get("BACH_RUN_ID") == str(run.pk)
-    except psutil.Error:
-        return False
+    assert not [p for p in psutil.process_iter() if belongs_to(p, runs[2])]
 
 
 def test_a_job_may_leave_background_processes_on_purpose(service) -> None:
@@ -229,7 +137,7 @@ def test_a_job_may_leave_background_processes_on_purpose(service) -> None:
 
     run = ended(started(leaving))
 
-    left = [p for p in psutil.process_iter() if _belongs_to(p, run)]
+    left = [p for p in psutil.process_iter() if belongs_to(p, run)]
     for process in left:
         process.kill()
     assert len(left) == 1
@@ -257,7 +165,7 @@ def test_cancelling_ends_the_whole_tree_and_says_who(service) -> None:
     ended(run)
     assert run.state == Run.State.CANCELLED
     assert "anna" in run.reason
-    assert not [p for p in psutil.process_iter() if _belongs_to(p, run)]
+    assert not [p for p in psutil.process_iter() if belongs_to(p, run)]
 
 
 def test_a_stop_wish_that_no_bell_told_is_heeded_by_the_row(service) -> None:
@@ -276,7 +184,7 @@ def test_deleting_a_job_ends_its_run_and_removes_the_output(service) -> None:
     assert scheduler.remove(long, by="anna", now=timezone.now()) == 1
 
     until(lambda: not run.folder.exists(), "the removal of the folder")
-    assert not [p for p in psutil.process_iter() if _belongs_to(p, run)]
+    assert not [p for p in psutil.process_iter() if belongs_to(p, run)]
 
 
 def test_a_job_deleted_while_no_daemon_was_there_is_stopped_at_the_next_start(service) -> None:
@@ -290,7 +198,7 @@ def test_a_job_deleted_while_no_daemon_was_there_is_stopped_at_the_next_start(se
     service.start()
 
     until(lambda: not run.folder.exists(), "the removal of the folder")
-    assert not [p for p in psutil.process_iter() if _belongs_to(p, run)]
+    assert not [p for p in psutil.process_iter() if belongs_to(p, run)]
     assert stray.exists()
 
 
@@ -339,7 +247,7 @@ def test_a_killed_supervisor_takes_its_command_along_and_the_run_is_lost(service
     supervisor.kill()
 
     assert ended(run).state == Run.State.LOST
-    assert not [p for p in psutil.process_iter() if _belongs_to(p, run)]
+    assert not [p for p in psutil.process_iter() if belongs_to(p, run)]
 
 
 def _supervisor_of(run: Run) -> int:

@@ -359,20 +359,19 @@ class Run(models.Model):
         who: dict[str, Any] = {"stop_requested_by": by, "stop_code": code}
         if blocking:
             who["blocking_run_id"] = blocking
-        if self._move(
-            self.State.QUEUED,
-            self.State.CANCELLED,
-            ended_at=now,
-            reason_code=code or "cancelled",
-            stop_requested_at=now,
-            **who,
-        ):
-            return True
+        # Whatever attempt the row is at by now: the wish is about the run.
         with transaction.atomic():
-            asked = Run.objects.filter(pk=self.pk, state=self.State.RUNNING).update(
+            asked = Run.objects.queued().filter(pk=self.pk).update(
+                state=self.State.CANCELLED,
+                ended_at=now,
+                reason_code=code or "cancelled",
+                stop_requested_at=now,
+                **who,
+            ) or Run.objects.running().filter(pk=self.pk).update(
                 stop_requested_at=Coalesce(F("stop_requested_at"), now), **who
             )
             if asked:
+                self.refresh_from_db()
                 live.changed("runs", f"run:{self.pk}")
         return bool(asked)
 
