@@ -6,7 +6,7 @@ TEMPLATES = $$(find templates -name '*.html' -o -name '*.txt' | sort)
 # Tests run on these; the one that $(VENV) has runs all of them, the others all but the browser's.
 TESTED = 3.11 3.13
 
-.PHONY: help run test lint format bench messages lock clean
+.PHONY: help run test lint format bench faults messages lock clean
 .DEFAULT_GOAL = help
 
 help: ## this list
@@ -51,6 +51,14 @@ bench: ## measure: start delay, throughput, idle cost, output, line to browser
 	@.ci/venv $(VENV) requirements-dev.txt
 	$(PYTHON) -m bench
 
+# ROUNDS=200 SEED=7 ONLY=K1,C4 TIER=long MINUTES=60; without any of them each experiment once, short.
+FAULTS = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) \
+  $(if $(TIER),--tier $(TIER)) $(if $(MINUTES),--minutes $(MINUTES))
+
+faults: ## strike the product and count what it loses; a round is repeated by its SEED
+	@.ci/venv $(VENV) requirements-dev.txt
+	$(PYTHON) -m faults $(FAULTS)
+
 messages: ## bring the German catalogue up to date with code and templates
 	@.ci/venv $(VENV) requirements-dev.txt
 	$(PYTHON) locale/messages.py
@@ -66,4 +74,4 @@ lock: ## take the newest releases that pyproject.toml allows, with their hashes
 clean: ## remove environments and caches; data/ stays
 	rm -rf .venv .venv-3.* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	  .import_linter_cache test-results
-	find bachweb daemon_app tests bench locale -name __pycache__ -prune -exec rm -rf {} +
+	find bachweb daemon_app tests bench faults locale -name __pycache__ -prune -exec rm -rf {} +
