@@ -5,8 +5,8 @@ The first one (the head) and the newest ones (the tail) are kept, the middle is 
 run writes. What is missing between two files is a gap. Beside a file, `output.<offset>.idx` may say
 when and by which stream its bytes came; without it, all is standard output of one moment.
 
-`Writer` belongs to the supervisor. The functions are for everybody else, at any time, also while
-the run writes; they follow no symbolic link and open nothing but regular files.
+`Writer` belongs to the supervisor. The functions below it are for everybody else, at any time, also
+while the run writes; they follow no symbolic link and open nothing but regular files.
 """
 
 # Supervisors are many and small: no pathlib, and dear modules only where they are needed.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import struct
 from contextlib import suppress
@@ -30,6 +31,7 @@ CHUNK = 1 << 20  # bytes in one file, and so in the head
 TAIL_CHUNKS = 9  # full files kept behind the gap, beside the one being written
 RETRY_SECONDS = 1.0  # after a full disk, output is tried again this often
 REMEMBERED = 2048  # bytes at the end of the output, for the last line
+LAST_LINE = 200  # characters
 
 # offset of the byte, line ends before it, epoch time, stream
 MARK = struct.Struct("<QQdB")
@@ -221,6 +223,51 @@ class Writer:
 
 
 WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def write_whole(path: str, content: bytes, own: str = "") -> None:
+    """Write a file so that nobody ever sees half of it. Raises OSError.
+
+    Where several may write it at once, each gives a name of its `own` for the time being.
+    """
+    aside = f"{path}~{own}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(aside, flags, mode=0o600)
+    try:
+        while content:
+            content = content[os.write(file, content) :]
+    finally:
+        os.close(file)
+    os.rename(aside, path)
+
+
+# ── showing ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def last_line(ending: bytes) -> str:
+    """Return the last line that shows anything, fit to be shown: no escapes, no controls."""
+    text = ESCAPES.sub("", ending.decode(errors="replace"))
+    lines = (shown(line) for line in reversed(LINE_BREAKS.split(text)))
+    return next((line[:LAST_LINE] for line in lines if line), "")
+
+
+def shown(text: str) -> str:
+    """Return `text` as one line without anything that does not show, or that no file can hold."""
+    line = LINE_BREAKS.sub(" ", ESCAPES.sub("", text)).replace("\t", " ")
+    return UNSHOWN.sub("", line).strip()
+
+
+# CSI, then OSC/DCS/APC/PM/SOS up to their end, then every other escape
+ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]?"
+)
+LINE_BREAKS = re.compile(r"[\n\r\v\f\x85\u2028\u2029]")
+# controls, soft hyphen, marks of direction and of no width, halves of characters
+UNSHOWN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ud800-\udfff\ufeff]"
+)
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────

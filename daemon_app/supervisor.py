@@ -16,8 +16,9 @@ of them, and nothing of ours stands between. The run's folder holds the truth:
                  has room for the result, because it has had room for the lock
     output.*     what the command wrote (see `output`)
     phase        how far a stop has come: asked, term, kill
-    stop         a wish to stop: "stop" or "kill"
+    stop         a wish to stop: "stop" or "kill", and the fence it is for
     result.json  how it ended; written once, whole
+    attempts/    what earlier attempts have left, each in a folder named by its fence
 """
 
 # Supervisors are many and small: no pathlib, and dear modules only where they are needed.
@@ -30,16 +31,15 @@ import gc
 import json
 import mmap
 import os
-import re
 import resource
 import select
 import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
-from daemon_app import doorbell, output, processes
+from daemon_app import cgroups, doorbell, output, processes, progress
 from daemon_app.processes import LINUX, Identity
 
 TYPE_CHECKING = False  # `typing` costs a supervisor more memory than all of this module
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     import subprocess
     import threading
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import Any, Literal, NoReturn, Self
 
@@ -58,13 +59,18 @@ KILL_SECONDS = 3.0  # after SIGKILL, for what cannot die; then it is reported as
 BELL_SECONDS = 0.04  # between two rings for output
 TELL_SECONDS = 0.01  # until a start is told; a command that ends sooner has its end to tell
 END_PATIENCE = 2.0  # seconds to wait for room at the runner's bell, for the news of an end
+RETELL_SECONDS = 0.25  # until news that found no room at the runner's bell is told again
+PROGRESS_SECONDS = 0.25  # between two pieces of news of a command's progress
+LOOK_SECONDS = 1.0  # at most between two looks at what a tree with limits uses
+MOMENT_SECONDS = 0.1  # at least
+LOOKS_SHARE = 50  # … and so many times as long as a look takes
 LIVE_PATIENCE = 0.1  # … at a page server's, for the last bytes
 WARM = 2
 LINGER_IDLE_SECONDS = 10.0  # a warm supervisor beyond WARM waits so long for more work
 MOST_SUPERVISORS = 2000
 EARLY_SECONDS, EARLY_DEATHS = 1.0, 3  # so many zygotes that die so young: something is wrong
+MOST_ATTEMPTS = 20  # that are kept of a run
 MOST_RUNS = 1000  # of one supervisor, against leaks
-LAST_LINE = 200  # characters
 PIPE_BYTES = 1 << 20  # of a busy pipe; a quiet one keeps the kernel's size
 
 
@@ -128,6 +134,12 @@ class Launcher:
             ionice          "idle", "best-effort" or "best-effort:0" to "…:7"
             umask           int, of the command; 0o022
             chunk, tail_chunks  limits of the output, see `output.Writer`
+            cpu_limit       seconds of processor time that the whole tree may use; None or 0: any
+            memory_limit    bytes that the whole tree may occupy; None or 0: any
+            limit_sustain   seconds for which it may occupy more; 0
+            limit_action    "warn": {"op": "phase", "phase": "cpu_limit"} or "memory_limit" is told,
+                            and no more; "stop": the run is ended as well; "warn"
+            cgroup          str, a cgroup to make the run's own in; None: where one is delegated
         """
         if missing := REQUIRED - spec.keys():
             raise LaunchError(f"a launch needs {', '.join(sorted(missing))}")
@@ -329,28 +341,37 @@ def look(folder: Path | str) -> Sighting:
     return Sighting("gone", None, who) if who else Sighting("absent")
 
 
-def request_stop(folder: Path | str, how: Literal["stop", "kill"] = "stop") -> bool:
+def request_stop(
+    folder: Path | str, how: Literal["stop", "kill"] = "stop", fence: int | None = None
+) -> bool:
     """Ask for the end of the run in `folder`: "stop" asks politely first, "kill" does not.
 
-    False when there is nothing to stop any more. True when a supervisor was told, or when none has
-    begun yet: then the wish lies in the folder, and the run will end before it starts.
+    With a `fence` that attempt is meant, also when it has not begun yet and an earlier one has left
+    its end here. False when there is nothing to stop any more. True when a supervisor was told, or
+    when none has begun yet: then the wish lies in the folder, and the run will end before it
+    starts.
     """
     folder = os.fspath(folder)
-    if look(folder).kind in ("ended", "gone"):
+    if _has_ended(look(folder), fence):
         return False
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    _write_whole(f"{folder}/stop", how.encode())
+    wish = how if fence is None else f"{how} {fence}"
+    output.write_whole(f"{folder}/stop", wish.encode())
     # Looked at again: a supervisor that began meanwhile has missed the file, or is still to see it.
     found = look(folder)
     if found.kind == "running" and found.identity is not None:
         return found.identity.signal(signal.SIGUSR1)
-    return found.kind in ("running", "absent")
+    return not _has_ended(found, fence)
+
+
+def _has_ended(seen: Sighting, fence: int | None) -> bool:
+    return seen.kind in ("ended", "gone") and (fence is None or (seen.fence or 0) >= fence)
 
 
 def _read_lock(lock: int) -> dict[str, Any]:
     """Return what a supervisor wrote into its lock: who it is, what it started, or the result."""
     who: dict[str, Any] = {}
-    for line in os.pread(lock, 8192, 0).splitlines():
+    for line in os.pread(lock, LONGEST_LOCK, 0).splitlines():
         try:
             who |= json.loads(line)
         except ValueError:
@@ -369,19 +390,6 @@ def _read_result(folder: str) -> dict[str, Any] | None:
         except ValueError:
             return None  # power was lost before it reached the disk
     return result if isinstance(result, dict) and "fence" in result else None
-
-
-def _write_whole(path: str, content: bytes) -> None:
-    """Write a file so that nobody ever sees half of it. Raises OSError."""
-    aside = f"{path}~"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(aside, flags, mode=0o600)
-    try:
-        while content:
-            content = content[os.write(file, content) :]
-    finally:
-        os.close(file)
-    os.rename(aside, path)
 
 
 # Imported, not run as a file: compiling it anew would make each supervisor a quarter bigger.
@@ -412,6 +420,7 @@ def main() -> None:
         signal.signal(number, _nothing)
     processes.adopt_orphans()
     processes.rename("bach-zygote")
+    cgroups.delegated()  # found once, for all supervisors
     zygote = _Zygote(int(sys.argv[2]), int(sys.argv[3]))
     gc.collect()
     gc.disable()
@@ -505,6 +514,7 @@ class _Zygote:
                 killed = True
         if killed:
             self._end_orphans()
+            cgroups.sweep()
 
     def _strangers(self) -> set[int]:
         """Children that are no supervisors: orphans of a supervisor's tree, adopted by us."""
@@ -648,22 +658,32 @@ class _Run:
         )
         self.remarks: list[str] = []
         self.error: processes.StartError | None = None
-        self.reason: str | None = None  # "timed_out" or "stopped", once we end it
+        self.reason: str | None = None  # "timed_out", "stopped" or "over_limit", once we end it
         self.phase: str | None = None
         self.command: int | None = None  # process id
         self.status: int | None = None  # of the command, once it has ended
         self.stopper: int | None = None  # process id of the stop command
+        self.cgroup: cgroups.Cgroup | None = None
         self.alone = False  # no child is left, so no descendant either
         self.cpu = 0.0
         self.peak = 0
+        self.read = self.written = 0  # bytes, by who was reaped
         # Until it turns into the command, our copy is as big as we are, and the kernel counts that.
         self.floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self.left_behind: set[int] = set()
         self.left_running = self.survivors = 0
+        self.limits = {kind: spec[f"{kind}_limit"] for kind in LIMITS if spec.get(f"{kind}_limit")}
+        self.limit: str | None = None  # the first that was crossed
+        self.too_big_since: float | None = None
         self.started_at: float | None = None
         self.ended_at: float | None = None
         self.started = self.ended = 0.0  # by the monotonic clock, like all that follow
         self.streams: dict[int, int] = {}  # open reading end → STDOUT or STDERR
+        self.listeners: dict[int, progress.Listener] = {}  # … → who hears its progress
+        self.progress: progress.Progress | None = None
+        self.told_progress: progress.Progress | None = None
+        self.progress_at = 0.0  # epoch
+        self.progress_bell_at = 0.0  # not before
         self.events = select.poll()
         # What is to be done, and when (monotonic). Each action sees itself whether to come again.
         self.due: dict[Callable[[_Run, float], None], float] = {}
@@ -673,6 +693,7 @@ class _Run:
         self.measure_every = 0.25
         self.bell_at = 0.0  # not before
         self.unrung = False  # bytes came that no bell has told of
+        self.untold: list[bytes] = []  # news of phases
         self.noted_start = False
 
     def supervise(self) -> bool:
@@ -687,7 +708,7 @@ class _Run:
             self._tell_end(json.dumps(self._result()))
             return True
         try:
-            if os.access(f"{self.folder}/stop", os.F_OK):
+            if self._read_wish() is not None:
                 self.reason = "stopped"
             elif self._start():
                 self._watch()
@@ -709,16 +730,17 @@ class _Run:
         if not self._hold_lock():
             return False
         result = _read_result(self.folder)
-        earlier = result or (_read_lock(self.lock) if os.fstat(self.lock).st_size else None)
+        earlier = result or (_read_lock(self.lock) if os.fstat(self.lock).st_size else {})
+        fence = max(earlier.get("fence", 0), *self._attempts(), 0)
+        if fence >= self.spec["fence"]:
+            if result is not None or not earlier:
+                os.unlink(f"{self.folder}/lock")  # made by us, just now
+            if result is not None and fence == result["fence"] == self.spec["fence"]:
+                self._tell_end(json.dumps(result))  # whoever asks again has missed it
+            os.close(self.lock)
+            return False
         if earlier:
-            if earlier["fence"] >= self.spec["fence"]:
-                if result is not None:
-                    os.unlink(f"{self.folder}/lock")  # made by us, just now
-                    if result["fence"] == self.spec["fence"]:
-                        self._tell_end(json.dumps(result))  # whoever asks again has missed it
-                os.close(self.lock)
-                return False
-            self._clear_folder()
+            self._put_aside(earlier["fence"])
         identity = self.supervisor.identity
         self._note(
             {
@@ -744,27 +766,67 @@ class _Run:
             except FileNotFoundError:
                 pass
             except BlockingIOError:
-                # Somebody looks at it (`look` takes a moment), or the run is running.
-                select.poll().poll(10)
+                if self._is_running(path):
+                    break
+                select.poll().poll(10)  # somebody looks at it, which takes a moment
             os.close(self.lock)
+        else:
+            return False
+        os.close(self.lock)
         return False
 
-    def _clear_folder(self) -> None:
-        """Remove what an earlier attempt, with a lower fence, has left."""
-        for name in os.listdir(self.folder):
-            if name != "lock":
-                os.unlink(f"{self.folder}/{name}")
-        os.ftruncate(self.lock, 0)
+    def _is_running(self, path: str) -> bool:
+        """Say whether a supervisor keeps the lock that we have opened, not one that looks at it."""
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # As long as it has that name; a supervisor at its end has given it another one.
+            with suppress(FileNotFoundError):
+                return os.path.samestat(os.fstat(self.lock), os.stat(path, follow_symlinks=False))
+        return False
+
+    def _attempts(self) -> list[int]:
+        """Return the fences of the attempts that were put aside, in order."""
+        try:
+            names = os.listdir(f"{self.folder}/{ATTEMPTS}")
+        except OSError:
+            return []
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def _put_aside(self, fence: int) -> None:
+        """Move what an earlier attempt has left to a folder of its own. Raises OSError.
+
+        Whoever is killed in here is followed by an attempt that moves the rest: what names the
+        earlier one goes last.
+        """
+        aside = f"{self.folder}/{ATTEMPTS}/{fence}"
+        os.makedirs(aside, 0o700, exist_ok=True)
+        names = set(os.listdir(self.folder)) - {"lock", ATTEMPTS}
+        if self._read_wish(only_ours=True) is not None:
+            names.discard("stop")
+        for name in sorted(names, key=RESULT.__eq__):
+            os.rename(f"{self.folder}/{name}", f"{aside}/{name}")
+        if who := os.pread(self.lock, LONGEST_LOCK, 0):
+            output.write_whole(f"{aside}/lock", who)  # it died: so it looks there, too
+            os.ftruncate(self.lock, 0)
+        for old in self._attempts()[:-MOST_ATTEMPTS]:
+            _remove_folder(f"{self.folder}/{ATTEMPTS}/{old}")
 
     def _note(self, who: Mapping[str, Any]) -> None:
         os.write(self.lock, json.dumps(who).encode() + b"\n")
 
-    def _read_wish(self) -> str | None:
+    def _read_wish(self, *, only_ours: bool = False) -> str | None:
+        """Return how this attempt is to end, None if nobody wishes that.
+
+        A wish may leave open which attempt it is for; `only_ours` does without such.
+        """
         try:
             with open(f"{self.folder}/stop", "rb") as file:
-                return file.read(16).decode(errors="replace")
+                how, _, fence = file.read(40).decode(errors="replace").partition(" ")
         except OSError:
             return None
+        is_ours = fence == str(self.spec["fence"]) or not (fence or only_ours)
+        return how if is_ours else None
 
     # ── the command ──────────────────────────────────────────────────────────────────────────────
 
@@ -777,20 +839,22 @@ class _Run:
         except OSError as error:
             self._cannot(error, "process", None)
             return False
+        self._make_cgroup()
         try:
-            self.command = processes.start(
-                spec["argv"],
-                spec["env"],
-                cwd=spec.get("cwd"),
-                stdin=self.supervisor.null,
-                stdout=out_end,
-                stderr=err_end,
-                umask=_given(spec, "umask", UMASK),
-                nice=spec.get("nice"),
-                ionice=spec.get("ionice"),
-                remark=self.remarks.append,
-                tripwire=self.supervisor.tripwire,
-            )
+            with self._in_cgroup():
+                self.command = processes.start(
+                    spec["argv"],
+                    spec["env"],
+                    cwd=spec.get("cwd"),
+                    stdin=self.supervisor.null,
+                    stdout=out_end,
+                    stderr=err_end,
+                    umask=_given(spec, "umask", UMASK),
+                    nice=spec.get("nice"),
+                    ionice=spec.get("ionice"),
+                    remark=self.remarks.append,
+                    tripwire=self.supervisor.tripwire,
+                )
         except processes.StartError as error:
             self.error = error
             os.close(out)
@@ -800,18 +864,35 @@ class _Run:
             os.close(out_end)
             os.close(err_end)
         self.started_at, self.started = time.time(), time.monotonic()
+        if self.cgroup is not None and self.cgroup.error is not None:
+            self.remarks.append(f"cgroup: {_name(self.cgroup.error)}")
         self.streams = {out: output.STDOUT, err: output.STDERR}
+        self.listeners = {end: progress.Listener() for end in self.streams}
         for end in (out, err, self.supervisor.woken):
             self.events.register(end, select.POLLIN)
         self.due = {
             _Run._tell_start: self.started + TELL_SECONDS,
             _Run._measure: self.started + self.measure_every,
         }
+        if self.limits:
+            self.due[_Run._check_limits] = self.started + MOMENT_SECONDS
         if spec.get("timeout"):
             self.due[_Run._time_out] = self.started + spec["timeout"]
         if spec.get("soft_timeout"):
             self.due[_Run._warn] = self.started + spec["soft_timeout"]
         return True
+
+    def _make_cgroup(self) -> None:
+        """Give the run a cgroup of its own where that is possible."""
+        parent = _given(self.spec, "cgroup", cgroups.delegated())
+        if parent:
+            try:
+                self.cgroup = cgroups.Cgroup(parent, self.spec["run"], self.supervisor.identity)
+            except OSError as error:
+                self.remarks.append(f"cgroup: {_name(error)}")
+
+    def _in_cgroup(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.cgroup is None else self.cgroup.inside()
 
     def _cannot(self, error: OSError, what: str, path: str | None) -> None:
         self.error = processes.StartError(error.errno or errno.EIO, what, path)
@@ -861,6 +942,10 @@ class _Run:
         if self.spec.get("leave_descendants"):
             self.left_running = len(self._tree())
             self.over = True
+            self._add_up_the_living()
+            if self.cgroup is not None:
+                with suppress(OSError):
+                    self.cgroup.let_go()
             return
         # No grace as long as the command's own: it has had its say, they are only in the way.
         self.phase = "term"
@@ -878,6 +963,8 @@ class _Run:
                 self.alone = False
                 return
             self.cpu += usage.ru_utime + usage.ru_stime
+            self.read += usage.ru_inblock * BLOCK
+            self.written += usage.ru_oublock * BLOCK
             if usage.ru_maxrss > self.floor:
                 self.peak = max(self.peak, usage.ru_maxrss * MAXRSS_UNIT)
             if pid == self.command:
@@ -896,6 +983,56 @@ class _Run:
     def _warn(self, _now: float) -> None:
         if self.status is None:
             self._announce("soft")
+
+    def _check_limits(self, now: float) -> None:
+        """See whether the tree uses more than it may, and when that could be so next."""
+        if self.status is not None:
+            return
+        tree = self._measure_tree()
+        pause = LOOK_SECONDS
+        if limit := self.limits.get("cpu"):
+            used = self._cpu_of(tree)
+            # Twice: who was counted alive may have been counted once more as somebody's dead child.
+            if used >= limit and self._cpu_of(self._tree()) >= limit:
+                self._cross("cpu", now)
+            else:
+                pause = min(pause, max(0.0, limit - used) / PROCESSORS)
+        if limit := self.limits.get("memory"):
+            # The sum counts what is shared again and again, so that it is never too small.
+            resident = sum(each.resident for each in tree)
+            if resident <= limit or processes.occupied(tree) <= limit:
+                self.too_big_since = None
+                if resident > limit / 2:
+                    pause = min(pause, LOOK_SECONDS / 4)
+            else:
+                since = now if self.too_big_since is None else self.too_big_since
+                self.too_big_since = since
+                left = since + _given(self.spec, "limit_sustain", 0.0) - now
+                if left <= 0:
+                    self._cross("memory", now)
+                pause = min(pause, left)
+        if self.limits:
+            after = time.monotonic()
+            pause = min(LOOK_SECONDS, max(pause, MOMENT_SECONDS, LOOKS_SHARE * (after - now)))
+            self.due[_Run._check_limits] = after + pause
+
+    def _cpu_of(self, tree: list[processes.Process]) -> float:
+        """Return the processor time of all that ever lived of the run, as far as it is known.
+
+        A cgroup knows it. Without, a child that its parent does not wait for is missing.
+        """
+        if self.cgroup is not None:
+            with suppress(OSError):
+                return self.cgroup.cpu_seconds()
+        return self.cpu + sum(each.cpu for each in tree)
+
+    def _cross(self, kind: str, now: float) -> None:
+        """A limit was crossed: tell it once, and stop the run if that is wanted."""
+        del self.limits[kind]
+        self.limit = self.limit or kind
+        self._announce(f"{kind}_limit")
+        if self.spec.get("limit_action") == "stop":
+            self._end("over_limit", now)
 
     def _heed(self) -> None:
         """Follow a wish to stop, which came by signal."""
@@ -931,7 +1068,7 @@ class _Run:
         self.phase = phase
         if self.reason is not None:  # else the command has ended, and this is about leftovers
             try:
-                _write_whole(f"{self.folder}/phase", phase.encode())
+                output.write_whole(f"{self.folder}/phase", phase.encode())
             except OSError as error:
                 self.remarks.append(f"phase: {_name(error)}")
             self._announce(phase)
@@ -952,15 +1089,16 @@ class _Run:
             if stream == output.STDERR and LINUX:
                 stderr = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_CLOEXEC)
         try:
-            self.stopper = processes.start(
-                ["/bin/sh", "-c", self.spec["stop_command"]],
-                {**self.spec["env"], "BACH_COMMAND_PID": str(self.command)},
-                cwd=self.spec.get("cwd"),
-                stdin=self.supervisor.null,
-                stdout=stderr,
-                stderr=stderr,
-                umask=_given(self.spec, "umask", UMASK),
-            )
+            with self._in_cgroup():
+                self.stopper = processes.start(
+                    ["/bin/sh", "-c", self.spec["stop_command"]],
+                    {**self.spec["env"], "BACH_COMMAND_PID": str(self.command)},
+                    cwd=self.spec.get("cwd"),
+                    stdin=self.supervisor.null,
+                    stdout=stderr,
+                    stderr=stderr,
+                    umask=_given(self.spec, "umask", UMASK),
+                )
         except processes.StartError as error:
             self.remarks.append(f"stop_command: {error.name}")
             self.due[_Run._escalate] = 0.0
@@ -981,8 +1119,12 @@ class _Run:
         if now >= self.kill_until:
             self.survivors = len(self._tree())
             self.over = True
+            self._add_up_the_living()
             return
+        inside = self._kill_cgroup()
         killed = processes.kill_descendants(os.getpid(), freeze=self.kills > 1)
+        if self.status is not None:
+            self.left_behind.update(inside)
         if not LINUX:
             killed = self._tree()
             processes.signal_all(killed, signal.SIGKILL)
@@ -991,9 +1133,29 @@ class _Run:
         self.kills += 1
         self.due[_Run._kill] = now + min(0.2, 0.005 * self.kills)
 
-    def _tree(self) -> list[processes.Process]:
-        """All that lives of the run."""
-        found = processes.descendants(os.getpid())
+    def _add_up_the_living(self) -> None:
+        """Count what those have used so far who live on, which nobody will tell us later."""
+        tree = self._tree(zombies=True)
+        self.cpu += sum(each.cpu for each in tree)
+        read, written = processes.transferred(each.pid for each in tree)
+        self.read += read
+        self.written += written
+
+    def _kill_cgroup(self) -> list[int]:
+        """Kill all in the run's cgroup, if it has one; return whom."""
+        if self.cgroup is None:
+            return []
+        inside = self.cgroup.pids()
+        with suppress(OSError):
+            self.cgroup.kill()
+        return inside
+
+    def _tree(self, *, zombies: bool = False) -> list[processes.Process]:
+        """All that lives of the run, and with `zombies` all that somebody has still to wait for."""
+        found = processes.descendants(os.getpid(), zombies=zombies)
+        if self.cgroup is not None:
+            known = {each.pid for each in found}
+            found += processes.living(pid for pid in self.cgroup.pids() if pid not in known)
         if not LINUX and self.command is not None:
             found += processes.group(self.command, besides={each.pid for each in found})
         return found
@@ -1011,6 +1173,7 @@ class _Run:
             return False
         now = time.monotonic()
         self.output.write(data, self.streams[descriptor], time.time())
+        self._note_progress(self.listeners[descriptor].hear(data))
         self.unrung = True
         if now >= self.bell_at:
             self._ring(now)
@@ -1021,6 +1184,7 @@ class _Run:
         return True
 
     def _close(self, descriptor: int) -> None:
+        self._note_progress(self.listeners[descriptor].end())
         self.events.unregister(descriptor)
         os.close(descriptor)
         del self.streams[descriptor]
@@ -1058,13 +1222,52 @@ class _Run:
             self.due[_Run._tell_start] = now + TELL_SECONDS
 
     def _announce(self, phase: str) -> None:
-        doorbell.ring(self.runtime, "runner", self._news("phase", {"phase": phase}))
+        self.untold.append(self._news("phase", {"phase": phase}))
+        self._tell_phases(time.monotonic())
+
+    def _tell_phases(self, now: float) -> None:
+        while self.untold:
+            _, missed = doorbell.deliver(self.runtime, "runner", self.untold[0])
+            if missed:
+                self.due[_Run._tell_phases] = now + RETELL_SECONDS
+                return
+            del self.untold[0]
+
+    def _note_progress(self, found: progress.Progress | None) -> None:
+        if found is not None:
+            self.progress, self.progress_at = found, time.time()
+            if found != self.told_progress:
+                self.due[_Run._tell_progress] = self.progress_bell_at
+
+    def _tell_progress(self, now: float, patience: float = 0.0) -> None:
+        if self.progress is None or self.progress == self.told_progress:
+            return
+        news = self._news("progress", self.progress.facts)
+        _, missed = doorbell.deliver(self.runtime, "runner", news, patience)
+        self.progress_bell_at = now + PROGRESS_SECONDS
+        if missed:
+            self.due[_Run._tell_progress] = self.progress_bell_at
+        else:
+            self.told_progress = self.progress
+
+    def _hear_tool(self) -> None:
+        """Take in what `bach progress` said, if that was the last; it has told it by itself."""
+        path = self.spec["env"].get(progress.FILE)
+        found = progress.read(path) if path else None
+        if found is not None and found[1] >= self.progress_at:
+            self.progress = self.told_progress = found[0]
 
     def _measure(self, now: float) -> None:
-        """Add up what the tree occupies; ever more seldom, as looking costs time."""
-        self.peak = max(self.peak, sum(each.resident for each in self._tree()))
+        """Look at what the tree occupies; ever more seldom, as looking costs time."""
+        self._measure_tree()
         self.measure_every = min(self.measure_every * 2, 30.0)
         self.due[_Run._measure] = now + self.measure_every
+
+    def _measure_tree(self) -> list[processes.Process]:
+        """Note how big the tree is, zombies included, and return it."""
+        tree = self._tree(zombies=True)
+        self.peak = max(self.peak, sum(each.resident for each in tree))
+        return tree
 
     # ── the result ───────────────────────────────────────────────────────────────────────────────
 
@@ -1078,6 +1281,7 @@ class _Run:
         self.error = processes.StartError(errno.EIO, "supervisor", trace)
         limit = time.monotonic() + KILL_SECONDS
         while not self.alone and time.monotonic() < limit:
+            self._kill_cgroup()
             processes.kill_descendants(os.getpid(), freeze=self.kills > 1)
             self.kills += 1
             select.poll().poll(5)
@@ -1088,6 +1292,7 @@ class _Run:
 
     def _finish(self) -> None:
         self.output.close()
+        self._hear_tool()
         result = self._result()
         for _ in range(RESULT_TRIES):
             content = json.dumps(result)
@@ -1109,6 +1314,8 @@ class _Run:
         if self.unrung:
             self._ring(time.monotonic(), LIVE_PATIENCE)
         os.close(self.lock)
+        if self.cgroup is not None:
+            self.cgroup.remove()
 
     def _rewrite_lock(self, content: bytes) -> None:
         # Only the whole of it is a line of JSON, so nobody takes a part of it for the result.
@@ -1145,13 +1352,18 @@ class _Run:
             "started_at": self.started_at,
             "ended_at": self.ended_at,
             "duration": self.ended - self.started if self.started_at is not None else 0.0,
-            "cpu_seconds": self.cpu,
+            "cpu_seconds": self._cpu_of([]),
             "peak_rss_bytes": self.peak or None,
+            "read_bytes": self.read if LINUX and self.started_at is not None else None,
+            "write_bytes": self.written if LINUX and self.started_at is not None else None,
+            "limit": self.limit,
             "output_bytes": self.output.produced,
             "dropped_bytes": self.output.dropped,
             "output_error": self.output.error,
             "lines": self.output.lines,
-            "last_line": last_line(self.output.ending),
+            "progress": self.progress.percent if self.progress else None,
+            "progress_label": self.progress.label if self.progress else "",
+            "last_line": output.last_line(self.output.ending),
             "left_behind": len(self.left_behind),
             "left_running": self.left_running,
             "survivors": self.survivors,
@@ -1159,12 +1371,20 @@ class _Run:
         }
 
     def _tell_end(self, result: str) -> None:
+        now = time.monotonic()
+        self._tell_phases(now)
+        self._tell_progress(now, END_PATIENCE)
         run, fence = self.spec["run"], self.spec["fence"]
         news = f'{{"op": "ended", "run": {run}, "fence": {fence}, "result": {result}}}'.encode()
         doorbell.deliver(self.runtime, "runner", news, END_PATIENCE)
 
 
 UMASK = 0o022
+RESULT, ATTEMPTS = "result.json", "attempts"
+LONGEST_LOCK = 8192  # bytes
+LIMITS = ("cpu", "memory")
+PROCESSORS = os.cpu_count() or 1
+BLOCK = 512  # bytes; what Linux counts in rusage
 READ_BYTES = 65_536
 LOCK_TRIES = 100
 LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -1180,6 +1400,14 @@ def _widen(descriptor: int) -> None:
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
+def _remove_folder(path: str) -> None:
+    """Remove a folder that holds nothing but files, as far as that is possible."""
+    with suppress(OSError):
+        for name in os.listdir(path):
+            os.unlink(f"{path}/{name}")
+        os.rmdir(path)
+
+
 def _given(spec: Mapping[str, Any], key: str, default: Any) -> Any:
     value = spec.get(key)
     return default if value is None else value
@@ -1187,24 +1415,3 @@ def _given(spec: Mapping[str, Any], key: str, default: Any) -> Any:
 
 def _name(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, "EIO")
-
-
-def last_line(ending: bytes) -> str:
-    """Return the last line that shows anything, fit to be shown: no escapes, no controls."""
-    text = ESCAPES.sub("", ending.decode(errors="replace"))
-    for line in reversed(LINE_BREAKS.split(text)):
-        shown = UNSHOWN.sub("", line.replace("\t", " ")).strip()
-        if shown:
-            return shown[:LAST_LINE]
-    return ""
-
-
-# CSI, then OSC/DCS/APC/PM/SOS up to their end, then every other escape
-ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
-    r"|\x1b[ -/]*[0-~]?"
-)
-LINE_BREAKS = re.compile(r"[\n\r\v\f\x85\u2028\u2029]")
-# controls, soft hyphen, marks of direction and of no width
-UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from daemon_app.cli import access, clicks, jobs, service, start
+from daemon_app.cli import access, clicks, jobs, progress, service, start
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.outcome import Code
 
@@ -59,7 +59,7 @@ for command in (
     access.token,
 ):
     daemon.add_command(command)
-for part in (start.up, start.gui, daemon):
+for part in (start.up, start.gui, daemon, progress.progress):
     bach.add_command(part)
 
 
