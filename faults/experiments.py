@@ -320,6 +320,7 @@ def damaged(arena: Arena) -> None:
     service = arena.service
     service.wanted = False
     service.stop(signal.SIGTERM)
+    service.query("PRAGMA wal_checkpoint(TRUNCATE)")
     kept = service.data_dir.with_suffix(".kept")
     shutil.copy(service.database, kept)
     arena.after.callback(kept.unlink, missing_ok=True)
@@ -421,7 +422,7 @@ def floods(arena: Arena) -> None:
         "odd": (f"printf '%b' '{_shell(ODD)}'", None),
         "closed-early": ("exec 1>&- 2>&-; sleep 1", 0),
         "late-writer": ("(trap '' PIPE HUP; sleep 1; echo late; sleep 1) & echo main", None),
-        "deaf-to-pipe": ("trap '' PIPE; yes | head -n 1", 2),
+        "deaf-to-pipe": ("trap '' PIPE; yes 2> /dev/null | head -n 1", 2),
     }
     runs = {}
     for name, (line, size) in lines.items():
@@ -574,7 +575,8 @@ def edits(arena: Arena) -> None:
         EDITS[what](arena, job, turn)
     for job in jobs:
         if not job.plan.removed:
-            service.ask("PUT", f"jobs/{job.id}/toggle", {"is_active": False})
+            _status, told = service.ask("PUT", f"jobs/{job.id}/toggle", {"is_active": False})
+            _went_over(job, told, 0)
 
 
 def _describe(arena: Arena, job: Made, turn: int) -> None:
