@@ -47,9 +47,9 @@ def supervisor_killed(run: int, at: float) -> Fault:
     return Fault("kill supervisor", 1.0, int(at * SECOND), 7, run)
 
 
-LOST = {"state": "lost", "reason_code": "supervisor_gone", "exit_code": None}
-SKIPPED = {"state": "skipped", "reason_code": "overlap", "started": None, "exit_code": None}
-MISSED = {"state": "missed", "reason_code": "misfire", "started": None, "exit_code": None}
+LOST: dict[str, Any] = {"state": "lost", "reason_code": "supervisor_gone", "exit_code": None}
+SKIPPED: dict[str, Any] = {"state": "skipped", "reason_code": "overlap", "started": None, "exit_code": None}
+MISSED: dict[str, Any] = {"state": "missed", "reason_code": "misfire", "started": None, "exit_code": None}
 
 GOOD = {
     "a run that starts and ends": Facts(
