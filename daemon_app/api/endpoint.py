@@ -13,8 +13,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from daemon_app.api.errors import Problem, refused
+from daemon_app.api.fields import Strict
 from daemon_app.api.parsers import StrictJSON
-from daemon_app.api.serializers import Strict
 from daemon_app.models import Account, Run
 
 

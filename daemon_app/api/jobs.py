@@ -168,7 +168,8 @@ class RunJob(Endpoint):
         operation_id="run_job",
         summary="Run a job now",
         tags=["jobs", "runs"],
-        request=None,
+        request=serializers.StartRun,
+        examples=[OpenApiExample("Beside others", {"beside": True}, request_only=True)],
         parameters=[
             OpenApiParameter(
                 "Idempotency-Key",
@@ -188,11 +189,15 @@ class RunJob(Endpoint):
         ),
     )
     def post(self, request: Request, pk: int) -> Response:
-        """Start a job now, an inactive one too. The schedule does not move."""
+        """Start a job now, an inactive one too. The schedule does not move.
+
+        With `beside` it starts although another run of it is active. While everything is held
+        nothing starts.
+        """
         key = request.headers.get("Idempotency-Key")
         if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
             raise refused({"Idempotency-Key": [_t("Give 1 to 80 visible ASCII characters.")]})
-        _values, wrong = serializers.Strict().read(request.data)
+        values, wrong = serializers.StartRun().read(request.data)
         if wrong:
             raise refused(wrong)
         job = get_object_or_404(Job, pk=pk)
@@ -202,6 +207,7 @@ class RunJob(Endpoint):
             by=asking(request),
             now=self.now,
             idempotency_key=key,
+            beside=values.get("beside", False),
         )
         context = {"now": self.now}
         if started.run is None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NEEDED: dict[str, "_StrPromise | str"] = {
     "view": _("This access may not look at jobs and runs."),
     "operate": _("Starting and stopping needs the role operator or administrator."),
-    "edit": _("Changing jobs needs the role administrator."),
+    "edit": _("Changing jobs and rules needs the role administrator."),
     "manage": _("Managing accounts and tokens needs the role administrator."),
 }
 

@@ -1,4 +1,4 @@
-"""Runs: list, read, output, cancel."""
+"""Runs: list, read, output, cancel, move in line."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _t
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
@@ -19,9 +19,10 @@ from daemon_app import output, scheduler
 from daemon_app.api import serializers
 from daemon_app.api.endpoint import Endpoint, asking, following
 from daemon_app.api.errors import Problem, refused
+from daemon_app.api.fields import Strict
 from daemon_app.api.schema import answers
 from daemon_app.api.serializers import LARGEST_PIECE, OneRun, RunSerializer
-from daemon_app.models import Run
+from daemon_app.models import Attempt, Run
 
 STEP = 1024 * 1024
 
@@ -94,7 +95,7 @@ class CancelRun(Endpoint):
     )
     def post(self, request: Request, pk: int) -> Response:
         """Cancel a run: all its processes get SIGTERM and, after the grace, SIGKILL."""
-        _values, wrong = serializers.Strict().read(request.data)
+        _values, wrong = Strict().read(request.data)
         if wrong:
             raise refused(wrong)
         run = get_object_or_404(Run, pk=pk)
@@ -102,6 +103,36 @@ class CancelRun(Endpoint):
             raise Problem(409, "ended", _t("This run has already ended."))
         run.refresh_from_db()
         return Response(RunSerializer(run, context={"now": self.now}).data, status=202)
+
+
+class MoveRun(Endpoint):
+    """A waiting run's place in line."""
+
+    rights: ClassVar = {"POST": "operate"}
+
+    @extend_schema(
+        operation_id="move_run",
+        summary="Move a waiting run in line",
+        tags=["runs", "queue"],
+        request=serializers.MoveTo,
+        examples=[OpenApiExample("To the front", {"to": "first"}, request_only=True)],
+        responses=answers({200: RunSerializer}, 404, 409, changes=True),
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Give a waiting run another place; it goes before those that nobody has moved."""
+        values, wrong = serializers.MoveTo().read(request.data)
+        if not values and not wrong:
+            wrong["to"] = [_t("Give one of: %(words)s.") % {"words": ", ".join(scheduler.MOVES)}]
+        if wrong:
+            raise refused(wrong)
+        run = get_object_or_404(Run, pk=pk)
+        moved = scheduler.move(run, values["to"], by=asking(request), now=self.now)
+        run.refresh_from_db()
+        told = RunSerializer(run, context={"now": self.now}).data
+        # One that waits for its time has no place yet; one that was there already is no mistake.
+        if not moved and not (told["waiting"] and told["waiting"]["position"]):
+            raise Problem(409, "not_waiting", _t("This run does not wait in line."))
+        return Response(told)
 
 
 class _JSONForErrors(BaseContentNegotiation):
@@ -150,14 +181,10 @@ class ReadLog(Endpoint):
     def get(self, request: Request, pk: int) -> HttpResponse:
         """Return the bytes both streams wrote, in order, as they are; while the run writes too."""
         run = get_object_or_404(Run, pk=pk)
-        folder, query = run.folder, self.query
+        query = self.query
         if "lines" in query and "offset" in query:
             raise refused({"lines": [_t("Give either lines or offset, not both.")]})
-        # What found no room behind the last file is known to the row alone, at the end.
-        size = run.output_bytes or output.size(folder)
-        dropped = run.dropped_bytes or output.dropped(folder)
-        if run.output_bytes > run.dropped_bytes and not output.size(folder):
-            raise Problem(410, "tidied_away", _t("The output of this run has been tidied away."))
+        folder, size, dropped = _written(run, query.get("attempt"))
         limit = query.get("limit", LARGEST_PIECE)
         if "lines" in query:
             start, data = output.tail(folder, query["lines"], limit)
@@ -178,6 +205,29 @@ class ReadLog(Endpoint):
                 "Log-Gap": gap,
             },
         )
+
+
+def _written(run: Run, number: int | None) -> tuple[Path, int, int]:
+    """Return where the output of one attempt is, how long it was and how much was not kept.
+
+    Raises Problem (404) for an attempt there was not, (410) when its output is gone.
+    """
+    of: Run | Attempt = run
+    folder = run.folder
+    if number is not None and number != run.attempt:
+        of = get_object_or_404(run.attempts, number=number)
+        folder = of.folder
+        # Until the next attempt begins it lies in the run's own folder, and not later.
+        stays = run.is_active and number == run.attempt - 1 and of.output_bytes
+        if folder == run.folder and not stays:
+            folder = folder / "attempts" / str(of.fence)
+    elif number is not None and run.state == Run.State.QUEUED:
+        return folder / "attempts", 0, 0  # it has not begun, and written nothing
+    kept = output.size(folder)
+    if run.output_removed or (of.output_bytes > of.dropped_bytes and not kept):
+        raise Problem(410, "tidied_away", _t("The output of this run has been tidied away."))
+    # What found no room behind the last file is known to the row alone, at the end.
+    return folder, of.output_bytes or kept, of.dropped_bytes or output.dropped(folder)
 
 
 def _kept(folder: Path, offset: int, limit: int) -> tuple[int, int, int, bytes]:

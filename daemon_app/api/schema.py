@@ -61,7 +61,7 @@ EXAMPLES = {
     },
     403: {
         "code": "forbidden",
-        "message": "Jobs zu ändern erfordert die Rolle Administrator.",
+        "message": "Jobs und Regeln zu ändern erfordert die Rolle Administrator.",
         "fields": {},
     },
 }

@@ -4,196 +4,33 @@ Reading checks types alone; what a job may be is said by its model, for form, AP
 command line alike.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from typing import Any, ClassVar, NoReturn
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.utils.translation import gettext as _t
-from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from daemon_app.api.errors import Fields, Problem, by_field, refused
-from daemon_app.models import Job, Run
+from daemon_app import admission
+from daemon_app.api.errors import by_field, refused
+from daemon_app.api.fields import (
+    Choice,
+    Count,
+    ExitCodes,
+    Flag,
+    FlagWord,
+    Instant,
+    Strict,
+    Text,
+    Variables,
+    Weights,
+    Whole,
+)
+from daemon_app.models import Attempt, Incident, Job, Policy, Pool, Run
 
-MOST_UNKNOWN_NAMED = 20
-SHOWN_CHARACTERS = 60
-LARGEST = 2**63 - 1
 # More than is kept of any run's output.
 LARGEST_PIECE = 16 * 1024 * 1024
-
-
-# ── Fields ───────────────────────────────────────────────────────────────────────────────────────
-class Spoken(serializers.Field[Any, Any, Any, Any]):
-    """A field whose messages are filled in as all our texts are, by % and names."""
-
-    def fail(self, key: str, **facts: Any) -> NoReturn:
-        raise serializers.ValidationError(str(self.error_messages[key]) % facts, code=key)
-
-
-class Text(Spoken, serializers.CharField):
-    """Text, and nothing that could be taken for it."""
-
-    default_error_messages: ClassVar = {
-        "null": _('Give text, not null; an empty text is written as "".'),
-        "type": _("Give text in quotation marks."),
-        "nul": _("A NUL character can't be part of this."),
-    }
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("type")
-        if "\0" in data:
-            self.fail("nul")
-        return data
-
-
-class Choice(Spoken, serializers.ChoiceField):
-    """One of a few words."""
-
-    default_error_messages: ClassVar = {
-        "null": _("Give one of: %(words)s."),
-        "unknown": _("Give one of: %(words)s."),
-        "near": _("Give one of: %(words)s. Did you mean “%(near)s”?"),
-    }
-
-    def fail(self, key: str, **facts: Any) -> NoReturn:
-        super().fail(key, words=", ".join(map(str, self.choices)), **facts)
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("unknown")
-        if data not in self.choices:
-            near = nearest(data, self.choices)
-            self.fail("near", near=near) if near else self.fail("unknown")
-        return data
-
-
-class Flag(Spoken, serializers.BooleanField):
-    """true or false, not the many words for them."""
-
-    default_error_messages: ClassVar = {
-        "null": _("Give true or false."),
-        "type": _("Give true or false."),
-    }
-
-    def to_internal_value(self, data: Any) -> bool:
-        if not isinstance(data, bool):
-            self.fail("type")
-        return data
-
-
-class Whole(Spoken, serializers.IntegerField):
-    """A whole number; true is none, and neither is 3.0 or "3"."""
-
-    default_error_messages: ClassVar = {
-        "null": _("Give a whole number."),
-        "type": _("Give a whole number, without quotation marks."),
-    }
-
-    def to_internal_value(self, data: Any) -> int:
-        if type(data) is not int:
-            self.fail("type")
-        return int(data)
-
-
-class Variables(Spoken, serializers.DictField):
-    """Names with their texts. The model judges names and texts."""
-
-    child = serializers.CharField()
-    default_error_messages: ClassVar = {
-        "null": _('Give an object, for example {"LANG": "C"}; an empty one is written as {}.'),
-        "type": _('Give an object, for example {"LANG": "C"}.'),
-    }
-
-    def to_internal_value(self, data: Any) -> dict[str, Any]:
-        if not isinstance(data, dict):
-            self.fail("type")
-        return data
-
-    def to_representation(self, value: Any) -> Any:
-        return value
-
-
-class Instant(serializers.DateTimeField):
-    """An instant in UTC, ISO 8601."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(default_timezone=UTC, **options)
-
-
-class Count(Spoken, serializers.IntegerField):
-    """A whole number in a query string, within its bounds."""
-
-    default_error_messages: ClassVar = {
-        "range": _("Give a whole number from %(low)s to %(high)s."),
-    }
-
-    def to_internal_value(self, data: Any) -> int:
-        low, high = int(self.min_value or 0), int(self.max_value or LARGEST)
-        if not (data.isascii() and data.isdigit() and len(data) < 20 and low <= int(data) <= high):
-            self.fail("range", low=low, high=high)
-        return int(data)
-
-
-class FlagWord(Spoken, serializers.BooleanField):
-    """true or false in a query string."""
-
-    default_error_messages: ClassVar = {"type": _("Give true or false.")}
-
-    def to_internal_value(self, data: Any) -> bool:
-        if data not in {"true", "false"}:
-            self.fail("type")
-        return bool(data == "true")
-
-
-# ── Reading ──────────────────────────────────────────────────────────────────────────────────────
-class Strict(serializers.Serializer[Any]):
-    """Reads an object, and refuses every name it does not know."""
-
-    def read(self, data: Any, *, kind: str = "field") -> tuple[dict[str, Any], Fields]:
-        """Return the values that have the right type, and what is wrong with the others.
-
-        The fields' own validators are for the description (OpenAPI); they are not run here.
-        """
-        if not isinstance(data, Mapping):
-            raise Problem(400, "no_object", _t("Send a JSON object: {…}."))
-        values: dict[str, Any] = {}
-        wrong: Fields = {}
-        for name, field in self.fields.items():
-            if name not in data or field.read_only:
-                continue
-            try:
-                is_null, value = field.validate_empty_values(data[name])
-                values[name] = value if is_null else field.to_internal_value(value)
-            except serializers.ValidationError as error:
-                wrong[name] = [str(message) for message in error.detail]
-        return values, wrong | self._unknown(data, kind)
-
-    def _unknown(self, data: Mapping[str, Any], kind: str) -> Fields:
-        writable = [name for name, field in self.fields.items() if not field.read_only]
-        unknown = [name for name in data if name not in writable]
-        found: Fields = {}
-        for name in unknown[:MOST_UNKNOWN_NAMED]:
-            near = nearest(name, writable)
-            if name in self.fields:
-                message = _t("This field is set by the daemon.")
-            elif kind == "parameter":
-                message = _t("There is no such parameter.")
-            else:
-                message = _t("There is no such field.")
-            if near and name not in self.fields:
-                message += " " + _t("Did you mean “%(name)s”?") % {"name": near}
-            found[name[:SHOWN_CHARACTERS]] = [message]
-        return found
-
-
-def nearest(word: str, known: Iterable[object]) -> str | None:
-    """Return the one of the known words that somebody may have meant; None for none like it."""
-    found = difflib.get_close_matches(word[:SHOWN_CHARACTERS], [str(k) for k in known], n=1)
-    return found[0] if found else None
 
 
 # ── Jobs ─────────────────────────────────────────────────────────────────────────────────────────
@@ -207,6 +44,7 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
         models.CharField: Text,
         models.DateTimeField: Instant,
         models.PositiveIntegerField: Whole,
+        models.PositiveSmallIntegerField: Whole,
         models.SmallIntegerField: Whole,
         models.TextField: Text,
     }
@@ -218,6 +56,10 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
     parameters = Variables(
         required=False, help_text="The command sees each as BACH_PARAM_<NAME>: name → text."
     )
+    retry_exit_codes = ExitCodes(
+        required=False, help_text="Retry only after these; empty: after every failure."
+    )
+    pools = Weights(required=False, help_text="What a run takes of each pool: name → weight.")
 
     class Meta:
         model = Job
@@ -244,9 +86,28 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
             "timeout_seconds",
             "soft_timeout_seconds",
             "grace_seconds",
+            "stop_command",
             "leave_descendants",
             "overlap",
             "max_instances",
+            "misfire",
+            "misfire_age_seconds",
+            "deadline",
+            "max_wait_seconds",
+            "max_retries",
+            "retry_backoff_seconds",
+            "retry_exit_codes",
+            "retry_on_timeout",
+            "on_loss",
+            "pools",
+            "priority",
+            "cpu_limit_seconds",
+            "memory_limit_mb",
+            "limit_sustain_seconds",
+            "limit_action",
+            "keep_days",
+            "keep_runs",
+            "keep_output_mb",
             "version",
             "created_at",
             "updated_at",
@@ -267,7 +128,32 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
             "timeout_seconds": {"help_text": "Per attempt; 0: none."},
             "soft_timeout_seconds": {"help_text": "After this a warning; null: none."},
             "grace_seconds": {"help_text": "Between SIGTERM and SIGKILL."},
+            "stop_command": {
+                "help_text": "Tried first when a run is to end; then SIGTERM, then SIGKILL."
+            },
             "max_instances": {"help_text": "With overlap parallel: this many at once."},
+            "misfire": {
+                "help_text": "What becomes of occurrences missed while nothing could start them."
+            },
+            "misfire_age_seconds": {"help_text": "What is older than this is not caught up."},
+            "deadline": {"help_text": "Nothing starts after this instant; null: no end."},
+            "max_wait_seconds": {
+                "help_text": "A run that waits longer is skipped; null: it waits on."
+            },
+            "max_retries": {
+                "help_text": "Further attempts of the same run; a cancel never retries."
+            },
+            "retry_backoff_seconds": {
+                "help_text": "Before the first retry; each further pause is twice as long."
+            },
+            "on_loss": {"help_text": "What happens when nobody knows how a run ended."},
+            "priority": {"help_text": "-100 to 100; higher goes first."},
+            "cpu_limit_seconds": {"help_text": "CPU time of the whole process tree; null: none."},
+            "memory_limit_mb": {"help_text": "Memory of the whole process tree; null: none."},
+            "limit_sustain_seconds": {"help_text": "How long a limit may be exceeded."},
+            "keep_days": {"help_text": "null: as the rules for all jobs say."},
+            "keep_runs": {"help_text": "null: as the rules for all jobs say."},
+            "keep_output_mb": {"help_text": "null: as the rules for all jobs say."},
             "version": {"help_text": "Counts the changes."},
         }
 
@@ -318,8 +204,18 @@ class Jobs(serializers.Serializer[Any]):
 
 
 # ── Runs ─────────────────────────────────────────────────────────────────────────────────────────
+class WaitingSerializer(serializers.Serializer[admission.Waiting]):
+    """A place in the line of runs that wait for their start."""
+
+    position = serializers.IntegerField(
+        allow_null=True, help_text="1 is the next; null: its time has not come."
+    )
+    code = serializers.CharField(help_text="For programs; does not change.")
+    sentence = serializers.CharField(help_text="Why it waits, for people.")
+
+
 class RunSerializer(serializers.ModelSerializer[Run]):
-    """A run. The context holds `now`, for the duration of what still runs."""
+    """A run. The context holds `now`, and keeps what several runs of an answer need."""
 
     serializer_field_mapping: ClassVar[dict[Any, Any]] = {
         **serializers.ModelSerializer.serializer_field_mapping,
@@ -336,6 +232,13 @@ class RunSerializer(serializers.ModelSerializer[Run]):
     duration_seconds = serializers.SerializerMethodField(
         help_text="How long the command has run, or ran; null: it never began."
     )
+    eta_seconds = serializers.SerializerMethodField(
+        help_text="How much longer it will take, by its progress or what is usual; null: unknown."
+    )
+    waiting = serializers.SerializerMethodField(
+        help_text="Its place in line and why it waits; null: it does not wait."
+    )
+    pools = Weights(read_only=True, help_text="What it takes of each pool.")
 
     class Meta:
         model = Run
@@ -346,47 +249,148 @@ class RunSerializer(serializers.ModelSerializer[Run]):
             "trigger",
             "started_by",
             "state",
+            "phase",
             "reason_code",
             "reason",
             "blocking_run_id",
+            "waiting",
             "is_stopping",
+            "stop_requested_at",
+            "stop_requested_by",
             "due_at",
+            "not_before",
+            "expires_at",
             "queued_at",
             "started_at",
             "ended_at",
             "duration_seconds",
+            "eta_seconds",
+            "progress",
+            "progress_label",
             "attempt",
+            "priority",
+            "pools",
+            "beside",
             "exit_code",
             "signal",
             "cpu_seconds",
             "peak_rss_bytes",
+            "read_bytes",
+            "write_bytes",
+            "gpu_seconds",
+            "peak_vram_bytes",
             "output_bytes",
             "dropped_bytes",
+            "output_removed",
             "output_lines",
             "last_line",
         )
         read_only_fields = fields
         extra_kwargs: ClassVar = {
+            "phase": {"help_text": "How far a stop has come; empty: nobody asked for one."},
+            "not_before": {"help_text": "The earliest start: later than due for a retry."},
+            "expires_at": {"help_text": "Not begun by then, it is skipped; null: it waits on."},
+            "attempt": {"help_text": "Which attempt this is; 1 is the first."},
+            "beside": {"help_text": "Started by a person although another run was active."},
+            "progress": {"help_text": "Per cent, as the command says; null: it says nothing."},
             "signal": {"help_text": "The signal that ended the command, apart from the exit code."},
+            "read_bytes": {"help_text": "Read from disk by the whole process tree."},
+            "write_bytes": {"help_text": "Written to disk by the whole process tree."},
+            "gpu_seconds": {"help_text": "null: not measured here."},
+            "peak_vram_bytes": {"help_text": "null: not measured here."},
             "output_bytes": {"help_text": "What the command wrote, kept or not; known at the end."},
             "dropped_bytes": {"help_text": "How much of it was not kept."},
+            "output_removed": {"help_text": "Whether its output has been tidied away."},
         }
 
     def get_duration_seconds(self, run: Run) -> float | None:
         duration = run.duration(self.context["now"])
         return None if duration is None else duration.total_seconds()
 
+    def get_eta_seconds(self, run: Run) -> float | None:
+        if run.state != Run.State.RUNNING:
+            return None
+        left = run.eta(self.context["now"], None if run.progress else self._usual(run))
+        return None if left is None else round(left.total_seconds(), 1)
+
+    def _usual(self, run: Run) -> timedelta | None:
+        # One question per job that runs right now, and these are few.
+        shared: Any = self.context
+        known: dict[int, timedelta | None] = shared.setdefault("usual", {})
+        if run.job_id not in known:
+            known[run.job_id] = run.job.median_duration()
+        return known[run.job_id]
+
+    @extend_schema_field(WaitingSerializer(allow_null=True))
+    def get_waiting(self, run: Run) -> dict[str, Any] | None:
+        if run.state != Run.State.QUEUED:
+            return None
+        shared: Any = self.context
+        if "line" not in shared:
+            line = admission.line(shared["now"])
+            shared["line"] = {waiting.run.pk: waiting for waiting in line}
+        waiting = shared["line"].get(run.pk)
+        return None if waiting is None else {**WaitingSerializer(waiting).data}
+
+
+class AttemptSerializer(serializers.ModelSerializer[Attempt]):
+    """An earlier attempt of a run that was tried again."""
+
+    serializer_field_mapping = RunSerializer.serializer_field_mapping
+
+    reason = serializers.CharField(read_only=True, help_text="Why it ended so, as a sentence.")
+
+    class Meta:
+        model = Attempt
+        fields = (
+            "number",
+            "state",
+            "reason_code",
+            "reason",
+            "started_at",
+            "ended_at",
+            "exit_code",
+            "signal",
+            "cpu_seconds",
+            "peak_rss_bytes",
+            "read_bytes",
+            "write_bytes",
+            "gpu_seconds",
+            "peak_vram_bytes",
+            "output_bytes",
+            "dropped_bytes",
+            "output_lines",
+            "last_line",
+        )
+        read_only_fields = fields
+        extra_kwargs: ClassVar = {"number": {"help_text": "Its output: …/log?attempt=<number>."}}
+
 
 class OneRun(RunSerializer):
-    """A run with what was to be executed."""
+    """A run with what was to be executed, and the attempts before this one."""
 
     definition = serializers.DictField(
         read_only=True, help_text="What was to be executed, whatever the job has become since."
     )
+    attempts = AttemptSerializer(
+        many=True, read_only=True, help_text="Earlier ones; the last is the run itself."
+    )
 
     class Meta(RunSerializer.Meta):
-        fields = (*RunSerializer.Meta.fields, "definition")
+        fields = (*RunSerializer.Meta.fields, "definition", "attempts")
         read_only_fields = fields
+
+
+class StartRun(Strict):
+    """How to start a job by hand."""
+
+    beside = Flag(required=False, help_text="Start it although another run of the job is active.")
+
+
+class MoveTo(Strict):
+    """Where a waiting run goes in the line."""
+
+    to = Choice(choices=("first", "up", "down", "last"))
 
 
 class RunsQuery(Strict):
@@ -416,6 +420,201 @@ class LogQuery(Strict):
     lines = Count(
         min_value=1, max_value=100_000, required=False, help_text="Instead: the last lines."
     )
+    attempt = Count(
+        min_value=1,
+        max_value=65_535,
+        required=False,
+        help_text="Of this attempt; of the newest unless given.",
+    )
+
+
+# ── The line and the rules for all jobs ──────────────────────────────────────────────────────────
+class InLine(WaitingSerializer):
+    """A run that waits, with its place and why."""
+
+    run_id = serializers.IntegerField(source="run.pk")
+    job_id = serializers.IntegerField(source="run.job_id")
+    job_name = serializers.CharField(source="run.job_name")
+    trigger = serializers.ChoiceField(choices=Run.Trigger.choices, source="run.trigger")
+    started_by = serializers.CharField(source="run.started_by")
+    due_at = Instant(source="run.due_at")
+    not_before = Instant(source="run.not_before")
+    expires_at = Instant(source="run.expires_at", allow_null=True)
+    attempt = serializers.IntegerField(source="run.attempt")
+    priority = serializers.IntegerField(source="run.priority")
+    pools = Weights(source="run.pools")
+
+
+class Hold(serializers.ModelSerializer[Policy]):
+    """Whether everything is held."""
+
+    hold = serializers.CharField(
+        read_only=True, help_text="Empty: no. drain: nothing starts. stop: what ran was ended, too."
+    )
+    held_at = Instant(read_only=True, allow_null=True)
+
+    class Meta:
+        model = Policy
+        fields = ("hold", "held_at", "held_by", "hold_note")
+        read_only_fields = fields
+
+
+class HoldAll(Strict):
+    """How to hold everything."""
+
+    mode = Choice(
+        choices=[choice for choice in Policy.Hold.choices if choice[0]],
+        required=False,
+        help_text="drain (unless given): what runs goes on. stop: it is ended.",
+    )
+    note = Text(
+        max_length=200, required=False, help_text="Why, for the others; at most 200 characters."
+    )
+
+
+class Queue(serializers.Serializer[Any]):
+    """The line of runs that wait for their start."""
+
+    held = Hold()
+    parallel = serializers.IntegerField(help_text="How many may run at once.")
+    running = serializers.IntegerField(help_text="How many do.")
+    length = serializers.IntegerField(help_text="How many wait; the list may be cut.")
+    waiting = InLine(many=True)
+
+
+class QueueQuery(Strict):
+    """How much of the line."""
+
+    limit = Count(min_value=1, max_value=1000, required=False, help_text="200 unless given.")
+
+
+class PolicySerializer(serializers.ModelSerializer[Policy], Strict):
+    """The rules for all jobs."""
+
+    serializer_field_mapping = JobSerializer.serializer_field_mapping
+
+    parallel = serializers.IntegerField(
+        read_only=True, help_text="What holds: max_parallel, or the installation's default."
+    )
+
+    class Meta:
+        model = Policy
+        fields = (
+            "max_parallel",
+            "parallel",
+            "keep_days",
+            "keep_runs",
+            "keep_output_mb",
+            "updated_at",
+            "updated_by",
+        )
+        extra_kwargs: ClassVar = {
+            "max_parallel": {"help_text": "Runs at once; null: the installation's default."},
+            "keep_days": {"help_text": "Older runs are removed with their output."},
+            "keep_runs": {"help_text": "Of each job."},
+            "keep_output_mb": {"help_text": "In all; the oldest output goes first."},
+            "updated_at": {"help_text": "null: never changed."},
+        }
+
+
+class NeedOfPool(serializers.Serializer[Any]):
+    """A job that can't start any more: it needs more of the pool than there is."""
+
+    id = serializers.IntegerField()
+    name = serializers.CharField()
+    need = serializers.IntegerField(help_text="What it needs of this pool.")
+
+
+class PoolSerializer(serializers.ModelSerializer[Pool], Strict):
+    """Something of which there is only so much. The context holds what is taken: name → weight."""
+
+    serializer_field_mapping = JobSerializer.serializer_field_mapping
+
+    taken = serializers.SerializerMethodField(help_text="What running runs take of it.")
+
+    class Meta:
+        model = Pool
+        fields = ("name", "size", "description", "taken", "updated_at", "updated_by")
+        extra_kwargs: ClassVar = {
+            "name": {"help_text": "Unique; a letter, then a-z, 0-9, - and _."},
+        }
+
+    def get_taken(self, pool: Pool) -> int:
+        return int(self.context["taken"].get(pool.name, 0))
+
+
+class PoolChange(PoolSerializer):
+    """A pool without its name, which stands in the address."""
+
+    class Meta(PoolSerializer.Meta):
+        fields = ("size", "description")  # type: ignore[assignment] # fewer
+
+
+class OnePool(PoolSerializer):
+    """A pool, and which jobs are too big for it."""
+
+    impossible_jobs = NeedOfPool(many=True, read_only=True)
+
+    class Meta(PoolSerializer.Meta):
+        fields = (*PoolSerializer.Meta.fields, "impossible_jobs")  # type: ignore[assignment] # more
+
+
+class Pools(serializers.Serializer[Any]):
+    """All pools."""
+
+    pools = PoolSerializer(many=True)
+
+
+class GonePool(serializers.Serializer[Any]):
+    """What becomes of a pool that was deleted."""
+
+    name = serializers.CharField()
+    impossible_jobs = NeedOfPool(many=True, help_text="Jobs that can't start without it.")
+
+
+# ── Incidents ────────────────────────────────────────────────────────────────────────────────────
+class IncidentSerializer(serializers.ModelSerializer[Incident]):
+    """Something that happened to the daemon itself."""
+
+    serializer_field_mapping = RunSerializer.serializer_field_mapping
+
+    message = serializers.CharField(source="__str__", read_only=True, help_text="For people.")
+    job_id = serializers.IntegerField(read_only=True, allow_null=True)
+    facts = serializers.DictField(read_only=True)
+
+    class Meta:
+        model = Incident
+        fields = (
+            "id",
+            "at",
+            "level",
+            "code",
+            "message",
+            "facts",
+            "job_id",
+            "run_id",
+            "acknowledged_at",
+            "acknowledged_by",
+        )
+        read_only_fields = fields
+        extra_kwargs: ClassVar = {
+            "acknowledged_at": {"help_text": "null: nobody has marked it as seen yet."}
+        }
+
+
+class IncidentsQuery(Strict):
+    """Which incidents."""
+
+    unseen = FlagWord(required=False, help_text="Only those nobody has marked as seen, or not.")
+    limit = Count(min_value=1, max_value=200, required=False, help_text="50 unless given.")
+    before = Count(min_value=1, required=False, help_text="Only incidents with a lower id.")
+
+
+class Incidents(serializers.Serializer[Any]):
+    """A page of incidents, newest first."""
+
+    incidents = IncidentSerializer(many=True)
+    next = serializers.CharField(allow_null=True, help_text="Where the next page is; null: none.")
 
 
 # ── State of the daemon ──────────────────────────────────────────────────────────────────────────
@@ -428,11 +627,29 @@ class Stats(serializers.Serializer[Any]):
     failed_today = serializers.IntegerField(help_text="Of these: failed, timed out or lost.")
 
 
+class Notice(serializers.Serializer[Any]):
+    """What a person should know now."""
+
+    level = serializers.CharField(help_text="error, warn or info.")
+    code = serializers.CharField(help_text="For programs; does not change.")
+    title = serializers.CharField()
+    text = serializers.CharField(help_text="What it means, and what to do about it.")
+    since = Instant(allow_null=True)
+    job_id = serializers.IntegerField(allow_null=True)
+    incident_id = serializers.IntegerField(
+        allow_null=True, help_text="What can be marked as seen; null: it goes when it is over."
+    )
+
+
 class Status(serializers.Serializer[Any]):
     """How the daemon is."""
 
     running = serializers.BooleanField(help_text="Whether the daemon has spoken lately.")
     host = serializers.CharField(allow_null=True)
     since = Instant(allow_null=True, help_text="Since when it runs; null while it does not.")
+    hold = serializers.CharField(help_text="Empty: nothing is held. Else how: drain or stop.")
+    queue_length = serializers.IntegerField(help_text="Runs that wait for their start.")
+    level = serializers.CharField(help_text="Of the worst notice; empty: there is none.")
     stats = Stats()
+    notices = Notice(many=True, required=False, help_text="Not without signing in.")
     last_runs = RunSerializer(many=True, required=False, help_text="Not without signing in.")

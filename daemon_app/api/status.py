@@ -11,10 +11,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from daemon_app import notices
 from daemon_app.api import serializers
 from daemon_app.api.endpoint import Endpoint
+from daemon_app.api.fields import Instant
 from daemon_app.api.schema import answers
-from daemon_app.models import Account, Job, Node, Run
+from daemon_app.models import Account, Job, Node, Policy, Run
 
 LAST_RUNS = 10
 # With a token, a session, or neither.
@@ -44,13 +46,15 @@ class ReadStatus(Endpoint):
         responses=answers({200: serializers.Status}),
     )
     def get(self, request: Request) -> Response:
-        """Return whether the daemon runs, counts, and the last runs.
+        """Return whether the daemon runs, what needs a person, counts, and the last runs.
 
         Where the server listens on loopback alone it answers without a token too, then without
         data of jobs.
         """
-        status = status_at(self.now)
+        found = notices.current(self.now)
+        status = status_at(self.now) | {"level": found[0].level if found else ""}
         if isinstance(request.user, Account):
+            status["notices"] = serializers.Notice(found, many=True).data
             last = Run.objects.order_by("-id")[:LAST_RUNS]
             status["last_runs"] = serializers.RunSerializer(
                 last, many=True, context={"now": self.now}
@@ -69,9 +73,9 @@ def status_at(now: datetime) -> dict[str, Any]:
     return {
         "running": running,
         "host": node.host if node else None,
-        "since": serializers.Instant().to_representation(node.started_at)
-        if node and running
-        else None,
+        "since": Instant().to_representation(node.started_at) if node and running else None,
+        "hold": Policy.current().hold,
+        "queue_length": Run.objects.queued().filter(due_at__lte=now).count(),
         "stats": Job.objects.aggregate(
             total_jobs=Count("pk"), active_jobs=Count("pk", filter=Q(is_active=True))
         )

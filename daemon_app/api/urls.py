@@ -6,7 +6,7 @@ from django.urls import path, re_path
 from django.utils.translation import gettext as _t
 from rest_framework.request import Request
 
-from daemon_app.api import jobs, runs, schema, status
+from daemon_app.api import incidents, jobs, queue, rules, runs, schema, status
 from daemon_app.api.endpoint import Endpoint
 from daemon_app.api.errors import Problem
 
@@ -37,6 +37,15 @@ urlpatterns = [
     path("runs/<int:pk>", runs.ReadRun.as_view(), name="run"),
     path("runs/<int:pk>/log", runs.ReadLog.as_view(), name="log"),
     path("runs/<int:pk>/cancel", runs.CancelRun.as_view(), name="cancel"),
+    path("runs/<int:pk>/move", runs.MoveRun.as_view(), name="move"),
+    path("queue", queue.ReadQueue.as_view(), name="queue"),
+    path("hold", queue.HoldAll.as_view(), name="hold"),
+    path("resume", queue.Resume.as_view(), name="resume"),
+    path("policy", rules.Rules.as_view(), name="policy"),
+    path("pools", rules.Pools.as_view(), name="pools"),
+    path("pools/<slug:name>", rules.ReadPool.as_view(), name="pool"),
+    path("incidents", incidents.Incidents.as_view(), name="incidents"),
+    path("incidents/<int:pk>/acknowledge", incidents.Acknowledge.as_view(), name="acknowledge"),
     path("status", status.ReadStatus.as_view(), name="status"),
     path("openapi.json", schema.OpenAPI.as_view(), name="openapi"),
     re_path(r"", Nowhere.as_view()),

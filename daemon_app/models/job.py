@@ -56,6 +56,10 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Active jobs with an occurrence at or before `until`, the most overdue first."""
         return self.active().filter(next_due_at__lte=until).order_by("next_due_at", "id")
 
+    def needing(self, pool: str) -> Self:
+        """Jobs that take something of a pool, by name."""
+        return self.filter(pools__has_key=pool).order_by("name")
+
 
 class Job(models.Model):
     """A command with its schedule and rules."""

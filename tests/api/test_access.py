@@ -11,10 +11,10 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from daemon_app.api import urls
-from daemon_app.models import Job, Run, Token
+from daemon_app.models import Incident, Job, Policy, Pool, Run, Token
 from daemon_app.models.access import RIGHTS
 from tests.api.caller import Caller, Maker
-from tests.jobs import job, run
+from tests.jobs import NOON, job, run
 
 ROLES = ("viewer", "operator", "admin")
 # Every operation there is: method, path, right.
@@ -30,6 +30,21 @@ OPERATIONS = (
     ("GET", "runs/{run}", "view"),
     ("GET", "runs/{run}/log", "view"),
     ("POST", "runs/{run}/cancel", "operate"),
+    ("POST", "runs/{run}/move", "operate"),
+    ("GET", "queue", "view"),
+    ("POST", "hold", "operate"),
+    ("POST", "resume", "operate"),
+    ("GET", "policy", "view"),
+    ("PUT", "policy", "edit"),
+    ("PATCH", "policy", "edit"),
+    ("GET", "pools", "view"),
+    ("POST", "pools", "edit"),
+    ("GET", "pools/{pool}", "view"),
+    ("PUT", "pools/{pool}", "edit"),
+    ("PATCH", "pools/{pool}", "edit"),
+    ("DELETE", "pools/{pool}", "edit"),
+    ("GET", "incidents", "view"),
+    ("POST", "incidents/{incident}/acknowledge", "operate"),
     ("GET", "status", "view"),
     ("GET", "openapi.json", "view"),
 )
@@ -41,7 +56,9 @@ pytestmark = pytest.mark.django_db
 def address() -> Callable[[str], str]:
     there = job()
     waiting = run(job("other"))
-    return lambda path: path.format(job=there.pk, run=waiting.pk)
+    Pool(name="gpu").store(now=NOON, by="anna")
+    told = Incident.note("stalled", now=NOON, seconds=40)
+    return lambda path: path.format(job=there.pk, run=waiting.pk, pool="gpu", incident=told.pk)
 
 
 @pytest.mark.parametrize(("method", "path", "right"), OPERATIONS)
@@ -95,7 +112,10 @@ def test_every_method_of_every_endpoint_stands_in_the_table_above() -> None:
         for method, right in getattr(pattern.callback, "cls").rights.items()  # noqa: B009
     }
 
-    wanted = {(m, re.sub(r"{\w+}", "<int:pk>", path), right) for m, path, right in OPERATIONS}
+    wanted = {
+        (m, re.sub(r"{\w+}", "<int:pk>", path.replace("{pool}", "<slug:name>")), right)
+        for m, path, right in OPERATIONS
+    }
     assert found == wanted
 
 
@@ -283,11 +303,12 @@ def test_no_answer_allows_other_origins(with_session: Maker) -> None:
 
 
 def test_looking_changes_nothing(admin: Caller, address: Callable[[str], str]) -> None:
-    before = (list(Job.objects.values()), list(Run.objects.values()))
+    stored = (Job, Run, Pool, Policy, Incident)
+    before = [list(model.objects.values()) for model in stored]
 
     for method, path, _right in OPERATIONS:
         if method == "GET":
             for safe in ("GET", "HEAD", "OPTIONS"):
                 assert admin(safe, address(path)).status_code in {200, 204}
 
-    assert (list(Job.objects.values()), list(Run.objects.values())) == before
+    assert [list(model.objects.values()) for model in stored] == before

@@ -1,5 +1,6 @@
 """Runs over REST."""
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from django.utils import timezone
 
 from daemon_app import output
 from daemon_app.models import Run
+from daemon_app.models.run import Ending
 from tests.api.caller import Caller
 from tests.jobs import NOON, job, run
 
@@ -104,6 +106,126 @@ def test_a_run_that_still_runs_has_a_duration_and_one_that_waits_has_none(viewer
 
     assert viewer("GET", f"runs/{running.pk}").json()["duration_seconds"] >= 3600
     assert viewer("GET", f"runs/{waiting.pk}").json()["duration_seconds"] is None
+
+
+def test_what_a_run_used_and_how_far_it_is_are_told(viewer: Caller) -> None:
+    now = timezone.now()
+    running = run(
+        state=Run.State.RUNNING,
+        started_at=now - timedelta(minutes=1),
+        expires_at=NOON,
+        progress=25,
+        progress_label="step 2",
+        pools={"gpu": 1},
+        priority=3,
+        read_bytes=1,
+        write_bytes=2,
+        gpu_seconds=0.5,
+        peak_vram_bytes=4,
+    )
+
+    told = viewer("GET", f"runs/{running.pk}").json()
+
+    assert (told["progress"], told["progress_label"]) == (25, "step 2")
+    assert 170 < told["eta_seconds"] < 200
+    assert (told["read_bytes"], told["write_bytes"]) == (1, 2)
+    assert (told["gpu_seconds"], told["peak_vram_bytes"]) == (0.5, 4)
+    assert (told["pools"], told["priority"], told["attempt"]) == ({"gpu": 1}, 3, 1)
+    assert (told["phase"], told["waiting"], told["attempts"]) == ("", None, [])
+    assert told["expires_at"] == "2026-11-24T12:00:00Z"
+    assert told["not_before"] == "2026-11-24T12:00:00Z"
+
+
+def test_without_progress_the_rest_is_judged_by_what_is_usual(viewer: Caller) -> None:
+    there, now = job(), timezone.now()
+    for _n in range(3):
+        run(there, state="succeeded", started_at=NOON, ended_at=NOON + timedelta(hours=1))
+    for _n in range(2):
+        run(there, state="running", started_at=now - timedelta(minutes=10))
+
+    listed = viewer("GET", "runs?state=running").json()["runs"]
+
+    assert [2900 < told["eta_seconds"] < 3001 for told in listed] == [True, True]
+    ended = viewer("GET", "runs?state=succeeded").json()["runs"]
+    assert {told["eta_seconds"] for told in ended} == {None}
+
+
+# ── Attempts ─────────────────────────────────────────────────────────────────────────────────────
+def tried_again(output_of_first: bytes = b"first try\n") -> Run:
+    """Return a run whose first attempt failed and whose second waits."""
+    there = run(now=timezone.now() - timedelta(minutes=5))
+    there.claim(owner="here", now=timezone.now())
+    if output_of_first:
+        written(there, output_of_first)
+    ending = Ending(
+        run_id=there.pk,
+        fence=there.fence,
+        state=Run.State.FAILED,
+        ended_at=timezone.now(),
+        reason_code="exit",
+        reason_facts={"code": 3},
+        exit_code=3,
+        output_bytes=len(output_of_first),
+    )
+    facts = {"attempt": 1, "why": "exit 3", "pause": 10}
+    assert Run.objects.put_back(ending, not_before=timezone.now(), code="retry", facts=facts)
+    there.refresh_from_db()
+    return there
+
+
+def begin_second(there: Run, wrote: bytes) -> None:
+    """Let the second attempt begin and write, as runner and supervisor do."""
+    first = there.attempts.get()
+    assert there.claim(owner="here", now=timezone.now())
+    kept = there.folder / "attempts" / str(first.fence)
+    kept.mkdir(parents=True)
+    for file in there.folder.glob("output*"):
+        file.rename(kept / file.name)
+    writer = output.Writer(str(there.folder))
+    writer.write(wrote, output.STDOUT, 0.0)
+    writer.close()
+
+
+def test_a_run_tells_of_its_earlier_attempts(viewer: Caller) -> None:
+    there = tried_again()
+
+    told = viewer("GET", f"runs/{there.pk}").json()
+
+    assert (told["attempt"], told["state"], told["reason_code"]) == (2, "queued", "retry")
+    (first,) = told["attempts"]
+    assert (first["number"], first["state"], first["exit_code"]) == (1, "failed", 3)
+    assert "3" in first["reason"]
+    assert first["started_at"]
+
+
+def test_the_output_of_each_attempt_can_be_had(viewer: Caller) -> None:
+    there = tried_again()
+
+    def log(query: str = "") -> Any:
+        return viewer("GET", f"runs/{there.pk}/log{query}")
+
+    assert log().content == log("?attempt=1").content == b"first try\n"
+    assert log("?attempt=2").content == b""
+
+    begin_second(there, b"second\n")
+
+    assert log("?attempt=1").content == b"first try\n"
+    assert log("?attempt=1&lines=1").headers["Log-Size"] == "10"
+    assert log().content == log("?attempt=2").content == b"second\n"
+    assert log("?attempt=3").status_code == 404
+    assert log("?attempt=0").status_code == 400
+
+
+def test_an_attempts_output_that_is_gone_is_not_mistaken_for_a_later_ones(viewer: Caller) -> None:
+    there = tried_again()
+    begin_second(there, b"second\n")
+    assert there.finish(Run.State.SUCCEEDED, now=timezone.now(), exit_code=0)
+    shutil.rmtree(there.folder / "attempts")
+
+    answer = viewer("GET", f"runs/{there.pk}/log?attempt=1")
+
+    assert answer.status_code == 410
+    assert viewer("GET", f"runs/{there.pk}/log?attempt=2").content == b"second\n"
 
 
 # ── Cancelling ───────────────────────────────────────────────────────────────────────────────────
@@ -207,6 +329,19 @@ def test_output_that_was_tidied_away_is_said_to_be_gone(viewer: Caller) -> None:
 
     assert answer.status_code == 410
     assert answer.json()["error"]["code"] == "tidied_away"
+
+
+def test_output_that_was_removed_by_the_rules_is_gone_in_every_way_of_asking(
+    viewer: Caller,
+) -> None:
+    there = run(state=Run.State.SUCCEEDED, output_removed=True)
+
+    for query in ("", "?lines=3", "?offset=2", "?attempt=1"):
+        answer = viewer("GET", f"runs/{there.pk}/log{query}")
+
+        assert answer.status_code == 410
+        assert "aufgeräumt" in answer.json()["error"]["message"]
+    assert viewer("GET", f"runs/{there.pk}").json()["output_removed"] is True
 
 
 def test_a_link_planted_in_place_of_the_output_is_not_followed(

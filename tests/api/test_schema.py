@@ -29,6 +29,15 @@ def test_it_names_every_address_and_its_rules() -> None:
         "runs/{id}",
         "runs/{id}/log",
         "runs/{id}/cancel",
+        "runs/{id}/move",
+        "queue",
+        "hold",
+        "resume",
+        "policy",
+        "pools",
+        "pools/{name}",
+        "incidents",
+        "incidents/{id}/acknowledge",
         "status",
     }
     assert set(told["components"]["securitySchemes"]) == {"token", "session"}

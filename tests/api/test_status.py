@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from daemon_app.models import Node, Run
+from daemon_app.models import Incident, Node, Policy, Run
 from tests.api.caller import Caller
-from tests.jobs import job, run
+from tests.jobs import NOON, job, run
 
 pytestmark = pytest.mark.django_db
 
@@ -66,19 +66,52 @@ def test_only_what_is_measured_is_told(viewer: Caller) -> None:
         "running",
         "host",
         "since",
+        "hold",
+        "queue_length",
+        "level",
         "stats",
+        "notices",
         "last_runs",
     }
 
 
 def test_anybody_on_this_machine_sees_the_state_but_nothing_of_the_jobs(anonymous: Caller) -> None:
-    run(job("secret-plan"))
+    secret = job("secret-plan")
+    run(secret)
+    Incident.note("poisoned", now=NOON, job=secret, n=3)
 
     answer = anonymous("GET", "status")
 
     assert answer.status_code == 200
-    assert set(answer.json()) == {"running", "host", "since", "stats"}
+    assert set(answer.json()) == {
+        "running",
+        "host",
+        "since",
+        "hold",
+        "queue_length",
+        "level",
+        "stats",
+    }
     assert "secret-plan" not in answer.content.decode()
+
+
+def test_what_is_held_what_waits_and_what_needs_a_person_is_told(viewer: Caller) -> None:
+    now = timezone.now()
+    Node.objects.create(host="hal", pid=1, started_at=now, seen_at=now)
+    there = job("backup")
+    run(there, now=now)
+    quiet = viewer("GET", "status").json()
+    Incident.note("poisoned", now=now, job=there, n=3)
+    Policy.set_hold("drain", now=now, by="anna")
+
+    told = viewer("GET", "status").json()
+
+    assert (quiet["hold"], quiet["queue_length"]) == ("", 1)
+    assert told["hold"] == "drain"
+    assert told["level"] in {"warn", "error"}
+    found = {notice["code"]: notice for notice in told["notices"]}
+    assert found["poisoned"]["job_id"] == there.pk
+    assert "backup" in found["poisoned"]["text"] + found["poisoned"]["title"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,201 @@
+"""The rules for all jobs, and the pools of what there is only so much of."""
+
+from typing import Any, ClassVar
+
+from django.core.exceptions import ValidationError
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from daemon_app import admission
+from daemon_app.api import serializers
+from daemon_app.api.endpoint import Endpoint, asking
+from daemon_app.api.errors import Fields, by_field, refused
+from daemon_app.api.fields import Strict
+from daemon_app.api.schema import answers
+from daemon_app.api.serializers import OnePool, PolicySerializer, PoolChange, PoolSerializer
+from daemon_app.models import Job, Policy, Pool
+
+
+class Rules(Endpoint):
+    """The rules for all jobs."""
+
+    rights: ClassVar = {"GET": "view", "PUT": "edit", "PATCH": "edit"}
+
+    @extend_schema(
+        operation_id="read_policy",
+        summary="Read the rules for all jobs",
+        tags=["rules"],
+        responses=answers({200: PolicySerializer}),
+    )
+    def get(self, request: Request) -> Response:
+        """Return the rules in force."""
+        return Response(PolicySerializer(Policy.current()).data)
+
+    @extend_schema(
+        operation_id="replace_policy",
+        summary="Replace the rules for all jobs",
+        tags=["rules"],
+        request=PolicySerializer,
+        examples=[OpenApiExample("Eight at once", {"max_parallel": 8}, request_only=True)],
+        responses=answers({200: PolicySerializer}, changes=True),
+    )
+    def put(self, request: Request) -> Response:
+        """Set all rules; what is left out gets its default."""
+        policy = Policy.current()
+        for name in _writable(PolicySerializer()):
+            setattr(policy, name, getattr(Policy(), name))
+        return self._store(policy, request)
+
+    @extend_schema(
+        operation_id="change_policy",
+        summary="Change rules for all jobs",
+        tags=["rules"],
+        request=PolicySerializer,
+        examples=[OpenApiExample("Keep less", {"keep_days": 30}, request_only=True)],
+        responses=answers({200: PolicySerializer}, changes=True),
+    )
+    def patch(self, request: Request) -> Response:
+        """Change the rules that are given; they hold at once."""
+        return self._store(Policy.current(), request)
+
+    def _store(self, policy: Policy, request: Request) -> Response:
+        values, wrong = PolicySerializer().read(request.data)
+        _apply(policy, values, wrong)
+        policy.store(now=self.now, by=asking(request))
+        return Response(PolicySerializer(Policy.current()).data)
+
+
+class Pools(Endpoint):
+    """All pools."""
+
+    rights: ClassVar = {"GET": "view", "POST": "edit"}
+
+    @extend_schema(
+        operation_id="list_pools",
+        summary="List pools",
+        tags=["rules"],
+        responses=answers({200: serializers.Pools}),
+    )
+    def get(self, request: Request) -> Response:
+        """Return all pools by name, with what is taken of each."""
+        pools = PoolSerializer(Pool.objects.all(), many=True, context=_taken())
+        return Response({"pools": pools.data})
+
+    @extend_schema(
+        operation_id="create_pool",
+        summary="Create a pool",
+        tags=["rules"],
+        request=PoolSerializer,
+        examples=[OpenApiExample("One GPU", {"name": "gpu", "size": 1}, request_only=True)],
+        responses=answers({201: OnePool}, 409, changes=True),
+    )
+    def post(self, request: Request) -> Response:
+        """Create a pool."""
+        values, wrong = PoolSerializer().read(request.data)
+        pool = _apply(Pool(), values, wrong).store(now=self.now, by=asking(request))
+        where = reverse("api:pool", args=[pool.name])
+        return Response(_told(pool), status=201, headers={"Location": where})
+
+
+class ReadPool(Endpoint):
+    """One pool."""
+
+    rights: ClassVar = {"GET": "view", "PUT": "edit", "PATCH": "edit", "DELETE": "edit"}
+
+    @extend_schema(
+        operation_id="read_pool",
+        summary="Read a pool",
+        tags=["rules"],
+        responses=answers({200: OnePool}, 404),
+    )
+    def get(self, request: Request, name: str) -> Response:
+        """Return a pool, with the jobs that are too big for it."""
+        return Response(_told(get_object_or_404(Pool, name=name)))
+
+    @extend_schema(
+        operation_id="put_pool",
+        summary="Create or replace a pool",
+        tags=["rules"],
+        request=PoolChange,
+        examples=[OpenApiExample("Two", {"size": 2}, request_only=True)],
+        responses=answers(
+            {200: OnePool, 201: OpenApiResponse(OnePool, "There was none of this name.")},
+            409,
+            changes=True,
+        ),
+    )
+    def put(self, request: Request, name: str) -> Response:
+        """Set a pool; what is left out gets its default."""
+        values, wrong = PoolChange().read(request.data)
+        pool = Pool.objects.filter(name=name).first()
+        is_new = pool is None
+        pool = pool or Pool(name=name)
+        for field in _writable(PoolChange()):
+            values.setdefault(field, getattr(Pool(), field))
+        _apply(pool, values, wrong).store(now=self.now, by=asking(request))
+        return Response(_told(pool), status=201 if is_new else 200)
+
+    @extend_schema(
+        operation_id="change_pool",
+        summary="Change a pool",
+        tags=["rules"],
+        request=PoolChange,
+        responses=answers({200: OnePool}, 404, changes=True),
+    )
+    def patch(self, request: Request, name: str) -> Response:
+        """Change what is given. Jobs that need more than there is then are named in the answer."""
+        pool = get_object_or_404(Pool, name=name)
+        values, wrong = PoolChange().read(request.data)
+        return Response(_told(_apply(pool, values, wrong).store(now=self.now, by=asking(request))))
+
+    @extend_schema(
+        operation_id="delete_pool",
+        summary="Delete a pool",
+        tags=["rules"],
+        request=None,
+        responses=answers({200: serializers.GonePool}, 404, changes=True),
+    )
+    def delete(self, request: Request, name: str) -> Response:
+        """Delete a pool; the answer names the jobs that can't start without it."""
+        pool = get_object_or_404(Pool, name=name)
+        pool.remove()
+        return Response({"name": name, "impossible_jobs": _too_big(name, 0)})
+
+
+def _writable(of: Strict) -> list[str]:
+    return [name for name, field in of.fields.items() if not field.read_only]
+
+
+def _apply(row: Any, values: dict[str, Any], wrong: Fields) -> Any:
+    """Set `values` on a row to be stored. Raises Problem with all that is wrong at once."""
+    for name, value in values.items():
+        setattr(row, name, value)
+    if not wrong:
+        return row
+    try:
+        row.full_clean(exclude=["updated_at"])
+    except ValidationError as error:
+        wrong = by_field(error) | wrong
+    raise refused(wrong)
+
+
+def _taken() -> dict[str, Any]:
+    room, _running = admission.current_room()
+    return {"taken": room.of_pool}
+
+
+def _told(pool: Pool) -> dict[str, Any]:
+    told = PoolSerializer(pool, context=_taken()).data
+    return {**told, "impossible_jobs": _too_big(pool.name, pool.size)}
+
+
+def _too_big(name: str, size: int) -> list[dict[str, Any]]:
+    needs = Job.objects.needing(name).values_list("pk", "name", "pools")
+    return [
+        {"id": pk, "name": job, "need": pools[name]}
+        for pk, job, pools in needs
+        if pools[name] > size
+    ]
