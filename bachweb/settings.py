@@ -1,11 +1,12 @@
 """Settings. The only module that reads the environment.
 
 Variables a person may set: BACH_DATA_DIR, BACH_HOST, BACH_PORT, BACH_ORIGINS, BACH_TLS,
-BACH_TRUSTED_PROXIES, BACH_TIME_ZONE, BACH_MAX_PARALLEL, BACH_PUBLIC_STATUS, DATABASE_URL
-(`docs/settings.md`).
+BACH_TRUSTED_PROXIES, BACH_TIME_ZONE, BACH_MAX_PARALLEL, BACH_PUBLIC_STATUS, BACH_ON_STOP,
+BACH_DRAIN_SECONDS, DATABASE_URL (`docs/settings.md`).
 """
 
 import os
+import sqlite3
 from pathlib import Path
 
 import dj_database_url
@@ -13,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
 from bachweb import machine
+from daemon_app.database import has_wal_bug
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -35,6 +37,15 @@ def number(name: str, default: int, low: int, high: int) -> int:
         msg = f"{name} must be a whole number from {low} to {high}, not {value!r}"
         raise ImproperlyConfigured(msg)
     return int(value)
+
+
+def choice(name: str, *known: str) -> str:
+    """Return the variable `name`, one of `known`; the first of them when it is not set."""
+    value = os.environ.get(name, "").strip().lower() or known[0]
+    if value not in known:
+        msg = f"{name} must be one of {', '.join(known)}, not {value!r}"
+        raise ImproperlyConfigured(msg)
+    return value
 
 
 # ── Where things are ─────────────────────────────────────────────────────────────────────────────
@@ -114,6 +125,7 @@ DATABASES = {
         default=f"sqlite:///{DATA_DIR / 'bach.sqlite3'}", conn_max_age=0
     )
 }
+ONE_CHECKPOINTER = has_wal_bug(sqlite3.sqlite_version_info)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         # A deferred transaction that reads and then writes is refused at once under load:
@@ -123,6 +135,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": (
             "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA foreign_keys=ON;"
             "PRAGMA temp_store=MEMORY;PRAGMA cache_size=-4000;"
+            # Where a checkpoint and a commit that meet may damage the file, only the daemon
+            # makes checkpoints.
+            + ("PRAGMA wal_autocheckpoint=0;" if ONE_CHECKPOINTER else "")
         ),
     }
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
@@ -152,6 +167,9 @@ Q_CLUSTER = {
 }
 # Our own limit for runs at once on this host.
 MAX_PARALLEL = number("BACH_MAX_PARALLEL", 4, 1, 1000)
+# What a stop of the daemon means for running commands: they go on, or they get so many seconds.
+ON_STOP = choice("BACH_ON_STOP", "leave", "drain")
+DRAIN_SECONDS = number("BACH_DRAIN_SECONDS", 60, 0, 86_400)
 
 # ── Language and time ────────────────────────────────────────────────────────────────────────────
 LANGUAGE_CODE = "de"

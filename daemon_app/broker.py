@@ -24,6 +24,21 @@ def wake() -> None:
     doorbell.ring(doorbell.runtime_dir(settings.DATA_DIR), QUEUE_BELL)
 
 
+def oldest_messages(limit: int = 20) -> list[int]:
+    """Return the ids of the oldest messages, those included that a cluster has taken."""
+    with connections[Conf.ORM].cursor() as cursor:
+        cursor.execute(OLDEST, [Conf.CLUSTER_NAME, limit])
+        return [pk for (pk,) in cursor.fetchall()]
+
+
+def forget_taken() -> None:
+    """Remove messages that a cluster took and never finished; the sweep sends their runs again."""
+    connection = connections[Conf.ORM]
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    with connection.cursor() as cursor:
+        cursor.execute(FORGET, [Conf.CLUSTER_NAME, now])
+
+
 class WakingBroker(ORM):
     """Claims up to `bulk` messages in one statement; sleeps on its bell while there are none."""
 
@@ -78,6 +93,8 @@ class WakingBroker(ORM):
             return sorted(cursor.fetchall())
 
 
+OLDEST = "SELECT id FROM django_q_ormq WHERE key = %s ORDER BY id LIMIT %s"
+FORGET = "DELETE FROM django_q_ormq WHERE key = %s AND lock > %s"
 LOOK = "SELECT 1 FROM django_q_ormq WHERE key = %s AND lock <= %s LIMIT 1"
 CLAIM = (
     "UPDATE django_q_ormq SET lock = %%s WHERE id IN (SELECT id FROM django_q_ormq "

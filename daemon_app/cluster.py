@@ -21,12 +21,13 @@ from typing import Any, NoReturn, Self
 
 import django_q.cluster as stock
 from django import db
+from django.conf import settings
 from django_q.conf import Conf
 from django_q.queues import Queue
 from django_q.worker import worker
 
-from daemon_app import processes
-from daemon_app.broker import wake
+from daemon_app import pidfile, processes
+from daemon_app.broker import forget_taken, wake
 
 log = logging.getLogger(__name__)
 
@@ -170,13 +171,23 @@ class Sentinel(stock.Sentinel):
 def run(ready: Callable[[], None] = lambda: None) -> int:
     """Run this host's cluster until SIGTERM or SIGINT; return 0 after a clean stop.
 
-    `ready` is called once, when all of its processes run.
+    `ready` is called once, when all of its processes run. Returns 1 when another one runs here.
     """
     stock.Queue = MarkedQueue
-    # Children are forked: an open database connection must not go with them.
-    db.connections.close_all()
     logging.getLogger("django-q").setLevel(Conf.LOG_LEVEL)
-    Sentinel(StopSign(), StartSign(ready), uuid.uuid4())
+    try:
+        # By this file the daemon finds a cluster that has fallen silent.
+        with pidfile.held(settings.DATA_DIR / "cluster.pid"):
+            try:
+                forget_taken()
+            except db.DatabaseError:
+                log.exception("messages of an earlier cluster stay in the queue")
+            # Children are forked: an open database connection must not go with them.
+            db.connections.close_all()
+            Sentinel(StopSign(), StartSign(ready), uuid.uuid4())
+    except pidfile.Taken as taken:
+        log.error("a cluster is running already: %s", taken)  # noqa: TRY400 - an expected answer
+        return 1
     return 0
 
 

@@ -7,42 +7,75 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
-from django.utils import timezone
+from django.db import DatabaseError, close_old_connections, connection
 
 from daemon_app import doorbell, live, scheduler
+from daemon_app.alarms import Board
+from daemon_app.clock import Clock
+from daemon_app.database import Checkpointer
 from daemon_app.models import Node
 from daemon_app.models.node import HEARTBEAT
 from daemon_app.runner import Runner
+from daemon_app.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
 SWEEP_EVERY = 10.0  # seconds
 LONGEST_SLEEP = 30.0  # seconds: a changed clock is noticed by then
 AFTER_AN_ERROR = 1.0  # seconds
+PROBE = 2.0  # seconds between heartbeats while the database takes none
+QUIET = 1.0  # seconds without anything to do that a checkpoint may use
+# systemd and `bach up` may both tell us to stop, one right after the other: that is one wish.
+ONE_WISH = 1.0  # seconds
+LAST_WORDS = 2000  # ms that a stop waits for a locked database, again and again
+ENDS_WITHIN = 90.0  # seconds that commands have to end once they are told to
+
+
+def _nothing() -> None:
+    return
 
 
 class Beat:
     """The daemon of a host: the schedule, the sweep, the heartbeat and the runner in one thread."""
 
-    def __init__(self, *, data_dir: Path, max_parallel: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        max_parallel: int | None = None,
+        clock: Clock | None = None,
+        alive: Callable[[], None] = _nothing,
+    ) -> None:
         self.host = socket.gethostname()
+        self.clock = clock or Clock()
         self.runtime = doorbell.runtime_dir(data_dir)
         self.bell = doorbell.Bell(self.runtime, "beat")
         self.runs = doorbell.Bell(self.runtime, "runner")
+        self.board = Board(self.runtime)
         self.runner = Runner(host=self.host, runtime=self.runtime, max_parallel=max_parallel)
+        self.watchdog = Watchdog(
+            board=self.board, data_dir=data_dir, runner=self.runner, clock=self.clock
+        )
+        self._checkpointer = (
+            Checkpointer(Path(connection.settings_dict["NAME"]))
+            if connection.vendor == "sqlite" and settings.ONE_CHECKPOINTER
+            else None
+        )
+        self._alive = alive
         self._stopping = False
+        self._wishes: list[float] = []  # when we were told to stop
+        self._ending_since: float | None = None  # commands were told to end
         self._tick_at = 0.0
         self._sweep_at = 0.0
         self._heartbeat_at = 0.0
 
     def run(self, ready: Callable[[], None]) -> int:
-        """Beat until SIGTERM or SIGINT; return 0. Running commands go on without us.
+        """Beat until SIGTERM or SIGINT; return 0. Running commands go on without us, or are ended.
 
         `ready` is called once, when what ran before has been adopted.
         """
@@ -52,6 +85,7 @@ class Beat:
         signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        self.watchdog.begin()
         self._announce()
         self.runner.adopt()
         log.info("the daemon is running on %s (process %s)", self.host, os.getpid())
@@ -59,13 +93,13 @@ class Beat:
         listening = [self.bell.fileno(), self.runs.fileno(), told.fileno()]
         messages: list[bytes] = []
         while not self._stopping:
-            # Each for itself: a runner in trouble must not hold up the schedule.
-            self._guarded(partial(self.runner.turn, messages))
-            self._guarded(self._beat)
+            self._turn(messages)
             messages = self.runs.drain()
             if messages:
                 continue
             rung, _, _ = select.select(listening, [], [], self._patience())
+            if told.fileno() in rung:
+                told.recv(64)
             if self.bell.fileno() in rung:
                 self.bell.drain()
                 self._tick_at = 0.0
@@ -77,54 +111,100 @@ class Beat:
         wakeup.close()
         return 0
 
+    def _turn(self, messages: list[bytes]) -> None:
+        # Each for itself: a runner in trouble must not hold up the schedule. The clock first: what
+        # a sleep has made too late must not start.
+        self._guarded(self._look_around)
+        self._guarded(partial(self.runner.turn, messages))
+        self._guarded(self._beat)
+
     def _guarded(self, step: Callable[[], None]) -> None:
+        self._alive()
+        begun = self.clock.mono()
         try:
             step()
-        except DatabaseError:
+        except DatabaseError as error:
             log.exception("the database did not answer; trying again")
+            self.watchdog.failed(error, begun)
             time.sleep(AFTER_AN_ERROR)
             close_old_connections()
-        except Exception:
+        except Exception as error:
             log.exception("a beat failed; going on")
+            self.watchdog.failed(error, begun)
             time.sleep(AFTER_AN_ERROR)
+
+    def _look_around(self) -> None:
+        if self.watchdog.look():
+            self._tick_at = 0.0
+        if self._wishes:
+            self._see_to_the_end()
 
     def _beat(self) -> None:
         """Write what is due; now and then send again what was lost, and say that we live."""
-        if time.time() >= self._tick_at:
+        may_tick = not self._wishes and not self.watchdog.holds_schedule
+        if may_tick and self.clock.wall() >= self._tick_at:
             self._tick()
-        clock = time.monotonic()
+        clock = self.clock.mono()
         if clock >= self._sweep_at:
             self._sweep_at = clock + SWEEP_EVERY
             # Nobody has heard of them: the cluster may be deaf, our own runner is not.
-            self.runner.expect(scheduler.sweep(timezone.now(), self.runner.waiting))
-        if clock >= self._heartbeat_at:
-            self._heartbeat_at = clock + HEARTBEAT.total_seconds()
-            Node.objects.filter(host=self.host).update(seen_at=timezone.now())
+            self.runner.expect(scheduler.sweep(self.clock.now(), self.runner.waiting))
+        trouble = self.watchdog.is_in_trouble
+        if clock >= self._heartbeat_at or trouble:
+            self._heartbeat_at = clock + (PROBE if trouble else HEARTBEAT.total_seconds())
+            Node.objects.filter(host=self.host).update(seen_at=self.clock.now())
+            self.watchdog.written()
+        if self._checkpointer:
+            self._checkpointer.step(quiet=self._patience() > QUIET)
 
     def _tick(self) -> None:
-        now = timezone.now()
+        now = self.clock.now()
         done = scheduler.tick(now)
         if done >= scheduler.PER_TICK:
             return  # more are due; the runner gets its turn between
-        wake = scheduler.next_wake(timezone.now())
+        wake = scheduler.next_wake(self.clock.now())
         self._tick_at = wake.timestamp() if wake else float("inf")
 
     def _patience(self) -> float:
-        clock = time.monotonic()
+        clock = self.clock.mono()
         waits = [
-            self._tick_at - time.time(),
             self._sweep_at - clock,
             self._heartbeat_at - clock,
+            self.watchdog.patience(),
             self.runner.patience(),
             LONGEST_SLEEP,
         ]
+        if self._wishes:
+            waits.append(AFTER_AN_ERROR)
+        elif not self.watchdog.holds_schedule:
+            waits.append(self._tick_at - self.clock.wall())
         return max(min(waits), 0.0)
 
+    # ── The stop ─────────────────────────────────────────────────────────────────────────────────
     def _stop(self, _signum: int, _frame: object) -> None:
-        self._stopping = True
+        self._wishes.append(self.clock.mono())
+        if settings.ON_STOP == "leave":
+            self._stopping = True
+
+    def _see_to_the_end(self) -> None:
+        """Start nothing more; give commands their time, then end them, then go in any case.
+
+        A second wish to stop means that their time is over.
+        """
+        self.runner.draining = True
+        now, first = self.clock.mono(), self._wishes[0]
+        over = max(now - first - settings.DRAIN_SECONDS, 0.0)
+        hurried = any(wish - first > ONE_WISH for wish in self._wishes)
+        if not self.runner.running or over > ENDS_WITHIN:
+            self._stopping = True
+        elif self._ending_since is None and (over or hurried):
+            self.runner.stop_all("service_stop")
+            self._ending_since = now
+        elif self._ending_since is not None and now - self._ending_since > ENDS_WITHIN:
+            self._stopping = True
 
     def _announce(self) -> None:
-        now = timezone.now()
+        now = self.clock.now()
         Node.objects.update_or_create(
             host=self.host,
             defaults={"pid": os.getpid(), "started_at": now, "seen_at": now, "stopped_at": None},
@@ -132,16 +212,26 @@ class Beat:
         live.changed("daemon")
 
     def _farewell(self) -> None:
-        self.runner.close()
-        Node.objects.filter(host=self.host, pid=os.getpid()).update(
-            stopped_at=datetime.now(UTC), seen_at=datetime.now(UTC)
-        )
-        live.changed("daemon")
+        with suppress(DatabaseError):
+            if connection.vendor == "sqlite":
+                connection.cursor().execute(f"PRAGMA busy_timeout={LAST_WORDS}")
+        try:
+            self.runner.close()
+            now = self.clock.now()
+            Node.objects.filter(host=self.host, pid=os.getpid()).update(stopped_at=now, seen_at=now)
+            live.changed("daemon")
+        except DatabaseError:
+            log.exception("the stop could not be recorded")
+        if self._checkpointer:
+            self._checkpointer.close()
         self.bell.close()
         self.runs.close()
-        log.info("the daemon has stopped; running commands go on")
+        log.info("the daemon has stopped")
 
 
-def run(ready: Callable[[], None] = lambda: None) -> int:
-    """Run this host's daemon until it is told to stop; return its exit code."""
-    return Beat(data_dir=settings.DATA_DIR).run(ready)
+def run(ready: Callable[[], None] = _nothing, alive: Callable[[], None] = _nothing) -> int:
+    """Run this host's daemon until it is told to stop; return its exit code.
+
+    `alive` is called with every step of the beat.
+    """
+    return Beat(data_dir=settings.DATA_DIR, alive=alive).run(ready)

@@ -30,6 +30,7 @@ SENTENCES: Final = {
         "“%(job)s” can never start: it needs %(need)s of pool “%(pool)s”, which has %(size)s."
     ),
     "database_locked": _("The database was locked by another program for %(seconds)s s."),
+    "database_failing": _("The database did not answer for %(seconds)s s: %(error)s"),
     "disk_full": _(
         "The disk was full for %(seconds)s s; what was to be written was written later."
     ),

@@ -1,35 +1,11 @@
 """What differences between clocks tell: steps, sleep, standstill."""
 
-from dataclasses import dataclass
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon_app.clock import Clock, Watch
-
-
-@dataclass
-class Fake(Clock):
-    """Clocks that are set by the test."""
-
-    time: float = 1_800_000_000.0
-    awake: float = 1000.0
-    up: float = 2000.0
-
-    def wall(self) -> float:
-        return self.time
-
-    def mono(self) -> float:
-        return self.awake
-
-    def boot(self) -> float:
-        return self.up
-
-    def passes(self, seconds: float) -> None:
-        self.time += seconds
-        self.awake += seconds
-        self.up += seconds
+from daemon_app.clock import Watch
+from tests.clocks import Fake
 
 
 def told(watch: Watch) -> list[tuple[str, int]]:
