@@ -40,6 +40,9 @@ WORDS = {
         "now": "jetzt",
         "ago": "vor {}",
         "in": "in {}",
+        "left": "noch etwa {}",
+        "estimate": "noch ≈ {}",
+        "soon": "gleich fertig",
         "today": "heute",
         "yesterday": "gestern",
         "tomorrow": "morgen",
@@ -56,6 +59,9 @@ WORDS = {
         "now": "now",
         "ago": "{} ago",
         "in": "in {}",
+        "left": "about {} left",
+        "estimate": "≈ {} left",
+        "soon": "almost done",
         "today": "today",
         "yesterday": "yesterday",
         "tomorrow": "tomorrow",
@@ -142,6 +148,15 @@ def relative(at: datetime, now: datetime, language: str, *, coarse: bool = False
     # A countdown must not read "in 0 s" while there is time left.
     seconds = -((now - at) // timedelta(seconds=1))
     return words["in"].format(_span(seconds, language, coarse=coarse, dative=True))
+
+
+def left(at: datetime, now: datetime, language: str, *, guess: bool = False) -> str:
+    """Return how long until something is done: "noch etwa 41 Min."; `guess` is by its past."""
+    words = WORDS[language]
+    if at <= now:
+        return words["soon"]
+    seconds = -((now - at) // timedelta(seconds=1))
+    return words["estimate" if guess else "left"].format(_span(seconds, language))
 
 
 def duration(seconds: float, language: str, *, exact: bool = False) -> str:

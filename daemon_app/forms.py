@@ -1,10 +1,11 @@
-"""The form of a job. The rules stand on the model; here is how people write them down."""
+"""Forms. The rules stand on the models; here is how people write them down."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, cast
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -12,9 +13,11 @@ from django.db import IntegrityError
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
-from daemon_app.models import Job
+from daemon_app.models import Job, Policy, Pool
 
 UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+DAY = 86_400
+YEARS = range(1970, 9999)
 SPAN = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", re.ASCII)
 
 
@@ -62,6 +65,10 @@ class SpanField(forms.Field):
             raise ValidationError(
                 _t("That is too long; at most %(limit)s.") % {"limit": spoken_span(self.highest)}
             )
+        if seconds < self.lowest:
+            raise ValidationError(
+                _t("That is too short; at least %(limit)s.") % {"limit": spoken_span(self.lowest)}
+            )
         return seconds
 
 
@@ -99,12 +106,108 @@ class VariablesField(forms.CharField):
         return found
 
 
+class CodesField(forms.CharField):
+    """Exit codes, written "1, 75"; cleaned to a list of numbers."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> list[int]:
+        words = re.split(r"[\s,;]+", super().clean(value).strip(" ,;"))
+        codes = []
+        for word in filter(None, words):
+            if not (word.isascii() and word.isdigit() and len(word) <= 3):
+                raise ValidationError(
+                    _t("“%(value)s” is no exit code. Write numbers from 1 to 255: 1, 75.")
+                    % {"value": word[:20]}
+                )
+            codes.append(int(word))
+        return codes
+
+
+class MomentField(forms.Field):
+    """A day and a time of day in a zone that the form knows; cleaned to a naive datetime."""
+
+    widget = forms.DateTimeInput(attrs={"type": "datetime-local"})
+
+    def prepare_value(self, value: Any) -> Any:
+        return value.strftime("%Y-%m-%dT%H:%M") if isinstance(value, datetime) else value
+
+    def to_python(self, value: Any) -> datetime | None:
+        text = str(value or "").strip()
+        if not text:
+            return None
+        try:
+            at = datetime.fromisoformat(text)
+        except ValueError:
+            at = None
+        if at is None or at.tzinfo is not None or not text.isascii() or at.year not in YEARS:
+            raise ValidationError(
+                _t("“%(value)s” is no day with a time. Write for example 2026-12-24 18:00.")
+                % {"value": text[:40]}
+            )
+        return at
+
+
+class PoolsWidget(forms.Textarea):
+    """What is typed for each pool as `pools-<name>`; lines of name=weight count as well."""
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:  # noqa: ARG002
+        prefix = f"{name}-"
+        typed = {key.removeprefix(prefix): data[key] for key in data if key.startswith(prefix)}
+        for line in str(data.get(name, "")).splitlines():
+            pool, _equals, weight = line.partition("=")
+            if pool.strip():
+                typed[pool.strip()] = weight
+        return typed or None
+
+    def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
+        return self.value_from_datadict(data, files, name) is None
+
+
+@dataclass(frozen=True)
+class PoolRow:
+    """One pool in the form of a job: how much there is, and how much a run needs."""
+
+    name: str
+    size: int | None  # None: it is gone
+    description: str
+    weight: object
+
+
+class PoolsField(forms.Field):
+    """How much a job needs of each pool; cleaned to a dict without the ones it does not need."""
+
+    widget = PoolsWidget
+
+    def clean(self, value: Any) -> dict[str, int]:
+        needs = {}
+        for pool, typed in (value or {}).items():
+            text = str(typed).strip()
+            if text in {"", "0"}:
+                continue
+            if not (text.isascii() and text.isdigit() and len(text) <= 9):
+                raise ValidationError(
+                    _t("“%(value)s” is no number. How many of “%(pool)s” does a run need?")
+                    % {"value": text[:20], "pool": pool[:40]}
+                )
+            needs[pool] = int(text)
+        return needs
+
+
+def zone_named(name: str) -> ZoneInfo:
+    """Return the zone of this name; UTC where there is none, which is said at its own field."""
+    return ZoneInfo(name if name in available_timezones() else "UTC")
+
+
 if TYPE_CHECKING:  # Django's form classes take no parameters at run time
     from django.http import QueryDict
 
     _JobModelForm = forms.ModelForm[Job]
+    _PolicyModelForm = forms.ModelForm[Policy]
+    _PoolModelForm = forms.ModelForm[Pool]
 else:
-    _JobModelForm = forms.ModelForm
+    _JobModelForm = _PolicyModelForm = _PoolModelForm = forms.ModelForm
 
 
 class JobForm(_JobModelForm):
@@ -115,13 +218,14 @@ class JobForm(_JobModelForm):
     timeout_seconds = SpanField(
         label=_("Time limit"),
         required=False,
-        highest=30 * 86_400,
+        highest=30 * DAY,
         help_text=_("After this the command is stopped: 90s, 5m, 2h. 0 means no limit."),
     )
     soft_timeout_seconds = SpanField(
         label=_("Warn after"),
         required=False,
-        highest=30 * 86_400,
+        highest=30 * DAY,
+        lowest=1,
         help_text=_("A run that takes longer is remarked on, and goes on."),
     )
     grace_seconds = SpanField(
@@ -129,6 +233,50 @@ class JobForm(_JobModelForm):
         required=False,
         highest=3600,
         help_text=_("Between the request to stop and the end by force."),
+    )
+    misfire_age_seconds = SpanField(
+        label=_("At most so late"),
+        required=False,
+        highest=366 * DAY,
+        help_text=_("What is older is recorded as missed."),
+    )
+    retry_backoff_seconds = SpanField(
+        label=_("First pause"),
+        required=False,
+        highest=3600,
+        lowest=1,
+        help_text=_("Doubles with each attempt, up to 10 minutes."),
+    )
+    retry_exit_codes = CodesField(
+        label=_("Only for exit codes"),
+        required=False,
+        help_text=_("Empty means any failure. For example: 1, 75."),
+    )
+    deadline = MomentField(
+        label=_("No start after"),
+        required=False,
+        help_text=_("In the job's time zone. What has not begun by then is skipped."),
+    )
+    max_wait_seconds = SpanField(
+        label=_("Wait at most"),
+        required=False,
+        highest=366 * DAY,
+        lowest=1,
+        help_text=_("A run that waits longer is skipped."),
+    )
+    pools = PoolsField(label=_("Pools"), required=False)
+    cpu_limit_seconds = SpanField(
+        label=_("CPU time"),
+        required=False,
+        highest=366 * DAY,
+        lowest=1,
+        help_text=_("Of all its processes together."),
+    )
+    limit_sustain_seconds = SpanField(
+        label=_("For longer than"),
+        required=False,
+        highest=3600,
+        help_text=_("A short peak is forgiven."),
     )
     environment = VariablesField(
         label=_("Environment"),
@@ -165,12 +313,31 @@ class JobForm(_JobModelForm):
             "timezone",
             "timeout_seconds",
             "soft_timeout_seconds",
-            "grace_seconds",
             "overlap",
             "max_instances",
+            "misfire",
+            "misfire_age_seconds",
+            "max_retries",
+            "retry_backoff_seconds",
+            "retry_exit_codes",
+            "retry_on_timeout",
+            "on_loss",
+            "pools",
+            "priority",
+            "deadline",
+            "max_wait_seconds",
+            "grace_seconds",
+            "stop_command",
+            "leave_descendants",
+            "cpu_limit_seconds",
+            "memory_limit_mb",
+            "limit_sustain_seconds",
+            "limit_action",
             "nice",
             "idle_io",
-            "leave_descendants",
+            "keep_days",
+            "keep_runs",
+            "keep_output_mb",
             "is_active",
         )
         labels: ClassVar = {
@@ -185,6 +352,17 @@ class JobForm(_JobModelForm):
             "schedule": _("Schedule"),
             "overlap": _("If it is still running"),
             "max_instances": _("At most at once"),
+            "misfire": _("If a start was missed"),
+            "max_retries": _("Retries"),
+            "retry_on_timeout": _("After the time limit too"),
+            "on_loss": _("If a run is lost"),
+            "priority": _("Priority"),
+            "stop_command": _("Stop command"),
+            "memory_limit_mb": _("Memory"),
+            "limit_action": _("Beyond a limit"),
+            "keep_days": _("Keep for"),
+            "keep_runs": _("Keep at most"),
+            "keep_output_mb": _("Keep output up to"),
             "nice": _("Courtesy"),
             "idle_io": _("Disk access only when nobody else wants it"),
             "leave_descendants": _("Let background processes live on"),
@@ -197,17 +375,29 @@ class JobForm(_JobModelForm):
             "script_path": _("Instead of a command: a file to be executed."),
             "arguments": _("Handed to the script."),
             "working_directory": _("Empty means your home folder."),
-            "max_instances": _("With “run at the same time”."),
+            "max_retries": _("How often a failed run is tried again; 0 means never."),
+            "misfire": _("Because the computer was off, asleep, or the daemon stopped."),
+            "retry_on_timeout": _("Otherwise a run that took too long is not tried again."),
+            "on_loss": _("Lost: nobody saw how it ended, for example after a power cut."),
+            "priority": _("-100 to 100; higher goes first in line."),
+            "stop_command": _("Tried first when a run is to end; then SIGTERM, then SIGKILL."),
+            "memory_limit_mb": _("Of all its processes together."),
+            "keep_days": _("Empty: as in the settings."),
+            "keep_runs": _("Empty: as in the settings."),
+            "keep_output_mb": _("Empty: as in the settings."),
             "nice": _("0 is usual, 19 leaves the processor to all others first."),
             "leave_descendants": _("Otherwise what the command left behind is ended with it."),
             "is_active": _("Starts by its schedule. By hand it starts in any case."),
         }
         widgets: ClassVar = {
             "job_type": forms.RadioSelect,
+            "on_loss": forms.RadioSelect,
+            "limit_action": forms.RadioSelect,
             "command": forms.Textarea,
             "description": forms.TextInput,
             "schedule": forms.TextInput,
             "script_path": forms.TextInput,
+            "stop_command": forms.TextInput,
         }
 
     # The usual one first.
@@ -216,23 +406,41 @@ class JobForm(_JobModelForm):
     # The fields that are always in view; a fault in any other one opens its fold.
     FOLDS: ClassVar = {
         "what": ("script_path", "arguments", "parameters"),
-        "rules": (
-            "soft_timeout_seconds",
-            "max_instances",
-            "nice",
-            "idle_io",
-            "leave_descendants",
+        "retries": ("retry_backoff_seconds", "retry_exit_codes", "retry_on_timeout", "on_loss"),
+        "line": (
+            *("pools", "priority", "deadline", "max_wait_seconds", "misfire_age_seconds"),
+            *("nice", "idle_io"),
         ),
+        "limits": (
+            *("soft_timeout_seconds", "cpu_limit_seconds", "memory_limit_mb"),
+            *("limit_sustain_seconds", "limit_action"),
+        ),
+        "ending": ("grace_seconds", "stop_command", "leave_descendants"),
+        "keeping": ("keep_days", "keep_runs", "keep_output_mb"),
     }
+
+    # Left empty, these are as a new job has them.
+    DEFAULTED: ClassVar = (
+        *("timeout_seconds", "grace_seconds", "nice", "overlap", "misfire", "misfire_age_seconds"),
+        *("max_retries", "retry_backoff_seconds", "on_loss", "priority"),
+        *("limit_sustain_seconds", "limit_action"),
+    )
+    # Two at once is the least that "run at the same time" can mean.
+    FEWEST_AT_ONCE: ClassVar = 2
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.initial.setdefault("version", self.instance.version)
         self.fields["name"].error_messages["required"] = _("The job needs a name.")
         self.fields["name"].error_messages["unique"] = _("There is a job with this name already.")
-        self.fields["max_instances"].required = False
-        self.fields["nice"].required = False
-        self.fields["overlap"].required = False
+        for name in (*self.DEFAULTED, "max_instances"):
+            self.fields[name].required = False
+        given = options.get("initial") or {}
+        if self.instance.overlap != Job.Overlap.PARALLEL and "max_instances" not in given:
+            self.initial["max_instances"] = self.FEWEST_AT_ONCE
+        if self.instance.deadline and "deadline" not in given:
+            zone = zone_named(self.instance.timezone)
+            self.initial["deadline"] = self.instance.deadline.astimezone(zone)
         kinds = cast("forms.ChoiceField", self.fields["job_type"])
         kinds.choices = [(kind, Job.Kind(kind).label) for kind in self.KINDS]
         for field in self.fields.values():
@@ -244,9 +452,18 @@ class JobForm(_JobModelForm):
         cleaned = super().clean() or self.cleaned_data
         # What was left empty stays as a new job has it.
         fresh = Job()
-        for name in ("timeout_seconds", "grace_seconds", "max_instances", "nice", "overlap"):
+        for name in self.DEFAULTED:
             if name not in self.errors and cleaned.get(name) in {None, ""}:
                 cleaned[name] = getattr(fresh, name)
+        if cleaned.get("overlap") != Job.Overlap.PARALLEL:
+            # Out of sight: what is wrong with it is not to be corrected.
+            cleaned["max_instances"] = fresh.max_instances
+            self.errors.pop("max_instances", None)
+        elif "max_instances" not in self.errors and cleaned.get("max_instances") is None:
+            cleaned["max_instances"] = self.FEWEST_AT_ONCE
+        if cleaned.get("deadline") is not None:
+            zone = zone_named(cleaned.get("timezone") or self.instance.timezone)
+            cleaned["deadline"] = cleaned["deadline"].replace(tzinfo=zone)
         if cleaned.get("job_type") == Job.Kind.MANUAL:
             # These are out of sight: what is wrong with them is not to be corrected.
             cleaned["schedule"] = ""
@@ -292,7 +509,86 @@ class JobForm(_JobModelForm):
                     open_ones.add(fold)
         return open_ones
 
+    def boxes(self) -> list[str]:
+        """Return the fields that are ticked; a browser does not send one that is not."""
+        fields = self.fields.items()
+        return [name for name, field in fields if isinstance(field, forms.BooleanField)]
+
+    def pool_rows(self) -> list[PoolRow]:
+        """Return each pool there is, and those the job needs although they are gone."""
+        wanted = self["pools"].value() or {}
+        known = {pool.name: pool for pool in Pool.objects.all()}
+        return [
+            PoolRow(
+                name,
+                known[name].size if name in known else None,
+                known[name].description if name in known else "",
+                wanted.get(name, ""),
+            )
+            for name in sorted({*known, *wanted})
+        ]
+
     @staticmethod
     def zones() -> list[str]:
         """Return the names of all zones, for the list of suggestions."""
         return sorted(zone for zone in available_timezones() if "/" in zone or zone == "UTC")
+
+
+# ── Rules for all jobs ───────────────────────────────────────────────────────────────────────────
+class PolicyForm(_PolicyModelForm):
+    """How much runs at once, and what is kept."""
+
+    use_required_attribute = False
+
+    class Meta:
+        model = Policy
+        fields = ("max_parallel", "keep_days", "keep_runs", "keep_output_mb")
+        labels: ClassVar = {
+            "max_parallel": _("Runs at once"),
+            "keep_days": _("Keep runs for"),
+            "keep_runs": _("Of each job at most"),
+            "keep_output_mb": _("Output up to"),
+        }
+        help_texts: ClassVar = {
+            "max_parallel": _("What goes beyond that waits in line."),
+            "keep_days": _("Older runs are deleted with their output."),
+            "keep_runs": _("The oldest go first."),
+            "keep_output_mb": _("Of all jobs together; the oldest output goes first."),
+        }
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        say_plainly(self)
+
+    def clean(self) -> dict[str, Any]:
+        return dict(super().clean() or self.cleaned_data)
+
+
+class PoolForm(_PoolModelForm):
+    """One pool: its name, how much of it there is, and what it stands for."""
+
+    use_required_attribute = False
+
+    class Meta:
+        model = Pool
+        fields = ("name", "size", "description")
+        labels: ClassVar = {
+            "name": _("Name"),
+            "size": _("Size"),
+            "description": _("What it stands for"),
+        }
+        help_texts: ClassVar = {"name": "", "size": "", "description": ""}
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        say_plainly(self)
+        self.fields["name"].error_messages["required"] = _("The pool needs a name.")
+        self.fields["name"].error_messages["unique"] = _("There is a pool with this name already.")
+
+
+def say_plainly(form: forms.BaseForm) -> None:
+    """Let the fields of a form complain in our words, and cut nothing off in silence."""
+    for field in form.fields.values():
+        field.error_messages.setdefault("invalid", _("Enter a whole number."))
+        field.error_messages["required"] = _("Something must stand here.")
+        field.widget.attrs.pop("maxlength", None)

@@ -10,8 +10,10 @@ Frames to a page, numbered from 1 on each socket, are JSON objects:
     {"seq": 9, "time": …, "asked": 1, "log": {"run": 17, "offset": 0, "next": 20, "line": 1,
                                     "gap": 0, "text": [[1, "to stdout\n"], [2, "to stderr"]]}}
     {"seq": 10, "time": …, "asked": 1, "log": {"run": 17, "offset": 20, "next": 20, "end": true}}
+    {"seq": 11, "time": …, "asked": 1, "log": {"run": 17, "offset": 0, "next": 0, "anew": true}}
 Offsets are bytes of the output; a frame begins and ends between two characters. `asked` is the
 page's number of its question: what still answers an earlier one is on its way when it asks anew.
+`anew`: the run is tried again, and what it writes now begins at 0; what is shown goes.
 The page answers with the last number it has seen: no server tells an application how much a
 client has read.
 """
@@ -88,6 +90,7 @@ class Reader:
     """How far one page has been sent one log; `line` is the one that holds `offset`.
 
     `wanted` is where the page wants to begin (None: with the newest lines) until that was found.
+    `turn` tells of which attempt's output it is.
     """
 
     asked: int
@@ -96,16 +99,24 @@ class Reader:
     offset: int = 0
     line: int = 1
     ended: bool = False
+    turn: int = 0
 
 
 @dataclass
 class Feed:
-    """A log that pages show. `ended` is None until the run's row has been looked at."""
+    """A log that pages show. `ended` is None until the run's row has been looked at.
+
+    A run that is tried again writes anew: its earlier output is moved away when the next attempt
+    begins. That is seen by the file (`head`), for bells may come before it or after.
+    """
 
     run: int
     folder: Path
     pages: "set[Page]" = field(default_factory=set)
     ended: bool | None = None
+    tried_again: bool = False
+    head: int | None = None  # identity of the output's first file
+    turn: int = 0  # of how many outputs this is the one after
     woken_at: float = 0.0
     timer: asyncio.TimerHandle | None = None
 
@@ -191,7 +202,7 @@ class Hub:
         self._topics: dict[str, set[Key]] = {}
         self._shown: dict[Key, Shown] = {}
         self._feeds: dict[int, Feed] = {}
-        self._pieces: dict[tuple[int, int], asyncio.Future[Piece | None]] = {}
+        self._pieces: dict[tuple[int, int, int], asyncio.Future[Piece | None]] = {}
         # What the next flush is to look at.
         self._dirty: set[Key] = set()
         self._unsettled: set[int] = set()
@@ -326,13 +337,10 @@ class Hub:
         reader, feed = page.logs[run], self._feeds[run]
         if reader.ended or feed.ended is None:
             return None
-        if not reader.found:
-            reader.offset, reader.line = await self.loop.run_in_executor(
-                self._files, _begin, feed.folder, reader.wanted
-            )
-            reader.found = True
+        if anew := await self._find_place(feed, reader):
+            return anew
         while True:
-            key, ended = (run, reader.offset), feed.ended
+            key, ended = (run, feed.head or 0, reader.offset), feed.ended
             shared = self._pieces.get(key)
             mine = shared is None
             if shared is None:
@@ -358,6 +366,25 @@ class Hub:
         reader.ended = True
         end = {"run": run, "offset": reader.offset, "next": reader.offset, "end": True}
         return f',"asked":{reader.asked},"log":{json.dumps(end, separators=(",", ":"))}'
+
+    async def _find_place(self, feed: Feed, reader: Reader) -> str | None:
+        """Find where `reader` goes on; return the body that tells of another attempt's output."""
+        if feed.head is None or feed.tried_again:
+            head = await self.loop.run_in_executor(self._files, _head, feed.folder)
+            if feed.head is not None and head is not None and head != feed.head:
+                feed.turn += 1
+            feed.head = head or feed.head
+        known, reader.turn = reader.turn, feed.turn
+        if not reader.found:
+            reader.offset, reader.line = await self.loop.run_in_executor(
+                self._files, _begin, feed.folder, reader.wanted
+            )
+            reader.found = True
+        elif known != feed.turn:
+            reader.offset, reader.line = 0, 1
+            anew = {"run": feed.run, "offset": 0, "next": 0, "anew": True}
+            return f',"asked":{reader.asked},"log":{json.dumps(anew, separators=(",", ":"))}'
+        return None
 
     # ── Who watches what ─────────────────────────────────────────────────────────────────────────
     def _unwatch(self, page: Page, region: str) -> None:
@@ -520,10 +547,12 @@ class Hub:
             await self._check(suspects)
         unsettled, self._unsettled = self._unsettled, set()
         if unsettled:
-            over = await self.ask(lambda: _ended(unsettled))
+            active = await self.ask(lambda: _active(unsettled))
             for run in unsettled & self._feeds.keys():
-                self._feeds[run].ended = run in over
-                self._wake_readers(self._feeds[run])
+                feed = self._feeds[run]
+                feed.ended = run not in active
+                feed.tried_again = active.get(run, 1) > 1
+                self._wake_readers(feed)
         dirty, self._dirty = self._dirty & self._watchers.keys(), set()
         if dirty:
             now = timezone.now()
@@ -558,9 +587,12 @@ def _data_version() -> int:
         return int(cursor.fetchone()[0])
 
 
-def _ended(runs: set[int]) -> set[int]:
-    """Return those of `runs` that write no more: they ended, or were deleted."""
-    return runs - set(Run.objects.active().filter(pk__in=runs).values_list("pk", flat=True))
+def _active(runs: set[int]) -> dict[int, int]:
+    """Return those of `runs` that may still write, each with the number of its attempt.
+
+    The others ended, or were deleted.
+    """
+    return dict(Run.objects.active().filter(pk__in=runs).values_list("pk", "attempt"))
 
 
 def _rendered(keys: Iterable[Key], now: datetime) -> dict[Key, Shown]:
@@ -584,6 +616,28 @@ def _rendered(keys: Iterable[Key], now: datetime) -> dict[Key, Shown]:
 
 
 # ── In a thread for files ────────────────────────────────────────────────────────────────────────
+def piece_of(folder: Path, run: int, offset: int | None) -> str:
+    """Return, as JSON, one piece of a log that is complete; `end` when nothing is left.
+
+    It is what a page gets for a log of its own, without the frame. Without `offset` it is the
+    beginning of the newest lines.
+    """
+    begin, line = _begin(folder, offset)
+    piece = _piece(folder, run, begin, line, ended=True)
+    if piece is None:
+        end = {"run": run, "offset": begin, "next": begin, "end": True}
+        return json.dumps({"log": end}, separators=(",", ":"))
+    return "{" + piece.body.removeprefix(",") + "}"
+
+
+def _head(folder: Path) -> int | None:
+    """Return what tells this output's first file from that of an earlier attempt."""
+    try:
+        return (folder / "output.0").stat().st_ino
+    except OSError:
+        return None
+
+
 def _begin(folder: Path, offset: int | None) -> tuple[int, int]:
     """Return the offset a log is read from and its line; without offset, its newest lines."""
     if offset is None:

@@ -19,14 +19,16 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models.fields.json import KT
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 from django.utils.html import format_html
 from django.utils.translation import gettext as _t
 from django.utils.translation import ngettext
 
-from daemon_app import formats, output
-from daemon_app.models import Job, Node, Run
+from daemon_app import admission, formats, output
+from daemon_app import notices as hints
+from daemon_app.models import Attempt, Job, Node, Policy, Pool, Run, reasons
 from daemon_app.models.access import RIGHTS, Role
 from daemon_app.models.run import folder_of
 from daemon_app.registry import Registry
@@ -38,6 +40,8 @@ UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 JOBS_PER_PAGE = 50
 RUNS_PER_PAGE = 50
 MOST_RUNNING, MOST_WAITING = 20, 10
+MOST_IN_LINE = 200
+MOST_NOTICES = 3
 STRIP = 30
 MAX_SEARCH = 80
 MOST_PAGES = 1_000_000  # an offset beyond what a database counts is an error
@@ -146,15 +150,22 @@ SIGNS = {
 
 
 def run_mark(run: Run) -> Mark:
-    """Return how a run's state is shown; one that was asked to stop says so."""
-    if run.is_stopping:
-        return Mark(_t("Stopping"), "hand", "is-warn")
-    return _state_mark(Run.State(run.state))
+    """Return how a run's state is shown; one that is being stopped says how far that has come."""
+    if run.state == Run.State.RUNNING and (run.is_stopping or run.phase):
+        words = {
+            Run.Phase.ASKED: _t("Stopping: asked"),
+            Run.Phase.TERM: _t("Stopping: TERM"),
+            Run.Phase.KILL: _t("Stopping: KILL"),
+        }
+        return Mark(words.get(Run.Phase(run.phase or "asked"), _t("Stopping")), "hand", "is-warn")
+    return state_mark(run.state)
 
 
-def _state_mark(state: Run.State) -> Mark:
-    sign, tone, calm = SIGNS[state]
-    word = str(state.label)
+def state_mark(state: str) -> Mark:
+    """Return how a state is shown, of a run or of one of its attempts."""
+    known = Run.State(state)
+    sign, tone, calm = SIGNS[known]
+    word = str(known.label)
     return Mark(word[:1].upper() + word[1:], sign, tone, calm)
 
 
@@ -246,6 +257,7 @@ REMEMBERED = (
     "ended_at",
     "stop_requested_at",
     "stop_requested_by",
+    "phase",
     "reason_code",
     "reason_facts",
     "exit_code",
@@ -283,6 +295,7 @@ def nav(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG
         "section": arg,
         "jobs": Job.objects.count(),
         "running": Run.objects.running().count(),
+        "waiting": _waiting(now).count(),
     }
 
 
@@ -294,7 +307,7 @@ def daemon(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: 
 
 
 # ── Overview ─────────────────────────────────────────────────────────────────────────────────────
-@region("situation", topics=("daemon", "runs", "jobs"))
+@region("situation", topics=("daemon", "runs", "jobs", "policy"))
 def situation(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return what one sentence says: is somebody scheduling, what runs, what comes."""
     node = Node.latest()
@@ -302,6 +315,7 @@ def situation(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noq
     return {
         "node": node,
         "alive": node is not None and node.is_alive(now),
+        "policy": Policy.current(),
         "running": running.count(),
         "waiting": waiting.count(),
         "next": _upcoming_jobs()[:1].first(),
@@ -312,7 +326,7 @@ def situation(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noq
 
 @dataclass(frozen=True)
 class Notice:
-    """A job that needs a person: it failed again and again, or its schedule is broken."""
+    """A job that needs a person: it failed again and again."""
 
     job: Job
     run: Run | None = None
@@ -330,13 +344,27 @@ class Notice:
         return f"{STRIP}+" if self.in_a_row >= STRIP else str(self.in_a_row)
 
 
-@region("notices", topics=("runs", "jobs"))
-def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
-    """Return the jobs that need a person, the three that failed last, and how many we left out.
+# What the head of the page says already, or the notice of a failing job says better.
+SAID_ELSEWHERE = {"held", "daemon_away", "daemon_silent"}
+TONES = {"error": "is-fail", "warn": "is-warn", "info": "is-quiet"}
 
-    Of those at most one is counted: the page says that there are more, not how many.
+
+@dataclass(frozen=True)
+class Hint:
+    """One thing a person should know: an alarm, what can't work, what happened, or who fails."""
+
+    key: str
+    tone: str
+    hint: hints.Notice | None = None
+    failing: Notice | None = None
+
+
+@region("notices", topics=("runs", "jobs", "alarms", "incidents", "policy", "daemon"))
+def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return what needs a person: three in view, the worst first, the others behind a fold.
+
+    Jobs that fail again and again come after what keeps the daemon itself from working.
     """
-    broken = list(Job.objects.active().exclude(schedule_error="")[:4])
     ends = _judged_runs().filter(job=OuterRef("pk"))
     failing = Job.objects.active().annotate(
         last_end=Subquery(ends.values("state")[:1]),
@@ -344,9 +372,26 @@ def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
         last_end_id=Subquery(ends.values("id")[:1]),
     )
     failing = failing.filter(last_end__in=Run.UNHAPPY, end_before__in=Run.UNHAPPY)
-    repeated = [_failing(job) for job in failing.order_by("-last_end_id")[:4]]
-    shown = [Notice(job) for job in broken] + [notice for notice in repeated if notice.run]
-    return {"notices": shown[:3], "more": len(shown) > 3}
+    repeated = [_failing(job) for job in failing.order_by("-last_end_id")[:MOST_NOTICES]]
+    told = [hint for hint in hints.current(now) if hint.code not in SAID_ELSEWHERE]
+    bad = [hint for hint in told if hint.level == hints.ERROR]
+    mild = [hint for hint in told if hint.level != hints.ERROR]
+    shown = [
+        *map(_hint, bad),
+        *(Hint(f"job-{n.job.pk}", "is-fail", failing=n) for n in repeated if n.run),
+        *map(_hint, mild),
+    ]
+    return {
+        "hints": shown[:MOST_NOTICES],
+        "others": shown[MOST_NOTICES:],
+        "more": failing.count() > MOST_NOTICES if len(repeated) == MOST_NOTICES else False,
+    }
+
+
+def _hint(hint: hints.Notice) -> Hint:
+    key = f"incident-{hint.incident_id}" if hint.incident_id else hint.code
+    key += f"-{hint.job_id}" if hint.job_id else ""
+    return Hint(key, TONES.get(hint.level, "is-warn"), hint=hint)
 
 
 def _failing(job: Job) -> Notice:
@@ -368,20 +413,35 @@ class Now:
 
     run: Run
     mark: Mark
-    usual: float | None
+    usual: float | None  # seconds, by its job's past runs
+    ready_at: datetime | None
+    attempts: int  # that it may make in all
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the command itself has said how far it is."""
+        return self.run.progress is not None
 
 
-@region("running", topics=("runs",))
+def _now(run: Run, usual: float | None, retries: object, now: datetime) -> Now:
+    left = run.eta(now, None if usual is None else timedelta(seconds=usual))
+    ready_at = None if left is None else now + left
+    return Now(run, run_mark(run), usual, ready_at, int(str(retries or 0)) + 1)
+
+
+@region("running", topics=("runs", "policy"))
 def running(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
-    """Return what runs and what waits, with the reason."""
-    shown = list(_running().defer("definition")[:MOST_RUNNING])
-    waiting = list(_waiting(now).defer("definition")[:MOST_WAITING])
+    """Return what runs, how far it is, and what waits, with place and reason."""
+    retries = KT("definition__max_retries")
+    shown = list(_running().defer("definition").annotate(retries=retries)[:MOST_RUNNING])
+    waiting_count = _waiting(now).count()
+    waiting = admission.line(now, MOST_WAITING) if waiting_count else []
     history = latest_runs(sorted({run.job_id for run in shown}))
     return {
-        "runs": [Now(run, run_mark(run), usual_seconds(history[run.job_id])) for run in shown],
-        "waiting": [(run, run_mark(run)) for run in waiting],
+        "runs": [_now(run, usual_seconds(history[run.job_id]), run.retries, now) for run in shown],
+        "waiting": [(each, run_mark(each.run)) for each in waiting],
         "running_count": len(shown) if len(shown) < MOST_RUNNING else _running().count(),
-        "waiting_count": len(waiting) if len(waiting) < MOST_WAITING else _waiting(now).count(),
+        "waiting_count": waiting_count,
         "last": None
         if shown or waiting
         else Run.objects.filter(ended_at__isnull=False, started_at__isnull=False)
@@ -439,6 +499,116 @@ def _running() -> QuerySet[Run]:
 def _waiting(now: datetime) -> QuerySet[Run]:
     # Occurrences are prepared a moment before they are due; those do not wait yet.
     return Run.objects.queued().filter(due_at__lte=now).order_by("-priority", "due_at", "id")
+
+
+# ── The line ─────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True)
+class Taken:
+    """How much of something limited is in use."""
+
+    name: str
+    used: int
+    size: int
+    description: str = ""
+
+    @property
+    def is_full(self) -> bool:
+        return self.used >= self.size
+
+
+@region("queue", topics=("runs", "jobs", "policy", "daemon"))
+def queue(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return the line in the order of start, and how much of slots and pools is taken."""
+    waiting = admission.line(now, MOST_IN_LINE)
+    count = len(waiting) if len(waiting) < MOST_IN_LINE else _waiting(now).count()
+    places = [each.position for each in waiting if each.position]
+    return {
+        **_capacity(),
+        "waiting": waiting,
+        "count": count,
+        "last_place": max(places, default=0),
+        "next": _upcoming_jobs().first() if not waiting else None,
+    }
+
+
+def _capacity() -> Context:
+    room, _newest = admission.current_room()
+    told = dict(Pool.objects.values_list("name", "description"))
+    return {
+        "policy": Policy.current(),
+        "slots": Taken("", room.taken, room.parallel),
+        "pools": [
+            Taken(name, room.of_pool[name], size, told.get(name, ""))
+            for name, size in sorted(room.sizes.items())
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One thing that must be so before a run starts, and whether it is."""
+
+    is_open: bool
+    words: str
+
+
+@region("run-wait", topics=("run:{arg}", "runs", "policy", "daemon"))
+def run_wait(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
+    """Return why a run waits: its place, the reason, and each gate; empty when it does not."""
+    number = _number(arg)
+    run = Run.objects.defer("definition").filter(pk=number).first() if number else None
+    if run is None:
+        return None
+    waiting = admission.waiting(run, now) if run.due_at <= now else None
+    return {"run": run, "waiting": waiting, "gates": _gates(run, now) if waiting else []}
+
+
+def _gates(run: Run, now: datetime) -> list[Gate]:
+    room, _newest = admission.current_room()
+    node = Node.latest()
+    language, zone = current_language(), timezone.get_current_timezone()
+    limit = Job.objects.values_list("max_instances", flat=True).get(pk=run.job_id)
+    others = room.of_job[run.job_id]
+    gates = [
+        Gate(
+            node is not None and node.is_alive(now),
+            _t("The scheduler is running"),
+        ),
+        Gate(not room.held, _t("Everything is held") if room.held else _t("Nothing is held")),
+        Gate(
+            room.taken < room.parallel,
+            _t("Places: %(used)s of %(size)s are taken")
+            % {"used": room.taken, "size": room.parallel},
+        ),
+    ]
+    for pool, need in sorted(run.pools.items()):
+        size = room.sizes.get(pool, 0)
+        free = max(size - room.of_pool[pool], 0)
+        words = _t("Pool %(pool)s: needs %(need)s, free are %(free)s of %(size)s")
+        gates.append(
+            Gate(need <= free, words % {"pool": pool, "need": need, "free": free, "size": size})
+        )
+    if others:
+        words = ngettext(
+            "%(n)s run of this job is active, %(limit)s may be",
+            "%(n)s runs of this job are active, %(limit)s may be",
+            others,
+        )
+        gates.append(Gate(run.beside or others < limit, words % {"n": others, "limit": limit}))
+    if run.not_before > run.due_at:
+        at = formats.moment(run.not_before, now, zone, language)
+        gates.append(Gate(run.not_before <= now, _t("Not before %(at)s") % {"at": at}))
+    if run.expires_at:
+        at = formats.moment(run.expires_at, now, zone, language)
+        gates.append(Gate(now < run.expires_at, _t("Skipped unless begun by %(at)s") % {"at": at}))
+    return gates
+
+
+# ── Rules for all jobs ───────────────────────────────────────────────────────────────────────────
+@region("hold", topics=("policy", "runs"))
+def hold(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return whether everything is held, by whom and since when."""
+    return {"policy": Policy.current(), "running": _running().count()}
 
 
 # ── The table of jobs ────────────────────────────────────────────────────────────────────────────
@@ -695,14 +865,44 @@ def _run_rows(runs: Iterable[Run], now: datetime, *, headings: bool = False) -> 
 
 
 # ── One job ──────────────────────────────────────────────────────────────────────────────────────
-@region("job-head", topics=("job:{arg}", "runs"))
+@region("job-head", topics=("job:{arg}", "runs", "policy", "incidents"))
 def job_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
     """Return a job's state and its next times; None when it was deleted."""
     job = _job(arg)
     if job is None:
         return None
     runs = latest_runs([job.pk]).get(job.pk, [])
-    return {"job": job, "row": _job_row(job, runs, now)}
+    return {"job": job, "row": _job_row(job, runs, now), "troubles": _troubles(job)}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a job can't start, or was switched off, and what to do about it."""
+
+    tone: str
+    words: str
+    incident_id: int | None = None
+
+
+def _troubles(job: Job) -> list[Trouble]:
+    sizes = Pool.sizes()
+    found = []
+    for pool, need in sorted(job.pools.items()):
+        size = sizes.get(pool)
+        if size is None:
+            words = _t("It can never start: there is no pool “%(pool)s” any more.")
+        elif need > size:
+            words = _t("It can never start: it needs %(need)s of pool “%(pool)s”, which has %(n)s.")
+        else:
+            continue
+        found.append(Trouble("is-fail", words % {"pool": pool, "need": need, "n": size}))
+    # The same is said of the pools as they are now, not as they were.
+    incidents = job.incidents.filter(acknowledged_at=None).exclude(code="impossible")
+    found += [
+        Trouble("is-warn", str(incident), incident.pk)
+        for incident in incidents.order_by("-at", "-id")[:3]
+    ]
+    return found
 
 
 @region("job-facts", topics=("job:{arg}", "runs"))
@@ -715,12 +915,13 @@ def job_facts(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:
     judged = [run for run in runs if run.state in (Run.State.SUCCEEDED, *Run.UNHAPPY)]
     good = sum(run.state == Run.State.SUCCEEDED for run in judged)
     lengths = [_seconds(run, now) for run in runs if run.started_at and run.ended_at]
+    usual = job.median_duration()
     return {
         "job": job,
         "bars": bars(runs, now),
         "success": round(100 * good / len(judged)) if judged else None,
         "judged": len(judged),
-        "median": statistics.median(lengths) if lengths else None,
+        "median": usual.total_seconds() if usual else None,
         "longest": max(lengths, default=None),
         "total": Run.objects.filter(job=job).count(),
     }
@@ -753,12 +954,15 @@ def _job(arg: str | None) -> Job | None:
 # ── One run ──────────────────────────────────────────────────────────────────────────────────────
 @region("run-head", topics=("run:{arg}",))
 def run_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
-    """Return a run's state, times and end."""
+    """Return a run's state, progress, attempts, times and end."""
     number = _number(arg)
     run = Run.objects.select_related("job").filter(pk=number).first() if number else None
     if run is None:
         return None
     length = run.duration(now)
+    usual = run.job.median_duration() if run.state == Run.State.RUNNING else None
+    seconds = usual.total_seconds() if usual else None
+    tries = list(run.attempts.order_by("number"))
     return {
         "run": run,
         "mark": run_mark(run),
@@ -769,20 +973,76 @@ def run_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
         "limit": run.definition.get("timeout_seconds"),
         "why": why(run),
         "way_out": way_out(run),
+        "current": _now(run, seconds, run.definition.get("max_retries"), now),
+        "tries": [Try(each, state_mark(each.state), why_tried(each)) for each in tries],
+        # Those that made room for it; its number is newer than theirs.
+        "made_room": list(
+            Run.objects.filter(job=run.job_id, blocking_run_id=run.pk, pk__lt=run.pk)
+            .filter(pk__gte=run.pk - LOOKED_BACK)
+            .values_list("pk", flat=True)[:5]
+        ),
     }
+
+
+LOOKED_BACK = 5000  # runs
+
+
+@dataclass(frozen=True)
+class Try:
+    """An earlier attempt of a run as its page shows it."""
+
+    attempt: Attempt
+    mark: Mark
+    why: str
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None when it never began."""
+        began = self.attempt.started_at
+        return (self.attempt.ended_at - began).total_seconds() if began else None
+
+
+def why_tried(attempt: Attempt) -> str:
+    """Return why an attempt ended as it did, in a few words."""
+    if attempt.signal and not attempt.reason_code:
+        return _t("ended by signal %(signal)s") % {"signal": signal_name(attempt.signal)}
+    if attempt.exit_code and attempt.reason_code in {"", "exit"}:
+        return _t("exit code %(n)s") % {"n": attempt.exit_code}
+    return attempt.reason
 
 
 def why(run: Run) -> str:
     """Return the reason of a run's state in a few words; empty when there is nothing to say."""
     if run.is_stopping:
-        return _t("asked to stop by %(who)s") % {"who": run.stop_requested_by}
+        who = run.stop_requested_by or "?"
+        if run.stop_code:  # said by what stops it
+            facts = {"run": run.blocking_run_id or "?", "who": who}
+            return reasons.sentence(run.stop_code, facts)
+        return _t("asked to stop by %(who)s") % {"who": who}
     if run.reason:
-        return run.reason
+        return _missed(run) or run.reason
     if run.signal:
         return _t("ended by signal %(signal)s") % {"signal": signal_name(run.signal)}
     if run.exit_code:
         return _t("exit code %(n)s") % {"n": run.exit_code}
     return ""
+
+
+def _missed(run: Run) -> str:
+    """Return how often a job was missed, with instants as people write them; else nothing."""
+    facts, here, language = run.reason_facts, timezone.get_current_timezone(), current_language()
+    if run.reason_code != "misfire_summary":
+        return ""
+    try:
+        first, last = (datetime.fromisoformat(facts[key]) for key in ("first", "last"))
+        spoken = {
+            "count": formats.number(int(facts["count"]), language),
+            "first": f"{formats.day(first, here, language)}, {first.astimezone(here):%H:%M}",
+            "last": f"{formats.day(last, here, language)}, {last.astimezone(here):%H:%M}",
+        }
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return reasons.sentence("misfire_summary", spoken)
 
 
 def way_out(run: Run) -> str:

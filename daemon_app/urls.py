@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from daemon_app.views import access, jobs, overview, runs
+from daemon_app.views import access, jobs, overview, queue, runs, settings
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
@@ -19,6 +19,17 @@ urlpatterns = [
     path("runs/<int:pk>/output/", runs.output_text, name="run-output"),
     path("runs/<int:pk>/cancel/", runs.cancel, name="run-cancel"),
     path("runs/<int:pk>/again/", runs.again, name="run-again"),
+    path("runs/<int:pk>/attempts/<int:number>/log/", runs.attempt_log, name="attempt-log"),
+    path("runs/<int:pk>/move/", queue.move, name="run-move"),
+    path("queue/", queue.queue, name="queue"),
+    path("hold/", queue.hold, name="hold"),
+    path("resume/", queue.resume, name="resume"),
+    path("incidents/<int:pk>/seen/", queue.seen, name="incident-seen"),
+    path("settings/", settings.settings, name="settings"),
+    path("settings/rules/", settings.policy, name="settings-rules"),
+    path("settings/pools/new/", settings.pool_new, name="pool-new"),
+    path("settings/pools/<int:pk>/", settings.pool, name="pool"),
+    path("settings/pools/<int:pk>/delete/", settings.pool_delete, name="pool-delete"),
     path("icons.<slug:fingerprint>.svg", overview.sprite, name="icons"),
     path("login/", access.sign_in, name="login"),
     path("logout/", access.sign_out, name="logout"),

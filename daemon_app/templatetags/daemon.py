@@ -121,6 +121,13 @@ def since(context: Context, at: datetime) -> SafeString:
     return _time(at, "since", formats.duration(elapsed, tiles.current_language()))
 
 
+@register.simple_tag(takes_context=True)
+def ready(context: Context, at: datetime, *, guess: bool = False) -> SafeString:
+    """Return how long until something is done: "noch etwa 41 Min."; `guess` is by its past."""
+    said = formats.left(at, context["now"], tiles.current_language(), guess=guess)
+    return _time(at, "estimate" if guess else "left", said)
+
+
 @register.filter
 def stamp(at: datetime) -> str:
     """Return the instant in full with its zone."""
@@ -164,11 +171,11 @@ def plain_number(value: float) -> str:
 
 @register.filter
 def share(running: tiles.Now, now: datetime) -> str:
-    """Return how much of the usual duration has passed, as SVG wants it: "64.2%"."""
+    """Return how much of the usual duration has passed, in percent: "64.2"."""
     assert running.usual is not None
     assert running.run.started_at is not None
     part = (now - running.run.started_at).total_seconds() / max(running.usual, 0.001)
-    return f"{min(100.0, max(0.0, part * 100)):.1f}%"
+    return f"{min(100.0, max(0.0, part * 100)):.1f}"
 
 
 @register.filter
@@ -296,10 +303,12 @@ def control(  # noqa: PLR0913 - how one field looks
 
 
 @register.inclusion_tag("daemon/field.html")
-def field(bound: BoundField, *, optional: bool = False, **look: Any) -> dict[str, object]:
-    """Return a field with label, control, errors and hint."""
+def field(
+    bound: BoundField, *, optional: bool = False, unit: str = "", **look: Any
+) -> dict[str, object]:
+    """Return a field with label, control, its unit, errors and hint."""
     shown = {"control": control(bound, **look), "help": bound.help_text, "optional": optional}
-    return {"field": bound, **shown}
+    return {"field": bound, "unit": unit, **shown}
 
 
 @register.inclusion_tag("daemon/check.html")

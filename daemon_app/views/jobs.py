@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
+from django.forms import RadioSelect
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -89,7 +90,8 @@ def _edit(request: HttpRequest, subject: Job) -> HttpResponse:
         said = _with_pick(request.POST)
         form = JobForm(said, instance=subject)
         kept = JobForm(instance=subject, initial={**form.initial, **said.dict()})
-        kept.initial["use_shell"] = "use_shell" in said
+        kept.initial.update({name: name in said for name in form.boxes()})
+        kept.initial["pools"] = form["pools"].value()
         return _form_page(request, kept, subject, now, asked=said)
     form = JobForm(request.POST, instance=subject)
     by = request.user.get_username()
@@ -153,7 +155,8 @@ def _listed(form: JobForm) -> list[dict[str, str]]:
     for name in form.fields:
         for text in form.errors.get(name, []):
             bound = form[name]
-            target = f"{bound.auto_id}_0" if name == "job_type" else bound.auto_id
+            radio = isinstance(bound.field.widget, RadioSelect)
+            target = f"{bound.auto_id}_0" if radio else bound.auto_id
             faults.append({"id": target, "label": str(bound.label), "text": str(text)})
     return faults
 
@@ -217,10 +220,14 @@ def preview_of(kind: str, text: str, tz: str, subject: Job | None, now: datetime
 @require_POST
 @requires("operate")
 def start(request: HttpRequest, pk: int) -> HttpResponse:
-    """Start a job now."""
+    """Start a job now; `beside` another active run of it when the person says so."""
     found = get_object_or_404(Job, pk=pk)
     started = scheduler.start(
-        found, trigger=Run.Trigger.MANUAL, by=request.user.get_username(), now=timezone.now()
+        found,
+        trigger=Run.Trigger.MANUAL,
+        by=request.user.get_username(),
+        now=timezone.now(),
+        beside=request.POST.get("beside") == "1",
     )
     tell(request, started, found.name)
     return done(request, reverse("job", args=[pk]))

@@ -58,12 +58,23 @@ def done(request: HttpRequest, otherwise: str) -> HttpResponse:
 
 
 def tell(request: HttpRequest, started: Started, name: str) -> None:
-    """Leave the message of a start: that it worked or why not, and the way to the log."""
+    """Leave the message of a start: that it worked or why not, and the way to the log.
+
+    Where another run of the job is in the way, a person may start it beside that one.
+    """
     shown = started.run or started.blocking
     words = _t("%(job)s has been started") % {"job": name} if started.run else started.reason
     if shown:
         address = reverse("run", args=[shown.pk])
         words = format_html('{} · <a href="{}#log">{}</a>', words, address, _t("See the log"))
+    if started.code == "overlap" and started.blocking:
+        words = format_html(
+            '{} · <button class="link" type="submit" form="act" formaction="{}" name="beside"'
+            ' value="1">{}</button>',
+            words,
+            reverse("job-start", args=[started.blocking.job_id]),
+            _t("Start it anyway"),
+        )
     messages.add_message(request, messages.SUCCESS if started.run else messages.WARNING, words)
 
 

@@ -2,10 +2,17 @@
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from asgiref.sync import sync_to_async
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, StreamingHttpResponse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBadRequest,
+    StreamingHttpResponse,
+)
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -13,8 +20,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _t
 from django.views.decorators.http import require_POST, require_safe
 
-from daemon_app import output, scheduler, tiles
-from daemon_app.models import Job, Run
+from daemon_app import hub, output, scheduler, tiles
+from daemon_app.models import Attempt, Job, Run
 from daemon_app.models.run import folder_of
 from daemon_app.permissions import requires
 from daemon_app.views.page import done, page, see_other, tell
@@ -68,13 +75,19 @@ def _states(shown: tiles.Filter) -> list[tiles.Tab]:
 @require_safe
 @requires("view")
 def run(request: HttpRequest, pk: int) -> HttpResponse:
-    """Show one run and its log."""
+    """Show one run and its log; `attempt` asks for the log of an earlier try."""
     found = get_object_or_404(Run.objects.select_related("job"), pk=pk)
-    offset, written = _tail(pk)
+    number = request.GET.get("attempt", "")
+    earlier = None
+    if number and number != str(found.attempt):
+        earlier = _attempt(found, number)
+    folder = earlier.folder if earlier else folder_of(pk)
+    offset, written = _tail(folder)
     context = {
         "run": found,
+        "earlier": earlier,
         "log": {
-            "size": output.size(folder_of(pk)),
+            "size": output.size(folder),
             "shown_from": offset,
             "text": tiles.readable(written),
         },
@@ -82,36 +95,72 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
     return page(request, "daemon/run.html", context, section="runs", now=timezone.now())
 
 
-def _tail(run_id: int) -> tuple[int, bytes]:
+def _attempt(run: Run, number: str) -> Attempt:
+    """Return an earlier attempt by its number; raises Http404 when there is none."""
+    if not (number.isascii() and number.isdigit() and len(number) <= 5):
+        raise Http404
+    return get_object_or_404(Attempt, run=run, number=int(number))
+
+
+def _tail(folder: Path) -> tuple[int, bytes]:
     try:
-        return output.tail(folder_of(run_id), TAIL_LINES)
+        return output.tail(folder, TAIL_LINES)
     except OSError:
         return 0, b""
+
+
+@require_safe
+@requires("view")
+def attempt_log(request: HttpRequest, pk: int, number: int) -> HttpResponse:
+    """Return a piece of an earlier attempt's log, as the websocket sends those of the run itself.
+
+    `from` is the byte to begin at; without it, the newest lines. The last piece has `end`.
+    """
+    attempt = _attempt(get_object_or_404(Run, pk=pk), str(number))
+    start = _bound(request, "from")
+    if start == -1:
+        return _bad_bound()
+    response = HttpResponse(
+        hub.piece_of(attempt.folder, pk, start), content_type="application/json"
+    )
+    response["Cache-Control"] = "no-store"
+    return response
 
 
 # ── The output as a file ─────────────────────────────────────────────────────────────────────────
 @require_safe
 @requires("view")
 def output_text(request: HttpRequest, pk: int) -> HttpResponseBase:
-    """Return what a run has written, raw; `from` and `to` choose bytes, `download` saves a file."""
+    """Return what a run has written, raw; `from` and `to` choose bytes, `download` saves a file.
+
+    `attempt` asks for what an earlier try has written.
+    """
     found = get_object_or_404(Run, pk=pk)
     start, end = _bound(request, "from"), _bound(request, "to")
     if start == -1 or end == -1:
-        return HttpResponseBadRequest(
-            _t("“from” and “to” are byte offsets: whole numbers from 0 on."),
-            content_type="text/plain; charset=utf-8",
-        )
+        return _bad_bound()
+    number = request.GET.get("attempt", "")
+    earlier = _attempt(found, number) if number and number != str(found.attempt) else None
+    folder = earlier.folder if earlier else folder_of(pk)
     response = StreamingHttpResponse(
-        _pieces(pk, start or 0, end), content_type="text/plain; charset=utf-8"
+        _pieces(folder, start or 0, end), content_type="text/plain; charset=utf-8"
     )
     if "download" in request.GET:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", found.job_name).strip("-.") or "job"
-        response["Content-Disposition"] = f'attachment; filename="{name}-{pk}.log"'
+        which = f"-{earlier.number}" if earlier else ""
+        response["Content-Disposition"] = f'attachment; filename="{name}-{pk}{which}.log"'
     else:
         response["Content-Disposition"] = "inline"
     response["X-Content-Type-Options"] = "nosniff"
     response["Cache-Control"] = "no-store"
     return response
+
+
+def _bad_bound() -> HttpResponse:
+    return HttpResponseBadRequest(
+        _t("“from” and “to” are byte offsets: whole numbers from 0 on."),
+        content_type="text/plain; charset=utf-8",
+    )
 
 
 def _bound(request: HttpRequest, name: str) -> int | None:
@@ -122,13 +171,13 @@ def _bound(request: HttpRequest, name: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
 
 
-async def _pieces(run_id: int, start: int, end: int | None) -> AsyncIterator[bytes]:
+async def _pieces(folder: Path, start: int, end: int | None) -> AsyncIterator[bytes]:
     """Yield the kept bytes from `start` to before `end`; a gap is marked by a line of its own."""
     read = sync_to_async(output.read, thread_sensitive=False)
     offset = start
     while end is None or offset < end:
         limit = PIECE if end is None else min(PIECE, end - offset)
-        piece = await read(folder_of(run_id), offset, limit)
+        piece = await read(folder, offset, limit)
         if not piece.data or (end is not None and piece.offset >= end):
             return
         if piece.gap:

@@ -13,6 +13,8 @@ WRITE = """async (cases) => {
     const calls = {
         relative: (c) => time.relative(new Date(c.at), new Date(c.now), c.language),
         coarse: (c) => time.relative(new Date(c.at), new Date(c.now), c.language, true),
+        left: (c) => time.left(new Date(c.at), new Date(c.now), c.language),
+        estimate: (c) => time.left(new Date(c.at), new Date(c.now), c.language, true),
         duration: (c) => time.duration(c.seconds, c.language),
         exact: (c) => time.duration(c.seconds, c.language, true),
         moment: (c) => time.moment(new Date(c.at), new Date(c.now), c.zone, c.language),

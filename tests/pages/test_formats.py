@@ -21,6 +21,8 @@ def written(case: dict[str, Any]) -> str:
     return {
         "relative": lambda: formats.relative(at, now, language),
         "coarse": lambda: formats.relative(at, now, language, coarse=True),
+        "left": lambda: formats.left(at, now, language),
+        "estimate": lambda: formats.left(at, now, language, guess=True),
         "duration": lambda: formats.duration(case["seconds"], language),
         "exact": lambda: formats.duration(case["seconds"], language, exact=True),
         "moment": lambda: formats.moment(at, now, zone, language),

@@ -7,8 +7,8 @@ import pytest
 from django.test import Client
 
 from daemon_app.forms import spoken_span
-from daemon_app.models import Job, Run
-from tests.jobs import job
+from daemon_app.models import Job, Pool, Run
+from tests.jobs import NOON, job
 from tests.pages.test_pages import text_of
 
 GOOD = {
@@ -111,7 +111,46 @@ BAD = [
     ("timeout_seconds", "٣m", "keine Dauer"),
     ("soft_timeout_seconds", "6m", "vor dem Zeitlimit"),
     ("grace_seconds", "2h", "zu lang"),
-    ("overlap", "vielleicht", "."),
+    ("overlap", "vielleicht", "keine gültige Auswahl"),
+    ("misfire", "\x00", "keine gültige Auswahl"),
+    ("misfire_age_seconds", "gestern", "keine Dauer"),
+    ("misfire_age_seconds", "1000d", "zu lang"),
+    ("max_retries", "-1", "."),
+    ("max_retries", "1e2", "ganze Zahl"),
+    ("max_retries", "101", "100"),
+    ("retry_backoff_seconds", "0", "zu kurz"),
+    ("retry_backoff_seconds", "2h", "zu lang"),
+    ("retry_exit_codes", "eins", "„eins“ ist kein Exit-Code"),
+    ("retry_exit_codes", "0", "1 bis 255"),
+    ("retry_exit_codes", "1, 256", "1 bis 255"),
+    ("retry_exit_codes", "٣", "kein Exit-Code"),
+    ("retry_exit_codes", "75", "mindestens eine"),
+    ("on_loss", "weinen", "keine gültige Auswahl"),
+    ("pools", "gpu=viel", "„viel“ ist keine Zahl"),
+    ("pools", "gpu=-1", "keine Zahl"),
+    ("pools", "gpu=5", "höchstens|nur|könnte nie starten"),
+    ("pools", "mond=1", "keinen Pool „mond“"),
+    ("priority", "101", "100"),
+    ("priority", "-101", "-100"),
+    ("priority", "hoch", "ganze Zahl"),
+    ("deadline", "übermorgen", "kein Tag mit Uhrzeit"),
+    ("deadline", "2026-13-41T00:00", "kein Tag mit Uhrzeit"),
+    ("deadline", "9999-12-31T23:59", "kein Tag mit Uhrzeit"),
+    ("deadline", "2020-01-01T00:00", "vor dem ersten Start"),
+    ("max_wait_seconds", "0", "zu kurz"),
+    ("max_wait_seconds", "ewig", "keine Dauer"),
+    ("stop_command", "x" * 5000, "4096"),
+    ("cpu_limit_seconds", "0", "zu kurz"),
+    ("cpu_limit_seconds", "5", "keine Einheit"),
+    ("memory_limit_mb", "0", "."),
+    ("memory_limit_mb", "viel", "ganze Zahl"),
+    ("memory_limit_mb", "9" * 40, "."),
+    ("limit_sustain_seconds", "2h", "zu lang"),
+    ("limit_action", "schimpfen", "keine gültige Auswahl"),
+    ("keep_days", "0", "."),
+    ("keep_days", "immer", "ganze Zahl"),
+    ("keep_runs", "-3", "."),
+    ("keep_output_mb", "1,5", "ganze Zahl"),
     ("max_instances", "0", "."),
     ("max_instances", "-1", "."),
     ("max_instances", "viele", "ganze Zahl"),
@@ -128,18 +167,15 @@ def test_a_bad_value_is_refused_beside_its_field_and_nothing_is_lost(
     admin: Client, field: str, value: str, said: str
 ) -> None:
     job("vorhanden")
+    Pool(name="gpu", size=2).store(now=NOON, by="anna")
+    sent = GOOD | {"description": "bleibt da", field: value}
+    if field == "max_instances":  # out of sight with any other rule
+        sent["overlap"] = "parallel"
 
-    answer = admin.post(
-        "/daemon/jobs/new/",
-        GOOD | {field: value, "description": "bleibt da"}
-        if field != "description"
-        else GOOD | {field: value},
-    )
+    answer = admin.post("/daemon/jobs/new/", sent)
 
     page = answer.content.decode()
     beside = re.search(rf'id="id_{field}-error-1">([\s\S]*?)</p>', page)
-    if field == "job_type":
-        beside = re.search(r'<fieldset[\s\S]*?class="error">([\s\S]*?)</p>', page)
     assert answer.status_code == 422
     assert beside, text_of(answer)[:600]
     assert re.search(said, beside[1]), beside[1]
@@ -148,6 +184,101 @@ def test_a_bad_value_is_refused_beside_its_field_and_nothing_is_lost(
     if field not in {"description", "command"}:
         assert value_of(page, "description") == "bleibt da"
         assert value_of(page, "command") == GOOD["command"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "field", "said"),
+    [
+        ({"overlap": "replace", "max_retries": "3"}, "overlap", "widersprechen sich"),
+        ({"overlap": "replace", "misfire": "all"}, "overlap", "widersprechen sich"),
+        ({"retry_exit_codes": "1"}, "retry_exit_codes", "keine Wiederholung"),
+        ({"soft_timeout_seconds": "10m"}, "soft_timeout_seconds", "vor dem Zeitlimit"),
+    ],
+)
+def test_what_contradicts_itself_is_said_beside_the_field_and_at_the_top(
+    admin: Client, sent: dict[str, str], field: str, said: str
+) -> None:
+    page = admin.post("/daemon/jobs/new/", GOOD | sent).content.decode()
+
+    beside = re.search(rf'id="id_{field}-error-1">([\s\S]*?)</p>', page)
+    assert beside
+    assert said in beside[1]
+    assert f'<a href="#id_{field}">' in page
+    assert not Job.objects.exists()
+
+
+def test_every_rule_can_be_said_and_comes_back(admin: Client) -> None:
+    Pool(name="gpu", size=2).store(now=NOON, by="anna")
+    rules = {
+        "overlap": "parallel",
+        "max_instances": "3",
+        "misfire": "all",
+        "misfire_age_seconds": "2d",
+        "max_retries": "4",
+        "retry_backoff_seconds": "30s",
+        "retry_exit_codes": "75; 1",
+        "retry_on_timeout": "on",
+        "on_loss": "repeat",
+        "pools-gpu": "2",
+        "priority": "-5",
+        "deadline": "2099-12-24T18:00",
+        "max_wait_seconds": "1h30m",
+        "soft_timeout_seconds": "4m",
+        "stop_command": "/srv/stop",
+        "cpu_limit_seconds": "10m",
+        "memory_limit_mb": "512",
+        "limit_sustain_seconds": "5s",
+        "limit_action": "warn",
+        "keep_days": "7",
+        "keep_runs": "100",
+        "keep_output_mb": "50",
+    }
+
+    answer = admin.post("/daemon/jobs/new/", GOOD | rules)
+
+    assert answer.status_code == 303, text_of(answer)[:900]
+    made = Job.objects.get()
+    assert (made.overlap, made.max_instances, made.misfire) == ("parallel", 3, "all")
+    assert (made.misfire_age_seconds, made.max_wait_seconds) == (2 * 86_400, 5400)
+    assert (made.max_retries, made.retry_backoff_seconds) == (4, 30)
+    assert (made.retry_exit_codes, made.retry_on_timeout, made.on_loss) == ([1, 75], True, "repeat")
+    assert (made.pools, made.priority) == ({"gpu": 2}, -5)
+    assert made.deadline
+    assert made.deadline.isoformat() == "2099-12-24T17:00:00+00:00"  # meant in its own zone
+    assert (made.cpu_limit_seconds, made.memory_limit_mb, made.limit_action) == (600, 512, "warn")
+    assert (made.keep_days, made.keep_runs, made.keep_output_mb) == (7, 100, 50)
+
+    page = admin.get(f"/daemon/jobs/{made.pk}/edit/").content.decode()
+    assert value_of(page, "deadline") == "2099-12-24T18:00"
+    assert value_of(page, "retry_exit_codes") == "1, 75"
+    assert value_of(page, "pools-gpu") == "2"
+    assert value_of(page, "max_wait_seconds") == "1h30m"
+    assert page.count('<details class="more" open') == 5  # what differs is in view
+
+
+def test_pools_are_asked_for_by_name_and_one_that_is_gone_is_said(admin: Client) -> None:
+    gpu = Pool(name="gpu", size=2, description="eine Karte").store(now=NOON, by="anna")
+    there = job("lora", pools={"gpu": 1})
+    before = text_of(admin.get(f"/daemon/jobs/{there.pk}/edit/"))
+
+    gpu.remove()
+    after = text_of(admin.get(f"/daemon/jobs/{there.pk}/edit/"))
+
+    assert "gpu eine Karte von 2" in before
+    assert "gpu gibt es nicht mehr" in after
+    assert "Noch keine Pools" in text_of(admin.get("/daemon/jobs/new/"))
+
+
+def test_what_is_not_parallel_has_one_instance_whatever_stood_there(admin: Client) -> None:
+    admin.post("/daemon/jobs/new/", GOOD | {"overlap": "queue", "max_instances": "viele"})
+
+    assert Job.objects.get().max_instances == 1
+
+
+def test_parallel_means_two_unless_it_says_more(admin: Client) -> None:
+    admin.post("/daemon/jobs/new/", GOOD | {"overlap": "parallel", "max_instances": ""})
+
+    assert Job.objects.get().max_instances == 2
 
 
 def test_all_faults_are_listed_at_once_with_links(admin: Client) -> None:
@@ -165,7 +296,8 @@ def test_all_faults_are_listed_at_once_with_links(admin: Client) -> None:
 def test_a_fault_in_a_fold_opens_it(admin: Client) -> None:
     page = admin.post("/daemon/jobs/new/", GOOD | {"nice": "99"}).content.decode()
 
-    assert '<details class="more" open><summary>' in page
+    assert '<details class="more" open id="fold-line"><summary>' in page
+    assert page.count('class="more" open') == 1
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "x" * 100, ""])

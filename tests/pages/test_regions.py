@@ -19,10 +19,11 @@ ENGLISH = tiles.Viewer(role="operator", language="en")
 def test_every_region_is_one_element_that_carries_its_name(db: None) -> None:
     of = job("nacht-backup", job_type="cron", schedule="0 3 * * *")
     busy = run(of, state=Run.State.RUNNING, started_at=NOON)
-    args = {"job-": str(of.pk), "run-head": str(busy.pk), "last-line": str(busy.pk), "nav": "jobs"}
+    args = {"job-": str(of.pk), "run-": str(busy.pk), "last-line": str(busy.pk), "nav": "jobs"}
+    args |= {"runs-": None}
 
     for name in tiles.REGIONS:
-        arg = next((arg for prefix, arg in args.items() if name.startswith(prefix)), None)
+        arg = next((args[prefix] for prefix in args if name.startswith(prefix)), None)
         html = tiles.render(name, arg, GERMAN, NOON)
 
         key = name if arg is None else f"{name}:{arg}"
@@ -69,7 +70,7 @@ def test_what_is_gone_or_never_was_renders_to_nothing(db: None, name: str, arg: 
 def test_topics_name_what_concerns_a_region() -> None:
     assert tiles.topics("run-head", "17") == {"run:17"}
     assert tiles.topics("last-line", "17") == {"log:17", "run:17"}
-    assert tiles.topics("running", None) == {"runs"}
+    assert tiles.topics("running", None) == {"runs", "policy"}
     assert tiles.topics("unknown", "x") == frozenset()
 
 
@@ -161,9 +162,8 @@ def test_who_fails_again_and_again_is_named_whatever_else_failed_since(db: None)
 
     context = tiles.notices(GERMAN, None, NOON) or {}
 
-    assert [(notice.job.name, notice.in_a_row) for notice in context["notices"]] == [
-        ("repeated", 3)
-    ]
+    told = [hint.failing for hint in context["hints"] if hint.failing]
+    assert [(notice.job.name, notice.in_a_row) for notice in told] == [("repeated", 3)]
     assert not context["more"]
 
 
@@ -173,7 +173,8 @@ def test_three_that_failed_last_are_named_and_that_there_are_more(db: None) -> N
 
     context = tiles.notices(GERMAN, None, NOON) or {}
 
-    assert [notice.job.name for notice in context["notices"]] == ["job-5", "job-4", "job-3"]
+    told = [hint.failing for hint in context["hints"] if hint.failing]
+    assert [notice.job.name for notice in told] == ["job-5", "job-4", "job-3"]
     assert context["more"]
 
 

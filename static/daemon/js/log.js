@@ -50,10 +50,13 @@ class Log {
     section.append(this.#chip, this.#said);
     this.#wanted = address();
     this.#controls();
-    watchLog(Number(section.dataset.logRun), {
-      from: () => this.#next,
-      take: (frame) => this.#take(frame),
-    });
+    if (this.#words.logUrl) this.#fetch(this.#words.logUrl);
+    else {
+      watchLog(Number(section.dataset.logRun), {
+        from: () => this.#next,
+        take: (frame) => this.#take(frame),
+      });
+    }
     setInterval(() => this.#summarise(), SUMMARY);
   }
 
@@ -61,8 +64,25 @@ class Log {
     return this.#section.dataset.running === 'true';
   }
 
+  // An earlier attempt writes no more: its log is read piece by piece.
+  async #fetch(url) {
+    try {
+      while (!this.#complete) {
+        const answer = await fetch(this.#next === null ? url : `${url}?from=${this.#next}`);
+        if (!answer.ok) return; // the plain tail stays
+        this.#take((await answer.json()).log);
+      }
+    } catch { /* nobody answered: what came so far, or the plain tail, stays */ }
+  }
+
   // ── What comes in ─────────────────────────────────────────────────────────────────────────────
   #take(frame) {
+    if (frame.anew) { // tried again: what the next attempt writes begins here
+      this.#begin({ line: 1 });
+      this.#next = 0;
+      this.#fresh = this.#unsaid = 0;
+      this.#older.remove();
+    }
     if (frame.text) {
       if (this.#next === null) this.#begin(frame);
       if (frame.gap) this.#skip(frame);

@@ -65,7 +65,7 @@ if (form) {
     if (kept && !answered && restore(kept)) {
       note.hidden = false;
       for (const fold of form.querySelectorAll('details')) {
-        if ([...fold.querySelectorAll('input, textarea')].some((f) => f.type !== 'checkbox' && f.value !== (untouched[f.name] ?? ''))) fold.open = true;
+        if ([...fold.querySelectorAll('input, textarea')].some((f) => f.type !== 'checkbox' && (f.type !== 'radio' || f.checked) && f.value !== (untouched[f.name] ?? ''))) fold.open = true;
       }
       addEventListener('load', () => form.elements.schedule.dispatchEvent(new Event('input', { bubbles: true })));
     }

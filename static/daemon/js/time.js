@@ -17,11 +17,13 @@ const MONTHS = {
 const WORDS = {
   de: {
     justNow: 'gerade eben', now: 'jetzt', ago: 'vor {}', in: 'in {}',
+    left: 'noch etwa {}', estimate: 'noch ≈ {}', soon: 'gleich fertig',
     '-1': 'gestern', 0: 'heute', 1: 'morgen',
     s: 's', min: 'Min.', h: 'Std.', day: 'Tag', days: 'Tage', daysDative: 'Tagen', clock: '{} Uhr', dot: '.',
   },
   en: {
     justNow: 'just now', now: 'now', ago: '{} ago', in: 'in {}',
+    left: 'about {} left', estimate: '≈ {} left', soon: 'almost done',
     '-1': 'yesterday', 0: 'today', 1: 'tomorrow',
     s: 's', min: 'min', h: 'h', day: 'day', days: 'days', daysDative: 'days', clock: '{}', dot: '',
   },
@@ -96,6 +98,13 @@ export function relative(at, now, language, coarse = false) {
   return words.in.replace('{}', span(Math.ceil((at - now) / 1000), language, { coarse, dative: true }));
 }
 
+// How long until something is done; a guess is by its past runs.
+export function left(at, now, language, guess = false) {
+  const words = WORDS[language];
+  if (at <= now) return words.soon;
+  return words[guess ? 'estimate' : 'left'].replace('{}', span(Math.ceil((at - now) / 1000), language, {}));
+}
+
 export function duration(seconds, language, exact = false) {
   seconds = Math.max(0, seconds);
   if (exact && seconds < 0.0995) return `${Math.round(seconds * 1000)}${NBSP}ms`;
@@ -142,6 +151,8 @@ const SHOW = {
   relative: (at, now, zone, language) => relative(at, now, language),
   coarse: (at, now, zone, language) => relative(at, now, language, true),
   since: (at, now, zone, language) => duration((now - at) / 1000, language),
+  left: (at, now, zone, language) => left(at, now, language),
+  estimate: (at, now, zone, language) => left(at, now, language, true),
   now: (at, now, zone, language) => dateAndClock(now, zone, language),
 };
 
@@ -155,11 +166,10 @@ export function tick(root = document) {
     const text = show?.(new Date(time.dateTime), now, time.dataset.zone || html.dataset.zone, language);
     if (text && time.textContent !== text) time.textContent = text;
   }
-  for (const meter of root.querySelectorAll('svg[data-usual]')) {
+  for (const meter of root.querySelectorAll('progress[data-usual]')) {
     const part = (now - Date.parse(meter.dataset.since)) / 1000 / Number(meter.dataset.usual);
-    const bar = meter.querySelector('.bar');
-    bar?.setAttribute('width', `${Math.min(100, Math.max(0, part * 100)).toFixed(1)}%`);
-    bar?.classList.toggle('over', part > 1);
+    meter.value = Math.min(100, Math.max(0, part * 100));
+    meter.classList.toggle('over', part > 1);
   }
 }
 

@@ -16,7 +16,7 @@ act?.addEventListener('submit', async (event) => {
   const button = event.submitter;
   if (!button || 'navigate' in button.dataset || !('WebSocket' in window)) return;
   event.preventDefault();
-  if (button.getAttribute('aria-busy') === 'true') return;
+  if (button.getAttribute('aria-busy') === 'true' || button.getAttribute('aria-disabled') === 'true') return;
   button.setAttribute('aria-busy', 'true');
   const sent = new URLSearchParams(new FormData(act, button));
   try {

@@ -1,0 +1,96 @@
+"""The line of waiting runs, "hold everything", and what a person has taken note of."""
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _t
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from daemon_app import scheduler
+from daemon_app.models import Incident, Policy, Run
+from daemon_app.permissions import requires
+from daemon_app.views.page import back, done, page, see_other
+
+
+@require_safe
+@requires("view")
+def queue(request: HttpRequest) -> HttpResponse:
+    """Show the line in the order of start, with reasons, and what is taken."""
+    return page(request, "daemon/queue.html", section="queue", now=timezone.now())
+
+
+@require_POST
+@requires("operate")
+def move(request: HttpRequest, pk: int) -> HttpResponse:
+    """Move a waiting run to another place in line."""
+    found = get_object_or_404(Run, pk=pk)
+    to = request.POST.get("to", "")
+    said = {
+        "first": _t("%(job)s starts next."),
+        "up": _t("%(job)s has moved up."),
+        "down": _t("%(job)s has moved down."),
+        "last": _t("%(job)s starts last."),
+    }.get(to)
+    name = {"job": found.job_name}
+    if said is None:
+        messages.error(request, _t("There is no such place in line."))
+    elif scheduler.move(found, to, by=request.user.get_username(), now=timezone.now()):
+        messages.success(request, said % name)
+    elif Run.objects.queued().filter(pk=pk).exists():
+        messages.info(request, _t("%(job)s stands there already.") % name)
+    else:
+        messages.info(request, _t("%(job)s does not wait any more.") % name)
+    return done(request, reverse("queue"))
+
+
+# ── Hold everything ──────────────────────────────────────────────────────────────────────────────
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires("operate")
+def hold(request: HttpRequest) -> HttpResponse:
+    """Ask how, then hold everything: no new starts, or what runs is ended as well."""
+    now, by = timezone.now(), request.user.get_username()
+    if request.method == "POST" and (mode := request.POST.get("mode")) in HOLDS:
+        note = " ".join(request.POST.get("note", "").replace("\0", "").split())[:200]
+        if scheduler.hold(mode, by=by, now=now, note=note):
+            messages.success(request, HOLDS[mode]())
+        else:
+            messages.info(request, _t("Everything was held already."))
+        return see_other(back(request, reverse("overview")))
+    context = {
+        "running": Run.objects.running().count(),
+        "waiting": Run.objects.queued().filter(due_at__lte=now).count(),
+        "policy": Policy.current(),
+        "missing": request.method == "POST",
+    }
+    status = 422 if context["missing"] else 200
+    return page(request, "daemon/hold.html", context, section="overview", now=now, status=status)
+
+
+HOLDS = {
+    Policy.Hold.DRAIN.value: lambda: _t("Held: what runs goes on, nothing new starts."),
+    Policy.Hold.STOP.value: lambda: _t("Held: what runs is being ended, nothing new starts."),
+}
+
+
+@require_POST
+@requires("operate")
+def resume(request: HttpRequest) -> HttpResponse:
+    """Let things start again."""
+    if scheduler.resume(by=request.user.get_username(), now=timezone.now()):
+        messages.success(request, _t("Things start again."))
+    else:
+        messages.info(request, _t("Nothing was held."))
+    return done(request, reverse("overview"))
+
+
+# ── Notices ──────────────────────────────────────────────────────────────────────────────────────
+@require_POST
+@requires("operate")
+def seen(request: HttpRequest, pk: int) -> HttpResponse:
+    """Mark what happened as seen."""
+    found = get_object_or_404(Incident, pk=pk)
+    if not found.acknowledge(by=request.user.get_username(), now=timezone.now()):
+        messages.info(request, _t("Somebody has seen this already."))
+    return done(request, reverse("overview"))
