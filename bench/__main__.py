@@ -294,12 +294,24 @@ def _flood() -> float:
 # ── From a line to the browser ───────────────────────────────────────────────────────────────────
 def line(rounds: int) -> Iterable[Figure]:
     """From a command's write to the frame at a websocket client: `bench/live.py`."""
-    script = Path(__file__).parent / "live.py"
-    command = [sys.executable, str(script), "--rounds", str(rounds), "--short"]
+    yield from by_script("live.py", "--rounds", str(rounds), "--short")
+
+
+# ── Retention ────────────────────────────────────────────────────────────────────────────────────
+def retention(_rounds: int) -> Iterable[Figure]:
+    """How long removing 100,000 old runs holds anybody up: `bench/retention.py`."""
+    goals = iter(["", "", "max ≤ 50"])
+    for figure in by_script("retention.py"):
+        yield Figure(figure.name, figure.value, next(goals, ""))
+
+
+def by_script(name: str, *arguments: str) -> Iterable[Figure]:
+    """Return what a script beside this one prints as lines of name, tab, value."""
+    command = [sys.executable, str(Path(__file__).parent / name), *arguments]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for row in told.strip().splitlines():
-        name, _tab, value = row.partition("\t")
-        yield Figure(name, value)
+        label, _tab, value = row.partition("\t")
+        yield Figure(label, value)
 
 
 # ── Shared ───────────────────────────────────────────────────────────────────────────────────────
@@ -402,6 +414,7 @@ MEASURES: dict[str, Callable[[int], Iterable[Figure]]] = {
     "idle": idle,
     "output": output_flood,
     "line": line,
+    "retention": retention,
 }
 
 if __name__ == "__main__":
