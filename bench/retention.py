@@ -11,7 +11,6 @@ import os
 import shutil
 import sqlite3
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -74,7 +73,7 @@ def measured(folder: Path, runs: int) -> Iterator[tuple[str, str]]:
     yield "    a whole step, reads and folders included", told(steps + fast_steps)
     yield f"    another process's wait for the lock, {PACED} steps", told(waited)
     yield "    without pauses", f"{(done - left) / took:.0f} runs/s, last {tidier.pace.size} a step"
-    rounds = []
+    rounds: list[float] = []
     while not rounds or wait == BUSY:
         before = time.perf_counter()
         wait = tidier.step(now)
@@ -168,4 +167,4 @@ def told(seconds: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
