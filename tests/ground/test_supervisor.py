@@ -8,15 +8,20 @@ import os
 import random
 import shutil
 import stat
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from daemon_app import output, supervisor
 from daemon_app.output import STDERR, STDOUT
 from tests.ground.conftest import DEADLINE, Site, files_no_bigger_than, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 
@@ -139,7 +144,10 @@ def test_nothing_of_ours_is_open_in_the_command_nor_shown_by_the_supervisor(site
     with launcher:
         site.launcher, before = launcher, site.launcher
         before.close()
-        run = site.launch("ls /proc/$$/fd; ls -l /proc/$PPID/fd; cat /proc/$PPID/environ; echo end")
+        run = site.launch(
+            "ls /proc/$$/fd; while [ ! -s runs/1/output.0 ]; do sleep 0.01; done;"
+            " ls -l /proc/$PPID/fd; cat /proc/$PPID/environ; echo end"
+        )
         site.ended(run)
 
     *seen, last = site.output().decode().splitlines()
@@ -240,6 +248,38 @@ def test_a_flood_is_bounded_on_disk_and_in_memory_and_what_is_lost_is_counted(si
     assert high_water < 30_000  # KB
 
 
+FLOOD = 150_000_000  # bytes
+PATTERN = b"0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def expected(pattern: bytes, start: int, length: int) -> bytes:
+    """Return a part of an endless repetition."""
+    skip = start % len(pattern)
+    return (pattern * ((skip + length) // len(pattern) + 1))[skip : skip + length]
+
+
+@linux
+@pytest.mark.parametrize("ends", ["with line ends", "without any"])
+def test_head_and_tail_of_a_big_flood_are_exact_and_the_supervisor_stays_small(site: Site, ends):
+    pattern = PATTERN + b"\n" if ends == "with line ends" else PATTERN
+    only = "" if ends == "with line ends" else "| tr -d '\\n'"
+
+    result = site.run(f"yes {PATTERN.decode()} 2>/dev/null {only} | head -c {FLOOD}")
+
+    folder = site.of(1)
+    head = output.read(folder, 0, 2 << 20).data
+    tail = output.read(folder, len(head), 20 << 20)
+    assert (result["outcome"], result["output_bytes"]) == ("exited", FLOOD)
+    assert result["dropped_bytes"] == tail.gap == FLOOD - len(head) - len(tail.data)
+    assert (len(head), tail.end) == (1 << 20, FLOOD)
+    assert 9 << 20 <= len(tail.data) <= 10 << 20
+    assert head == expected(pattern, 0, len(head))
+    assert tail.data == expected(pattern, tail.offset, len(tail.data))
+    pid = supervisor.look(folder).pid
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert int(status.partition("VmHWM:")[2].split()[0]) < 30_000  # KB
+
+
 @pytest.mark.parametrize(
     ("printed", "last"),
     [
@@ -304,6 +344,57 @@ def test_a_full_disk_costs_output_and_not_the_run(site: Site):
     assert result["dropped_bytes"] > 0
     assert result["output_bytes"] - result["dropped_bytes"] == len(site.output()) > 0
     assert result["last_line"] == "still here"
+
+
+@pytest.fixture
+def small_disk(site: Site) -> Iterator[Path]:
+    """Put the runs on a disk of three megabytes, two of them taken."""
+    disk = site.folder / "runs"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    (disk / "ballast").write_bytes(b"x" * (2 << 20))
+    yield disk
+    site.launcher.close()
+    subprocess.run(["umount", str(disk)], check=True)
+    site.launcher = supervisor.Launcher(site.runtime)
+
+
+@linux
+def test_a_disk_that_was_full_is_written_to_again_once_there_is_room(site: Site, small_disk):
+    pattern = PATTERN + b"\n"
+    run = site.launch(
+        f"yes {PATTERN.decode()} 2>/dev/null | head -c 4000000; echo >> full;"
+        f" while [ ! -e room ]; do sleep 0.01; done; while [ ! -e seen ]; do"
+        f" echo {PATTERN.decode()}; sleep 0.02; done; exit 7"
+    )
+    site.wrote("full")
+    assert supervisor.look(site.of(run)).kind == "running"
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "more").write_bytes(b"x" * (1 << 20))
+    (small_disk / "more").unlink()
+
+    (small_disk / "ballast").unlink()
+    (site.folder / "room").touch()
+    until(lambda: len(output.read(site.of(run), 4_000_000).data) > 200)
+    (site.folder / "seen").touch()
+    result = site.ended(run)
+
+    assert (result["outcome"], result["exit_code"]) == ("exited", 7)
+    assert (result["output_error"], result["remarks"]) == ("ENOSPC", [])
+    assert result["last_line"] == PATTERN.decode()
+    # 4,000,000 is no multiple of the pattern's length: what comes later begins anew.
+    kept, at = 0, 0
+    while (piece := output.read(site.of(run), at, 1 << 16)).data:
+        for offset, byte in enumerate(piece.data, piece.offset):
+            begin = 0 if offset < 4_000_000 else 4_000_000
+            assert byte == pattern[(offset - begin) % len(pattern)]
+        kept, at = kept + len(piece.data), piece.end
+    assert kept > 500_000
+    assert result["output_bytes"] == at
+    assert result["dropped_bytes"] == at - kept > 2_000_000
+    assert output.dropped(site.of(run)) == result["dropped_bytes"]
 
 
 # ── launching ────────────────────────────────────────────────────────────────────────────────────

@@ -23,6 +23,8 @@ SCRIPTS = {
     "deaf": "trap '' TERM INT HUP QUIT; echo $$ >> pids; while :; do sleep 1000; done",
     "stopped": "echo $$ >> pids; kill -STOP $$",
     "hydra": "trap 'setsid ./live &' TERM; echo $$ >> pids; while :; do sleep 1000; done",
+    "alias": "echo ') Z 1 1 1 1' > /proc/$$/comm; echo $$ >> pids; while :; do sleep 1000; done",
+    "bracket": "echo $$ >> pids; exec './b) Z 1 (' 1000",
     "fork": "./live & exit",
     "link": "echo >> links; setsid ./link &",
 }
@@ -33,7 +35,10 @@ ANIMALS = {
     "own session without output": "setsid ./live >/dev/null 2>&1 </dev/null &",
     "double fork": "(setsid ./fork &);",
     "nohup": "nohup ./live >/dev/null 2>&1 &",
-    "ignores every signal it may": "setsid ./deaf &",
+    "ignores every signal it may": "./deaf &",
+    "ignores them in a session of its own": "setsid ./deaf &",
+    "gave itself a misleading name": "setsid ./alias &",
+    "has a misleading name": "./bracket &",
     "stopped": "./stopped &",
     "threw its environment away": "env -i /usr/bin/setsid ./live >/dev/null 2>&1 &",
     "starts another when told to go": "./hydra &",
@@ -47,6 +52,7 @@ def zoo(site: Site) -> Iterator[Site]:
     for name, script in SCRIPTS.items():
         (site.folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (site.folder / name).chmod(0o755)
+    (site.folder / "b) Z 1 (").symlink_to("/bin/sleep")
     yield site
     left = living(site)
     for pid in left:
@@ -97,25 +103,35 @@ def test_a_zoo_of_all_kinds_is_ended_at_once(zoo: Site, way):
     assert processes.find_marked(run, TOKEN) == []
 
 
-def test_many_children_are_ended(zoo: Site):
+@pytest.mark.parametrize("way", ["stop", "time-out", "itself"])
+def test_two_thousand_children_are_ended(zoo: Site, way):
+    os.mkfifo(zoo.folder / "block")
+    many = "(read x < block)" if way == "stop" else "(trap '' TERM; read x < block)"
     run = zoo.launch(
-        "i=0; while [ $i -lt 300 ]; do setsid sleep 1000 & i=$((i+1)); done; echo >> ready; wait"
+        f"i=0; while [ $i -lt 2000 ]; do {many} & i=$((i+1)); done;"
+        f" setsid sleep 1000 & echo >> ready; {'exit 3' if way == 'itself' else 'wait'}",
+        timeout=1.5 if way == "time-out" else None,
     )
     zoo.wrote("ready")
 
-    supervisor.request_stop(zoo.of(run), "kill")
+    if way == "stop":
+        supervisor.request_stop(zoo.of(run))
     result = zoo.ended(run)
 
-    assert result["survivors"] == 0
+    outcomes = {"time-out": "timed_out", "itself": "exited"}
+    assert (result["outcome"], result["survivors"]) == (outcomes.get(way, "stopped"), 0)
     assert processes.find_marked(run, TOKEN) == []
 
 
-@pytest.mark.parametrize("how", ["stop", "kill", "itself"])
+@pytest.mark.parametrize("how", ["stop", "kill", "time-out", "itself"])
 def test_a_chain_that_respawns_faster_than_one_can_look_is_ended(zoo: Site, how):
-    run = zoo.launch("trap '' TERM; ./link & " + ("sleep 1000" if how != "itself" else "sleep 0.1"))
+    run = zoo.launch(
+        "trap '' TERM; ./link & " + ("sleep 1000" if how != "itself" else "sleep 0.1"),
+        timeout=0.3 if how == "time-out" else None,
+    )
     zoo.wrote("links", lines=10)
 
-    if how != "itself":
+    if how in ("stop", "kill"):
         supervisor.request_stop(zoo.of(run), how)
     result = zoo.ended(run)
 
@@ -133,10 +149,11 @@ def test_descendants_that_still_write_get_a_while_to_finish(zoo: Site):
     assert (result["outcome"], result["left_behind"], result["survivors"]) == ("exited", 0, 0)
 
 
-def test_descendants_are_left_alone_if_that_is_wanted(zoo: Site):
-    result = zoo.run(
-        f"{ANIMALS['own session without output']} {WAIT.format(1)}", leave_descendants=True
-    )
+@pytest.mark.parametrize(
+    "animal", ["own session without output", "background child", "double fork", "stopped"]
+)
+def test_descendants_are_left_alone_if_that_is_wanted(zoo: Site, animal):
+    result = zoo.run(f"{ANIMALS[animal]} {WAIT.format(1)}", leave_descendants=True)
 
     left = living(zoo)
     assert (result["outcome"], result["left_running"], result["left_behind"]) == ("exited", 1, 0)
@@ -146,6 +163,21 @@ def test_descendants_are_left_alone_if_that_is_wanted(zoo: Site):
     assert living(zoo) == left
     os.kill(left[0], signal.SIGKILL)
     until(lambda: living(zoo) == [])
+
+
+def test_what_is_written_after_the_end_is_nobodys_and_holds_nobody_up(zoo: Site):
+    result = zoo.run(
+        "trap '' PIPE; (trap '' PIPE; while [ ! -e go ]; do sleep 0.01; done;"
+        " echo late; echo >> written) & echo early",
+        leave_descendants=True,
+    )
+    (zoo.folder / "go").touch()
+    zoo.wrote("written")
+
+    assert result["outcome"] == "exited"
+    assert result["left_running"] >= 1  # itself, and a sleep
+    assert zoo.output() == b"early\n"
+    assert zoo.run("true")["outcome"] == "exited"
 
 
 def test_leaving_descendants_alone_does_not_protect_them_from_a_stop(zoo: Site):
