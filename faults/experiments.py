@@ -72,21 +72,11 @@ def every_minute(arena: Arena) -> Made:
 
 
 # ── K: kills ─────────────────────────────────────────────────────────────────────────────────────
-# What is struck, and how often in proportion. A supervisor's death is the only one that a run may
-# not survive.
-TARGETS = {
-    "daemon": 4,
-    "web": 3,
-    "cluster": 3,
-    "worker": 3,
-    "pusher": 3,
-    "monitor": 3,
-    "zygote": 3,
-    "supervisor idle": 3,
-    "supervisor": 3,
-    "command": 3,
-    "up": 1,
-}
+# A supervisor's death is the only one that a run may not survive; a command's is its own.
+TARGETS = (
+    *("daemon", "web", "cluster", "worker", "pusher", "monitor", "zygote"),
+    *("supervisor idle", "supervisor", "command", "up"),
+)
 
 
 def kills(arena: Arena) -> None:
@@ -96,13 +86,13 @@ def kills(arena: Arena) -> None:
     button = arena.job("button", seconds=0.5, overlap="parallel", max_instances=50)
     arena.calm()
     with arena.presser(button, every=2.0):
-        struck, wanted = 0, 150 if arena.long else 16
-        while struck < wanted:
+        struck = 0
+        deck: list[str] = []
+        while struck < (150 if arena.long else 15):
             time.sleep(arena.random.uniform(0.4, 1.6))
-            roles, weights = zip(*TARGETS.items(), strict=True)
-            struck += any(
-                arena.kill(role) for role in arena.random.choices(roles, weights, k=4)[:1]
-            )
+            # Shuffled, not drawn: each has its turn, also in a short round.
+            deck = deck or arena.random.sample(TARGETS, len(TARGETS))
+            struck += arena.kill(deck.pop())  # what is down can't be struck
 
 
 def idle_worker(arena: Arena) -> None:
@@ -124,7 +114,10 @@ def all_at_once(arena: Arena) -> None:
         time.sleep(arena.random.uniform(1, 3))
         arena.service.wanted = False
         for role, pid in [*parts_of(arena.service)]:
-            arena.strike(f"kill all: {role}", pid)
+            if "supervisor" in role:
+                arena.kill_supervisor(f"kill all: {role}", pid)
+            else:
+                arena.strike(f"kill all: {role}", pid)
         time.sleep(arena.random.uniform(0, 12 if arena.long else 4))
         arena.service.wanted = True
         arena.calm()

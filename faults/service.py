@@ -249,7 +249,7 @@ class Samples:
 
     EVERY = 2.0  # seconds
     WARM = 20.0  # seconds of a process's life that do not count
-    LEAST = 20.0  # seconds of samples below which a slope says nothing
+    LEAST = 60.0  # seconds of samples below which a slope says nothing
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, int], list[tuple[float, float, int]]] = {}

@@ -48,8 +48,18 @@ def supervisor_killed(run: int, at: float) -> Fault:
 
 
 LOST: dict[str, Any] = {"state": "lost", "reason_code": "supervisor_gone", "exit_code": None}
-SKIPPED: dict[str, Any] = {"state": "skipped", "reason_code": "overlap", "started": None, "exit_code": None}
-MISSED: dict[str, Any] = {"state": "missed", "reason_code": "misfire", "started": None, "exit_code": None}
+SKIPPED: dict[str, Any] = {
+    "state": "skipped",
+    "reason_code": "overlap",
+    "started": None,
+    "exit_code": None,
+}
+MISSED: dict[str, Any] = {
+    "state": "missed",
+    "reason_code": "misfire",
+    "started": None,
+    "exit_code": None,
+}
 
 GOOD = {
     "a run that starts and ends": Facts(
