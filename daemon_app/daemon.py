@@ -14,7 +14,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 
-from daemon_app import doorbell, live, scheduler
+from daemon_app import doorbell, live, retention, scheduler
 from daemon_app.alarms import Board
 from daemon_app.clock import Clock
 from daemon_app.database import Checkpointer
@@ -73,6 +73,7 @@ class Beat:
         self._tick_at = 0.0
         self._sweep_at = 0.0
         self._heartbeat_at = 0.0
+        self._tidy_at = 0.0
 
     def run(self, ready: Callable[[], None]) -> int:
         """Beat until SIGTERM or SIGINT; return 0. Running commands go on without us, or are ended.
@@ -117,6 +118,8 @@ class Beat:
         self._guarded(self._look_around)
         self._guarded(partial(self.runner.turn, messages))
         self._guarded(self._beat)
+        if self.clock.mono() >= self._tidy_at and self._may_tidy:
+            self._guarded(self._tidy)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         self._alive()
@@ -157,6 +160,13 @@ class Beat:
         if self._checkpointer:
             self._checkpointer.step(quiet=self._patience() > QUIET)
 
+    @property
+    def _may_tidy(self) -> bool:
+        return not self._wishes and not self.watchdog.is_in_trouble
+
+    def _tidy(self) -> None:
+        self._tidy_at = self.clock.mono() + retention.step(self.clock.now())
+
     def _tick(self) -> None:
         now = self.clock.now()
         done = scheduler.tick(now)
@@ -178,6 +188,8 @@ class Beat:
             waits.append(AFTER_AN_ERROR)
         elif not self.watchdog.holds_schedule:
             waits.append(self._tick_at - self.clock.wall())
+        if self._may_tidy:
+            waits.append(self._tidy_at - clock)
         return max(min(waits), 0.0)
 
     # ── The stop ─────────────────────────────────────────────────────────────────────────────────

@@ -85,8 +85,8 @@ SENTENCES: Final = {
         ERROR,
         _("A part of BACH ends again and again"),
         _(
-            "“%(part)s” has ended %(times)s times, just after its start (code %(code)s). It is "
-            "started again every %(pause)s s. Its last words are in %(log)s."
+            "“%(part)s” has ended %(times)s times, just after its start (code %(exit_code)s). It "
+            "is started again every %(pause)s s. Its last words are in %(log)s."
         ),
     ),
 }

@@ -89,7 +89,8 @@ def start(background: bool) -> int:
     help=_(
         "Stop the daemon, and what was started with it.\n\n"
         "Commands that are running go on; what became of them is recorded when the daemon is "
-        "running again. Nothing to stop is no error."
+        "running again. With BACH_ON_STOP=drain they get BACH_DRAIN_SECONDS and are then ended. "
+        "Nothing to stop is no error."
     ),
     examples=(("bach daemon stop", ""),),
     short_help=_("Stop the daemon; running commands go on."),
@@ -114,7 +115,7 @@ def stop() -> int:
         ) from error
     if not running.wait(1.0):
         terminal.note(_("The daemon is ending (process %(pid)s) …") % {"pid": running.pid})
-        if not running.wait(STOP_PATIENCE):
+        if not running.wait(stop_patience()):
             raise Refusal(
                 _("The daemon does not end (process %(pid)s).") % {"pid": running.pid},
                 _("As a last resort, kill -9 %(pid)s ends it; running commands go on then too.")
@@ -132,6 +133,16 @@ def stop() -> int:
     if count:
         terminal.say(runs_go_on(count))
     return Code.OK
+
+
+def stop_patience() -> float:
+    """Return within how many seconds a daemon that was asked to stop has to be gone."""
+    from django.conf import settings
+
+    from daemon_app.cli import up as services
+
+    drains = settings.ON_STOP == "drain"
+    return STOP_PATIENCE + (settings.DRAIN_SECONDS + services.ENDING if drains else 0)
 
 
 # ── status ───────────────────────────────────────────────────────────────────────────────────────

@@ -198,7 +198,11 @@ def check_exposure() -> None:
         return
     from daemon_app.models import Account
 
-    services.prepare()
+    try:
+        services.prepare()
+    except services.UnfitError as error:
+        why_not, _line, way_out = str(error).partition("\n")
+        raise Refusal(why_not, way_out) from error
     accounts = Account.objects.filter(is_active=True).exclude(password="")
     refusal = why(has_password=any(account.has_usable_password() for account in accounts))
     if refusal:

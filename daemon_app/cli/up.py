@@ -5,26 +5,33 @@ import gc
 import io
 import logging
 import logging.handlers
+import mmap
 import os
 import select
+import shlex
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.management import call_command
 from django.db import connections, transaction
+from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 from django.utils.translation import gettext as _t
+from django.utils.translation import gettext_lazy as _
 
-from daemon_app import pidfile, processes
+from daemon_app import alarms, database, doorbell, pidfile, processes, systemd
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +40,98 @@ LOG_FILES = 3
 STOP_PATIENCE = 20.0  # seconds a part has to stop before it is killed
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a part that ended is started again
 SOUND_AFTER = 60.0  # seconds a part has to live for its pause to begin anew
+MANY_DEATHS = 3  # before that, of a part: an alarm
+ENDING = 90.0  # seconds that running commands have to end after their drain (daemon.py)
+# A beat that waits for a locked database takes 20 s for each of a few steps.
+HUNG_AFTER = 90.0  # seconds without a sign of life
+
+
+class UnfitError(Exception):
+    """The database can't be used; the message says why and what to do, in the reader's language."""
 
 
 def prepare() -> None:
-    """Bring the database up to date; nothing happens when it is."""
+    """Bring the database up to date; nothing happens when it is.
+
+    Raises UnfitError when it is gone, damaged, another's or newer than this program: a daemon that
+    began anew instead would look as if all jobs had been lost.
+    """
+    folder = Path(settings.DATA_DIR)
+    ours = connections["default"].vendor == "sqlite"
+    file = Path(str(connections["default"].settings_dict["NAME"]))
+    if ours and (trouble := database.examine(file, folder)):
+        raise UnfitError(_what_to_do(trouble, file, folder))
+    _refuse_newer(file)
     call_command("migrate", interactive=False, verbosity=0)
-    for file in Path(settings.DATA_DIR).glob("bach.sqlite3*"):
-        file.chmod(0o600)
+    if ours:
+        database.adopt(file, folder)
+    for part in folder.glob("bach.sqlite3*"):
+        part.chmod(0o600)
+
+
+def _refuse_newer(file: Path) -> None:
+    loader = MigrationLoader(connections["default"])
+    applied = {name for app, name in loader.applied_migrations if app == "daemon_app"}
+    known = {name for app, name in loader.disk_migrations if app == "daemon_app"}
+    if unknown := sorted(applied - known):
+        raise UnfitError(
+            _t(
+                "The database %(file)s was used by a newer version of BACH (%(step)s). This one "
+                "would damage it. Install that version again, or put back a backup from before."
+            )
+            % {"file": file, "step": unknown[-1]}
+        )
+
+
+WHY: Final = {
+    "gone": _("The database %(file)s is gone, but there was one: this folder has been used."),
+    "empty": _("The database %(file)s is empty, but there was something in it."),
+    "not_sqlite": _("%(file)s is not a database: something else has taken its place."),
+    "damaged": _("The database %(file)s is damaged: %(detail)s"),
+    "other": _("The database %(file)s belongs to another installation of BACH."),
+    "unknown": _("%(file)s is not the database that was used in this folder."),
+    "unreadable": _("The database %(file)s can't be read: %(detail)s"),
+}
+
+
+def _what_to_do(trouble: database.Trouble, file: Path, folder: Path) -> str:
+    """Return why the database can't be used, and the ways out."""
+    lines = [
+        str(WHY[trouble.code]) % {"file": file, "detail": trouble.detail},
+        _t("BACH does not start, so that nothing is lost. What you can do:"),
+    ]
+    if trouble.code == "unreadable":
+        return "\n".join([*lines[:1], _t("Look at the rights of the file and of its folder.")])
+    if backup := database.newest_backup(folder):
+        lines.append(
+            "• "
+            + _t("Put back the last backup, of %(when)s: %(commands)s")
+            % {
+                "when": timezone.localtime(
+                    datetime.fromtimestamp(backup.stat().st_mtime, UTC)
+                ).strftime("%Y-%m-%d %H:%M"),
+                "commands": (
+                    f"rm -f {shlex.quote(f'{file}-wal')} {shlex.quote(f'{file}-shm')} && "
+                    f"cp {shlex.quote(str(backup))} {shlex.quote(str(file))}"
+                ),
+            }
+        )
+    else:
+        lines.append("• " + _t("Put the right file back in its place, if you have a copy of it."))
+    number = folder / database.NUMBER_FILE
+    if trouble.code in {"other", "unknown"}:
+        lines.append(
+            "• "
+            + _t("If this one is right, say so: rm %(number)s")
+            % {"number": shlex.quote(str(number))}
+        )
+    else:
+        lines.append(
+            "• "
+            + _t("Begin anew, without the jobs and runs there were: %(commands)s")
+            % {"commands": f"mv {shlex.quote(str(folder))} {shlex.quote(f'{folder}.old')}"}
+        )
+    return "\n".join(lines)
 
 
 def run(
@@ -75,7 +167,11 @@ def _supervised(parts: set[str], ready: Callable[[], None]) -> int:
         prepared = _aside(prepare)
         _load(parts)
         if not prepared():
-            prepare()  # once more, here, for its error
+            try:
+                prepare()  # once more, here, for its error
+            except UnfitError as unfit:
+                print(unfit, file=sys.stderr)  # noqa: T201
+                return 1
         _rehearse(parts)
         gc.collect()
         gc.freeze()
@@ -177,7 +273,12 @@ class Part:
         self.started = 0.0
         self.pause = FIRST_PAUSE
         self.start_at = 0.0
+        self.deaths = 0  # one soon after the other
         self.rung: int | None = None
+
+    def age(self) -> float:
+        """Return for how many seconds it has been there, or was."""
+        return time.monotonic() - self.started
 
     def start(self) -> None:
         """Fork the part; its end of a pipe tells when it is ready, and when it is gone."""
@@ -201,15 +302,40 @@ class Part:
         self.rung = rung
 
 
+class Pulse:
+    """A sign of life that a part gives and its parent sees, through shared memory."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 8)
+        self.beat()
+
+    def beat(self) -> None:
+        """Say that we live."""
+        struct.pack_into("@d", self._memory, 0, time.monotonic())
+
+    def age(self) -> float:
+        """Return how many seconds ago that was."""
+        (last,) = struct.unpack_from("@d", self._memory, 0)
+        return time.monotonic() - float(last)
+
+
 class Watch:
-    """The parent: starts the parts, starts them again when they end, stops them in order."""
+    """The parent: starts the parts, starts them again when they end, stops them in order.
+
+    systemd hears of it, where it asks: when all answer, that the beat lives, and when we end.
+    """
 
     def __init__(self, parts: set[str], ready: Callable[[], None]) -> None:
-        bodies = {"daemon": _daemon, "cluster": _cluster, "web": _web}
+        self.pulse = Pulse()
+        bodies: dict[str, Callable[[Callable[[], None]], int]]
+        bodies = {"daemon": partial(_daemon, self.pulse.beat), "cluster": _cluster, "web": _web}
         self.parts = [Part(name, body) for name, body in bodies.items() if name in parts]
         self.ready = ready
+        self.board = alarms.Board(doorbell.runtime_dir(Path(settings.DATA_DIR)))
         self._awaited = {part.name for part in self.parts}
-        self._stopping = False
+        self._wishes = 0  # how often we were told to stop
+        owed = systemd.watchdog_seconds()
+        self._sign_every = owed / 2 if owed else None
 
     def run(self) -> int:
         """Watch until told to stop; return 0 after a clean stop."""
@@ -219,21 +345,29 @@ class Watch:
         signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
+        if any(part.name == "daemon" for part in self.parts):
+            self.board.clear(alarms.PART_FAILS)
         for part in self.parts:
             part.start()
-        while not self._stopping:
+        while not self._wishes:
             self._wait(told)
             self._start_due()
+            self._give_sign()
+        systemd.notify("STOPPING=1")
         return self._stop_all()
 
     def _stop(self, _signum: int, _frame: object) -> None:
-        self._stopping = True
+        self._wishes += 1
 
     def _wait(self, told: socket.socket) -> None:
         pipes = {part.rung: part for part in self.parts if part.rung is not None}
-        pending = [part.start_at for part in self.parts if part.pid == 0]
-        patience = max(min(pending) - time.monotonic(), 0) if pending else None
-        readable, _, _ = select.select([told.fileno(), *pipes], [], [], patience)
+        pending = [part.start_at - time.monotonic() for part in self.parts if part.pid == 0]
+        # When one that ended often has lived long enough, that is told, too.
+        pending += [SOUND_AFTER - part.age() for part in self.parts if part.pid and part.deaths]
+        if self._sign_every:
+            pending.append(self._sign_every)
+        patience = max(min(pending), 0) if pending else None
+        readable, _writable, _failed = select.select([told.fileno(), *pipes], [], [], patience)
         if told.fileno() in readable:
             with contextlib.suppress(BlockingIOError):
                 told.recv(64)
@@ -241,11 +375,22 @@ class Watch:
             if descriptor in pipes:
                 self._hear(pipes[descriptor])
 
+    def _give_sign(self) -> None:
+        beats = any(part.name == "daemon" for part in self.parts)
+        if self._sign_every and (not beats or self.pulse.age() < HUNG_AFTER):
+            systemd.notify("WATCHDOG=1")
+        for part in self.parts:
+            if part.pid and part.deaths and part.age() >= SOUND_AFTER:
+                part.deaths = 0
+                self._tell_deaths()
+
     def _hear(self, part: Part) -> None:
         assert part.rung is not None
         if os.read(part.rung, 16):
             self._awaited.discard(part.name)
             if not self._awaited:
+                names = ", ".join(each.name for each in self.parts)
+                systemd.notify(f"READY=1\nSTATUS={names}")
                 self.ready()
                 self.ready = lambda: None
             return
@@ -254,48 +399,78 @@ class Watch:
         _pid, status = os.waitpid(part.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         part.pid = 0
-        if time.monotonic() - part.started > SOUND_AFTER:
-            part.pause = FIRST_PAUSE
+        if part.age() > SOUND_AFTER:
+            part.pause, part.deaths = FIRST_PAUSE, 0
+        part.deaths += 1
         part.start_at = time.monotonic() + part.pause
-        part.pause = min(part.pause * 2, LONGEST_PAUSE)
-        if not self._stopping:
+        if not self._wishes:
             log.error("%s ended (code %s); starting it again", part.name, code)
+            self._tell_deaths(part, code)
+        part.pause = min(part.pause * 2, LONGEST_PAUSE)
+
+    def _tell_deaths(self, part: Part | None = None, code: int | None = None) -> None:
+        """Raise an alarm for a part that ends again and again; clear it when none does."""
+        if part and part.deaths >= MANY_DEATHS:
+            self.board.raise_(
+                alarms.PART_FAILS,
+                part=part.name,
+                times=part.deaths,
+                exit_code=code,
+                pause=round(part.pause),
+                log=settings.LOGS_DIR / f"{part.name}.log",
+            )
+        elif not any(each.deaths >= MANY_DEATHS for each in self.parts):
+            self.board.clear(alarms.PART_FAILS)
 
     def _start_due(self) -> None:
         for part in self.parts:
-            if part.pid == 0 and not self._stopping and time.monotonic() >= part.start_at:
+            if part.pid == 0 and not self._wishes and time.monotonic() >= part.start_at:
                 part.start()
 
     def _stop_all(self) -> int:
-        """Ask all parts to stop, and wait for each."""
+        """Ask all parts to stop, and wait for each.
+
+        While running commands are given their time, the pages and the queue are still there.
+        """
         clean = True
-        for part in reversed(self.parts):
-            if part.pid == 0:
-                continue
-            os.kill(part.pid, signal.SIGTERM)
-        for part in reversed(self.parts):
-            if part.pid:
-                clean &= _ended_within(part.pid, STOP_PATIENCE)
+        drains = settings.ON_STOP == "drain"
+        first = [part for part in self.parts if part.name == "daemon"] if drains else []
+        rest = [part for part in reversed(self.parts) if part not in first]
+        for parts in (first, rest):
+            patience = STOP_PATIENCE
+            if parts is first:
+                patience += settings.DRAIN_SECONDS + ENDING
+            for part in parts:
+                if part.pid:
+                    os.kill(part.pid, signal.SIGTERM)
+            for part in parts:
+                if part.pid:
+                    clean &= self._ended_within(part, patience)
         return 0 if clean else 1
 
-
-def _ended_within(pid: int, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        done, _status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return True
-        time.sleep(0.02)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return False
+    def _ended_within(self, part: Part, seconds: float) -> bool:
+        """Return whether a part ends by itself; a second wish to stop is passed on to it."""
+        deadline, wishes = time.monotonic() + seconds, self._wishes
+        while time.monotonic() < deadline:
+            done, _status = os.waitpid(part.pid, os.WNOHANG)
+            if done:
+                return True
+            if self._wishes > wishes:
+                wishes = self._wishes
+                os.kill(part.pid, signal.SIGTERM)
+            time.sleep(0.02)
+        os.kill(part.pid, signal.SIGKILL)
+        os.waitpid(part.pid, 0)
+        return False
 
 
 # ── The parts ────────────────────────────────────────────────────────────────────────────────────
-def _daemon(ready: Callable[[], None]) -> int:
+
+
+def _daemon(alive: Callable[[], None], ready: Callable[[], None]) -> int:
     from daemon_app import daemon
 
-    return daemon.run(ready)
+    return daemon.run(ready, alive)
 
 
 def _cluster(ready: Callable[[], None]) -> int:
