@@ -193,9 +193,7 @@ def _told(pool: Pool) -> dict[str, Any]:
 
 
 def _too_big(name: str, size: int) -> list[dict[str, Any]]:
-    needs = Job.objects.needing(name).values_list("pk", "name", "pools")
     return [
-        {"id": pk, "name": job, "need": pools[name]}
-        for pk, job, pools in needs
-        if pools[name] > size
+        {"id": job.pk, "name": job.name, "need": job.pools[name]}
+        for job in Job.objects.too_big(name, size)
     ]

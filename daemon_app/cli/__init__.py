@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from daemon_app.cli import access, clicks, jobs, progress, service, start
+from daemon_app.cli import access, clicks, incidents, jobs, progress, queue, rules, service, start
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.outcome import Code
 
@@ -54,6 +54,15 @@ for command in (
     service.status,
     jobs.jobs,
     jobs.run,
+    queue.queue,
+    queue.move,
+    queue.drop,
+    queue.cancel,
+    queue.hold,
+    queue.resume,
+    rules.pools,
+    rules.policy,
+    incidents.incidents,
     service.logs,
     access.login,
     access.token,

@@ -13,6 +13,9 @@ import click.types
 
 from daemon_app.cli.language import gettext, gettext_noop, ngettext
 
+# Digits; a number in the database has 64 bits.
+LONGEST_NUMBER = 19
+
 # What Click itself says, so that the catalogue has it. `tests/cli` looks for English in German
 # help and errors, should a new Click put it otherwise.
 CLICKS_WORDS = (
@@ -106,7 +109,7 @@ class Group(click.Group):
         options |= {
             "options_metavar": gettext("[OPTIONS]"),
             "subcommand_metavar": gettext("COMMAND [ARGUMENTS]"),
-            "no_args_is_help": True,
+            "no_args_is_help": not options.get("invoke_without_command"),
         }
         super().__init__(*arguments, **options)
         self.examples = examples
@@ -119,6 +122,12 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names of the commands."""
         return list(self.commands)
+
+
+def is_number(text: str) -> bool:
+    """Return whether `text` may be the number of a row."""
+    text = text.strip()
+    return text.isascii() and text.isdigit() and len(text) < LONGEST_NUMBER
 
 
 class WholeNumber(click.IntRange):

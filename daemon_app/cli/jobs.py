@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon_app.cli import language, project, terminal
-from daemon_app.cli.clicks import Command
+from daemon_app.cli.clicks import Command, is_number
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import pgettext
 from daemon_app.cli.outcome import Code, Refusal
 
 if TYPE_CHECKING:
     from daemon_app.models import Job, Run
+    from daemon_app.scheduler import Started
 
 PORTION = 200
 SHORTEST_PART = 3  # letters of a name that are enough to guess it
@@ -48,7 +49,8 @@ def jobs(as_json: bool) -> int:
         for some in batched(found):
             latest |= tiles.latest_runs([job.pk for job in some])
         if as_json:
-            terminal.say_json([job_as_json(job, latest.get(job.pk, []), now) for job in found])
+            shared = {"now": now}
+            terminal.say_json([job_as_json(job, latest.get(job.pk, []), shared) for job in found])
             return Code.OK
         if not found:
             address = f"{project.origin()}/daemon/jobs/new/"
@@ -94,10 +96,12 @@ def jobs(as_json: bool) -> int:
         "Start a job now, by its number or name; its schedule stays as it is.\n\n"
         "With --follow the output is shown as it is written, and the exit code is the command's: "
         "124 for the time limit, 130 for a cancelled run, 128 + n for signal n. Ctrl+C ends the "
-        "watching, not the run."
+        "watching, not the run.\n\n"
+        "With --beside it starts although another run of the job is active."
     ),
     examples=(
         ("bach daemon run 3", ""),
+        ("bach daemon run 3 --beside", ""),
         ("bach daemon run nightly-backup --follow", ""),
         ("bach daemon run nightly-backup --follow --json", ""),
     ),
@@ -111,7 +115,8 @@ def jobs(as_json: bool) -> int:
     is_flag=True,
     help=_("Write the run as JSON, for programs; with --follow at its end, instead of its output."),
 )
-def run(job: str, follow: bool, as_json: bool) -> int:
+@click.option("--beside", is_flag=True, help=_("Start it beside an active run of the job."))
+def run(job: str, follow: bool, as_json: bool, beside: bool) -> int:
     """Start a job by hand."""
     with project.database():
         from django.utils import timezone
@@ -128,18 +133,11 @@ def run(job: str, follow: bool, as_json: bool) -> int:
                 _("Start it: %(bach)s daemon start --bg") % {"bach": project.program()},
                 code=Code.NOT_RUNNING,
             )
-        started = scheduler.start(found, trigger=Run.Trigger.CLI, by=project.user()[:150], now=now)
+        started = scheduler.start(
+            found, trigger=Run.Trigger.CLI, by=project.user()[:150], now=now, beside=beside
+        )
         if started.run is None:
-            blocked = started.code == "overlap"
-            way_out = (
-                _("Wait for its end, or cancel it: %(address)s")
-                % {"address": f"{project.origin()}/daemon/runs/{started.blocking.pk}/"}
-                if started.blocking
-                else ""
-            )
-            raise Refusal(
-                started.reason, way_out, code=Code.ALREADY_RUNNING if blocked else Code.FAILED
-            )
+            raise _not_started(started, found)
         if not follow:
             if as_json:
                 terminal.say_json(run_as_json(started.run, now))
@@ -163,7 +161,7 @@ def find(wanted: str) -> "Job":
     from daemon_app.models import Job
 
     wanted = " ".join(wanted.split())
-    if wanted.isascii() and wanted.isdigit() and len(wanted) < 19:
+    if is_number(wanted):
         by_number = Job.objects.filter(pk=int(wanted)).first()
         if by_number:
             return by_number
@@ -185,6 +183,21 @@ def find(wanted: str) -> "Job":
         else _("All jobs: %(bach)s daemon jobs") % {"bach": project.program()},
         code=Code.NOT_FOUND,
     )
+
+
+def _not_started(started: "Started", job: "Job") -> Refusal:
+    bach = {"bach": project.program()}
+    if started.code == "held":
+        way_out = _("Let it go on: %(bach)s daemon resume") % bach
+        return Refusal(started.reason, way_out, code=Code.HELD)
+    if started.code != "overlap":
+        return Refusal(started.reason)
+    ways = []
+    if started.blocking:
+        address = f"{project.origin()}/daemon/runs/{started.blocking.pk}/"
+        ways.append(_("Wait for its end, or cancel it: %(address)s") % {"address": address})
+    ways.append(_("Or start it beside: %(bach)s daemon run %(n)s --beside") % {**bach, "n": job.pk})
+    return Refusal(started.reason, "\n".join(ways), code=Code.ALREADY_RUNNING)
 
 
 def _started(run: "Run") -> str:
@@ -304,11 +317,15 @@ def exit_code(run: "Run") -> int:
 
 
 # ── JSON, as the REST interface has it ───────────────────────────────────────────────────────────
-def job_as_json(job: "Job", runs: "list[Run]", now: datetime) -> dict[str, Any]:
-    """Return the facts of a job for programs, with its newest run."""
-    from daemon_app.api.serializers import JobSerializer
+def job_as_json(job: "Job", runs: "list[Run]", shared: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of a job for programs, with its newest run.
 
-    return {**JobSerializer(job).data, "last_run": run_as_json(runs[0], now) if runs else None}
+    `shared` holds `now`, and keeps what the runs of several jobs need.
+    """
+    from daemon_app.api.serializers import JobSerializer, RunSerializer
+
+    last = {**RunSerializer(runs[0], context=shared).data} if runs else None
+    return {**JobSerializer(job).data, "last_run": last}
 
 
 def run_as_json(run: "Run", now: datetime) -> dict[str, Any]:

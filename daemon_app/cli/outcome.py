@@ -18,6 +18,7 @@ class Code(IntEnum):
     NOT_FOUND = 4
     ALREADY_RUNNING = 5
     NOT_SET_UP = 6
+    HELD = 7
     TIMED_OUT = 124  # as timeout(1) has it
     INTERRUPTED = 130
     PIPE_CLOSED = 141

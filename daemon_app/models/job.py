@@ -56,9 +56,10 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Active jobs with an occurrence at or before `until`, the most overdue first."""
         return self.active().filter(next_due_at__lte=until).order_by("next_due_at", "id")
 
-    def needing(self, pool: str) -> Self:
-        """Jobs that take something of a pool, by name."""
-        return self.filter(pools__has_key=pool).order_by("name")
+    def too_big(self, pool: str, size: int) -> list["Job"]:
+        """Return the jobs that need more than `size` of a pool, by name."""
+        needing = self.filter(pools__has_key=pool).order_by("name")
+        return [job for job in needing if job.pools[pool] > size]
 
 
 class Job(models.Model):
