@@ -270,6 +270,7 @@ def output_flood(rounds: int) -> Iterable[Figure]:
     ratio = median(ours) / median(plain)
     name = "1 M lines, 100 MB: through a run"
     yield Figure(name, f"{median(ours):.2f} s ({ratio:.1f}x /dev/null)")
+    yield from by_script("supervisor.py", "--only", "output", "--rounds", str(rounds), "--short")
 
 
 def _flood() -> float:

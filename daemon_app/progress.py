@@ -110,6 +110,8 @@ class Listener:
 
 def _last_report(whole: bytes, end: int, *, at_line_start: bool) -> Progress | None:
     """Return the last report in the lines up to the line end at `end`."""
+    if whole.rfind(SIGN[0], 0, end) < 0:
+        return None  # most output has no such character, and one is found ten times as fast
     before = end
     for _ in range(TRIES):
         at = whole.rfind(NEXT_SIGN, 0, before)
