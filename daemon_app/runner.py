@@ -185,6 +185,7 @@ class Runner:
         "stop": "_hear_stop",
         "ended": "_hear_end",
         "forget": "_hear_removal",
+        "started": "_hear_nothing",  # the row says so since the claim
         "rules": "_hear_rules",
         "phase": "_note_phase",
         "progress": "_note_progress",
@@ -213,6 +214,9 @@ class Runner:
     def _hear_removal(self, told: dict[str, Any]) -> None:
         for run_id in told["runs"]:
             self._forget(int(run_id))
+
+    def _hear_nothing(self, told: dict[str, Any]) -> None:
+        pass
 
     def _hear_rules(self, _told: dict[str, Any]) -> None:
         self._learn_rules()
@@ -578,7 +582,8 @@ class Runner:
 
     def _never_begins(self, run_id: int) -> bool:
         """Make sure that a launch which was lost on its way does not begin later after all."""
-        supervisor.request_stop(folder_of(run_id), "kill")
+        fence = self._held[run_id].fence
+        supervisor.request_stop(folder_of(run_id), "kill", fence)
         return supervisor.look(folder_of(run_id)).kind == "absent"
 
     def _give_up(self, run_ids: list[int]) -> None:
@@ -586,13 +591,13 @@ class Runner:
         for run_id in run_ids:
             seen = supervisor.look(folder_of(run_id))
             left = processes.end_marked(run_id, run_token(), seen.session)
-            log.error("run %s lost its supervisor; %s processes ended", run_id, left)
             if seen.kind != "gone":
                 code = "never_begun"
             elif seen.identity and seen.identity.boot != processes.boot_id():
                 code = "restarted"
             else:
                 code = "supervisor_gone"
+            log.error("run %s lost its supervisor (%s); %s processes ended", run_id, code, left)
             self._let_go(run_id)
             if run_id in rows:
                 self._lose(rows[run_id], code)
@@ -600,8 +605,14 @@ class Runner:
                 self._remove_folder(run_id)
 
     def _lose(self, run: Run, code: str) -> None:
-        """Record a loss: tried once more if the job says it may be, else the end of the run."""
+        """Record a loss: tried once more if the job says it may be, else the end of the run.
+
+        A run of which nothing has begun is no loss: it goes back to its place in line.
+        """
         now = _instant(time.time())
+        if code == "never_begun" and run.return_to_line():
+            self._expect(run.pk, run.not_before.timestamp())
+            return
         lost = Ending(run.pk, run.fence, Run.State.LOST, now, run.started_at, code)
         repeat = run.definition.get("on_loss") == Job.Loss.REPEAT
         before = Attempt.objects.filter(run=run, state=Run.State.LOST).exists()

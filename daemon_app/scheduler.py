@@ -60,16 +60,16 @@ def tick(now: datetime) -> int:
     if not Job.objects.due(now + LEAD).exists() or Policy.current().is_held:
         return 0
     # Months of missed instants take a while to count; nobody has to wait for the database then.
-    plans = {job.pk: _plan(job, now) for job in Job.objects.due(now + LEAD)[:PER_TICK]}
+    jobs = list(Job.objects.due(now + LEAD)[:PER_TICK])
+    plans = {job.pk: _plan(job, now) for job in jobs}
     with transaction.atomic():
-        jobs = Job.objects.due(now + LEAD)
+        unchanged = Job.objects.due(now + LEAD)
         if connection.vendor == "postgresql":
-            jobs = jobs.select_for_update(skip_locked=True)
-        due = [
-            job
-            for job in jobs[:PER_TICK]
-            if job.pk in plans and plans[job.pk].is_of(job)  # edited meanwhile: the next tick's
-        ]
+            unchanged = unchanged.select_for_update(skip_locked=True)
+        found = unchanged.values_list("pk", "version", "next_due_at")[:PER_TICK]
+        versions = {pk: (version, due_at) for pk, version, due_at in found}
+        # What was edited meanwhile is the next tick's.
+        due = [job for job in jobs if versions.get(job.pk) == (job.version, job.next_due_at)]
         active = _active_runs(job.pk for job in due)
         due = [job for job in due if not _is_held_back(job, active, now)]
         placed = _place(due, plans, active, now)
@@ -111,15 +111,10 @@ class _Plan:
     """What is to be recorded of a due job, and its next instant; or why that can't be said."""
 
     job_id: int
-    version: int
     due_at: datetime
     occurrences: list[_Occurrence] = field(default_factory=list)
     following: datetime | None = None
     error: str = ""
-
-    def is_of(self, job: Job) -> bool:
-        """Whether this was planned for the job as it is now."""
-        return (self.version, self.due_at) == (job.version, job.next_due_at)
 
     def move(self) -> tuple[str | None, int, str | None]:
         return adapted(self.following), self.job_id, adapted(self.due_at)
@@ -131,7 +126,7 @@ class _Plan:
 
 def _plan(job: Job, now: datetime) -> _Plan:
     assert job.next_due_at is not None  # the query asked for it
-    plan = _Plan(job.pk, job.version, job.next_due_at)
+    plan = _Plan(job.pk, job.next_due_at)
     try:
         plan.occurrences, plan.following = _occurrences(job, now)
     except ScheduleError as error:
@@ -234,6 +229,8 @@ def _admit(job: Job, active: _Active, run: Run) -> _Placed:
 def _make_room(placed: Iterable[_Placed], now: datetime) -> None:
     """Take out of line, and stop, what the new runs take the place of."""
     for each in placed:
+        if not (each.supersedes or each.replaces):
+            continue
         for run in Run.objects.filter(pk__in=each.supersedes):
             run.skip(now=now, code="superseded", blocking=each.run.pk)
         for run in Run.objects.filter(pk__in=each.replaces):

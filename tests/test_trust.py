@@ -2,15 +2,18 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from datetime import timedelta
 
 import psutil
 import pytest
 from django.utils import timezone
+from django_q.models import OrmQ
 
 from daemon_app import scheduler, supervisor
 from daemon_app.models import Incident, Policy, Pool, Run
+from daemon_app.models.run import MOST_FALSE_STARTS
 from tests.service import Service, belongs_to, ended, running, soon, started, text, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -77,13 +80,13 @@ def test_among_waiting_runs_priority_goes_first_and_a_persons_hand_before_it(
         started(soon(name=name, priority=priority, command="true"))
         for name, priority in [("plain", 0), ("urgent", 9), ("moved", -9)]
     )
-    until(lambda: all(waits(run, "waits_slots") for run in (plain, urgent, moved)))
+    until(lambda: not OrmQ.objects.exists(), "that all were handed to the runner")
 
     scheduler.move(moved, "first", by="anna", now=timezone.now())
     gate.touch()
 
     starts = {run.job_name: ended(run).started_at for run in (plain, urgent, moved)}
-    assert sorted(starts, key=lambda name: starts[name]) == ["moved", "urgent", "plain"]
+    assert sorted(starts, key=lambda name: str(starts[name])) == ["moved", "urgent", "plain"]
 
 
 def test_a_dropped_run_never_starts(service) -> None:
@@ -229,6 +232,32 @@ def test_a_lost_run_is_tried_once_more_if_the_job_says_so(service) -> None:
 
     assert (ended(run).state, run.attempt) == (Run.State.SUCCEEDED, 2)
     assert run.attempts.get().state == Run.State.LOST
+
+
+def test_a_run_claimed_and_never_begun_starts_after_all(service) -> None:
+    service.stop()
+    claimed = started(soon(command="echo once"))
+    claimed.claim(owner=socket.gethostname(), now=timezone.now())
+
+    service.start()
+
+    assert (ended(claimed).state, claimed.attempt) == (Run.State.SUCCEEDED, 1)
+    assert text(claimed) == "once\n"
+
+
+def test_a_run_asked_to_stop_or_begun_in_vain_too_often_does_not_go_back_in_line() -> None:
+    stopping, unlucky = (soon(name=name) for name in ("stopping", "unlucky"))
+    runs = [started(each) for each in (stopping, unlucky)]
+    for run in runs:
+        run.claim(owner="here", now=timezone.now())
+    runs[0].request_stop(by="anna", now=timezone.now())
+    returned = 0
+    while runs[1].return_to_line():
+        returned += 1
+        runs[1].claim(owner="here", now=timezone.now())
+
+    assert not runs[0].return_to_line()
+    assert returned == MOST_FALSE_STARTS
 
 
 def test_three_losses_switch_a_job_off_and_say_why(service) -> None:

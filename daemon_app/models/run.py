@@ -20,6 +20,8 @@ from daemon_app.models.job import Job
 
 # Beyond this a start is remarked on as late (semantics 3).
 ON_TIME = timedelta(seconds=60)
+# A claim may be in vain, because the daemon is killed before it can launch; not again and again.
+MOST_FALSE_STARTS = 3
 # The progress of a command that has nothing left to do, in per cent.
 DONE = 100
 
@@ -347,6 +349,23 @@ class Run(models.Model):
             reason_facts={},
         )
 
+    def return_to_line(self) -> bool:
+        """Take the claim back of a running run of which nothing has begun; its attempt stays.
+
+        False when it is not ours any more, was asked to stop, or has begun in vain too often.
+        """
+        if self.fence - self.attempt >= MOST_FALSE_STARTS:
+            return False
+        with transaction.atomic():
+            back = (
+                Run.objects.running()
+                .filter(pk=self.pk, fence=self.fence, stop_requested_at=None)
+                .update(state=self.State.QUEUED, started_at=None, owner="")
+            )
+            if back:
+                live.changed("runs", f"run:{self.pk}")
+        return bool(back)
+
     def request_stop(
         self, *, by: str, now: datetime, code: str = "", blocking: int | None = None
     ) -> bool:
@@ -464,6 +483,8 @@ class Attempt(models.Model):
 
     class Meta:
         db_table = "daemon_attempts"
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
         ordering = ["run", "number"]
         constraints = [
             models.UniqueConstraint(fields=["run", "fence"], name="daemon_attempts_fence")
