@@ -1,4 +1,4 @@
-"""Django's admin: jobs to edit, runs to look at, accounts and tokens. For administrators alone."""
+"""Django's admin, for administrators alone: jobs and pools to edit, what was, accounts, tokens."""
 
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -17,12 +17,12 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 
-from daemon_app.models import Account, Job, Run, Token
+from daemon_app.models import Account, Attempt, Incident, Job, Policy, Pool, Run, Token
 
 
-# ── Jobs and runs ────────────────────────────────────────────────────────────────────────────────
-class JobForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A job, stored by its own gate: what that refuses stands beside the field."""
+# ── Jobs and pools ───────────────────────────────────────────────────────────────────────────────
+class StoredForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A row that is stored by its own gate: what that refuses stands beside the field."""
 
     by = ""
 
@@ -39,15 +39,37 @@ class JobForm(forms.ModelForm):  # type: ignore[type-arg]
                 self.add_error(field if field in self.fields else None, texts)
 
 
-@admin.register(Job)
-class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Jobs. To delete one, with its runs and their output, is for its own page."""
+class StoredAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Rows stored by their own gate. To delete one is for its own page: more hangs on it."""
 
-    form = JobForm
+    form = StoredForm
+    actions = None
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> "type[forms.ModelForm[Any]]":
+        """Return the form, which knows who edits."""
+        form = super().get_form(request, obj, change, **kwargs)
+        form.by = request.user.get_username()  # type: ignore[attr-defined]
+        return form
+
+    def save_model(
+        self, request: HttpRequest, obj: Any, form: "forms.ModelForm[Any]", change: bool
+    ) -> None:
+        """Do nothing: the form has stored the row."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return False."""
+        return False
+
+
+@admin.register(Job)
+class JobAdmin(StoredAdmin):
+    """Jobs."""
+
     list_display = ("name", "described", "is_active", "next_due_at", "updated_at", "updated_by")
     list_filter = ("is_active", "job_type")
     search_fields = ("name", "description", "command")
-    actions = None
     readonly_fields = ("next_due_at", "version", "created_at", "updated_at", "updated_by")
     fieldsets = (
         (None, {"fields": ("name", "description", "is_active")}),
@@ -73,14 +95,52 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                     "timeout_seconds",
                     "soft_timeout_seconds",
                     "grace_seconds",
+                    "stop_command",
                     "leave_descendants",
-                    "overlap",
-                    "max_instances",
                     "nice",
                     "idle_io",
                 )
             },
         ),
+        (
+            _("Start"),
+            {
+                "fields": (
+                    "overlap",
+                    "max_instances",
+                    "misfire",
+                    "misfire_age_seconds",
+                    "deadline",
+                    "max_wait_seconds",
+                    "pools",
+                    "priority",
+                )
+            },
+        ),
+        (
+            _("Failure"),
+            {
+                "fields": (
+                    "max_retries",
+                    "retry_backoff_seconds",
+                    "retry_exit_codes",
+                    "retry_on_timeout",
+                    "on_loss",
+                )
+            },
+        ),
+        (
+            _("Limits"),
+            {
+                "fields": (
+                    "cpu_limit_seconds",
+                    "memory_limit_mb",
+                    "limit_sustain_seconds",
+                    "limit_action",
+                )
+            },
+        ),
+        (_("What is kept"), {"fields": ("keep_days", "keep_runs", "keep_output_mb")}),
         (_("History"), {"fields": ("version", "created_at", "updated_at", "updated_by")}),
     )
 
@@ -89,24 +149,17 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Return the schedule as a sentence."""
         return job.describe()
 
-    def get_form(
-        self, request: HttpRequest, obj: Job | None = None, change: bool = False, **kwargs: Any
-    ) -> "type[forms.ModelForm[Job]]":
-        """Return the form, which knows who edits."""
-        form = super().get_form(request, obj, change, **kwargs)
-        form.by = request.user.get_username()  # type: ignore[attr-defined]
-        return form
 
-    def save_model(
-        self, request: HttpRequest, obj: Job, form: "forms.ModelForm[Job]", change: bool
-    ) -> None:
-        """Do nothing: the form has stored the job."""
+@admin.register(Pool)
+class PoolAdmin(StoredAdmin):
+    """Pools."""
 
-    def has_delete_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
-        """Return False: its page ends the active runs first."""
-        return False
+    list_display = ("name", "size", "description", "updated_at", "updated_by")
+    fields = ("name", "size", "description", "updated_at", "updated_by")
+    readonly_fields = ("updated_at", "updated_by")
 
 
+# ── What was ─────────────────────────────────────────────────────────────────────────────────────
 class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
     """Rows that may be looked at: to change one would be to lie."""
 
@@ -133,6 +186,33 @@ class RunAdmin(ReadOnly):
     list_filter = ("state", "trigger")
     search_fields = ("=id", "job_name")
     show_full_result_count = False
+    list_per_page = 50
+
+
+@admin.register(Attempt)
+class AttemptAdmin(ReadOnly):
+    """Earlier attempts of runs that were tried again."""
+
+    list_display = ("run_id", "number", "state", "started_at", "ended_at", "exit_code")
+    list_filter = ("state",)
+    search_fields = ("=run__id",)
+    show_full_result_count = False
+    list_per_page = 50
+
+
+@admin.register(Policy)
+class PolicyAdmin(ReadOnly):
+    """The rules for all jobs; they have a page of their own."""
+
+    list_display = ("__str__", "max_parallel", "hold", "updated_at", "updated_by")
+
+
+@admin.register(Incident)
+class IncidentAdmin(ReadOnly):
+    """What happened to the daemon itself."""
+
+    list_display = ("at", "level", "__str__", "acknowledged_at", "acknowledged_by")
+    list_filter = ("level", "code")
     list_per_page = 50
 
 

@@ -37,6 +37,8 @@ class Migration(migrations.Migration):
                 ('last_line', models.CharField(blank=True, max_length=200)),
             ],
             options={
+                'verbose_name': 'attempt',
+                'verbose_name_plural': 'attempts',
                 'db_table': 'daemon_attempts',
                 'ordering': ['run', 'number'],
             },

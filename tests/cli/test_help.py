@@ -18,6 +18,7 @@ from tests.cli.bach import ROOT, Bach
 OFFERED = {
     "bach",
     "bach up",
+    "bach progress",
     "bach gui",
     "bach gui start",
     "bach daemon",

@@ -31,5 +31,9 @@ def samples(site: Site) -> Samples:
         "job": site.tell(f"Run.objects.get(pk={run}).job_id"),
         "account": person.pk,
         "token": site.tell(f"Token.objects.get(account_id={person.pk}).pk"),
+        "attempt": site.tell(f"tried_before({run})"),
+        "pool": site.tell("pool('samples')"),
+        "policy": site.tell("Policy.current().store(now=timezone.now(), by='anna').pk"),
+        "incident": site.tell("Incident.note('stalled', now=timezone.now(), seconds=40).pk"),
         "icons": site.tell("__import__('daemon_app.icons').icons.fingerprint()"),
     }

@@ -31,6 +31,17 @@ PAGES = {
     "daemon/runs/<int:pk>/output/": {"GET": READ},
     "daemon/runs/<int:pk>/cancel/": {"POST": OPERATE},
     "daemon/runs/<int:pk>/again/": {"POST": OPERATE},
+    "daemon/runs/<int:pk>/attempts/<int:number>/log/": {"GET": READ},
+    "daemon/runs/<int:pk>/move/": {"POST": OPERATE},
+    "daemon/queue/": {"GET": READ},
+    "daemon/hold/": {"GET": OPERATE, "POST": OPERATE},
+    "daemon/resume/": {"POST": OPERATE},
+    "daemon/incidents/<int:pk>/seen/": {"POST": OPERATE},
+    "daemon/settings/": {"GET": READ},
+    "daemon/settings/rules/": {"POST": EDIT},
+    "daemon/settings/pools/new/": {"GET": EDIT, "POST": EDIT},
+    "daemon/settings/pools/<int:pk>/": {"GET": EDIT, "POST": EDIT},
+    "daemon/settings/pools/<int:pk>/delete/": {"GET": EDIT, "POST": EDIT},
     "daemon/icons.<slug:fingerprint>.svg": {"GET": PUBLIC},
     "daemon/login/": {"GET": PUBLIC, "POST": PUBLIC},
     "daemon/logout/": {"POST": READ},
@@ -77,6 +88,10 @@ ADMIN: dict[str, dict[str, str]] = {
 MODELS = {
     "job": (True, True),
     "run": (False, False),
+    "attempt": (False, False),
+    "pool": (True, True),
+    "policy": (False, False),
+    "incident": (False, False),
     "account": (True, True),
     "token": (True, False),
 }
@@ -108,6 +123,7 @@ def _below(patterns: list[URLPattern | URLResolver], prefix: str) -> Iterator[tu
 
 
 MISSING = 10**9
+KINDS = ("run", "job", "account", "token", "attempt", "pool", "policy", "incident")
 Samples = dict[str, Any]
 
 
@@ -116,7 +132,7 @@ def address(route: str, method: str, samples: Samples) -> str:
 
     `samples`: kind → number of one that is there; "icons": the sprite's fingerprint.
     """
-    kinds = [kind for kind in ("run", "job", "account", "token") if f"{kind}/" in route]
+    kinds = [kind for kind in KINDS if f"/{kind}/" in route or f"/{kind}s/" in route]
     kind = "run" if "/runs/" in route else (kinds or ["job"])[0]
     looks = method in {"GET", "HEAD", "OPTIONS"} or route in ADMIN
     number = samples[kind] if looks else MISSING

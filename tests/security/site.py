@@ -28,7 +28,7 @@ import secrets
 from django.contrib.auth import login
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest
-from daemon_app.models import Ticket
+from daemon_app.models import Attempt, Incident, Policy, Pool, Ticket
 from daemon_app.models import access
 
 def begin(account):
@@ -64,6 +64,15 @@ def stored(key, **changes):
 
 def ticket(pk, now=None):
     return Ticket.issue(account(pk), now or timezone.now())
+
+def tried_before(pk):
+    attempt = Attempt.objects.create(
+        run_id=pk, number=1, fence=1, state="failed", ended_at=timezone.now()
+    )
+    return attempt.pk
+
+def pool(name):
+    return Pool(name=name).store(now=timezone.now(), by="anna").pk
 
 def finished(name):
     pk = running(name)

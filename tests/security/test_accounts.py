@@ -8,7 +8,7 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
 
-from daemon_app.models import Account, Job, Run, Ticket, Token
+from daemon_app.models import Account, Incident, Job, Policy, Pool, Run, Ticket, Token
 from daemon_app.models.access import RIGHTS, Role, Throttle, account_subject, address_subject
 from tests.jobs import job, run
 
@@ -181,6 +181,16 @@ def fields_of(**changed: object) -> dict[str, object]:
         "grace_seconds": "10",
         "overlap": "skip",
         "max_instances": "1",
+        "misfire": "once",
+        "misfire_age_seconds": "86400",
+        "max_retries": "0",
+        "retry_backoff_seconds": "10",
+        "retry_exit_codes": "[]",
+        "on_loss": "report",
+        "pools": "{}",
+        "priority": "0",
+        "limit_sustain_seconds": "10",
+        "limit_action": "stop",
         "nice": "0",
         "is_active": "on",
     } | changed
@@ -214,6 +224,9 @@ def test_a_job_saved_in_the_admin_goes_through_its_own_gate(admin: Client) -> No
         ({"timeout_seconds": "-1"}, "timeout_seconds"),
         ({"nice": "99"}, "nice"),
         ({"job_type": "chain"}, "job_type"),
+        ({"overlap": "replace", "max_retries": "2"}, "overlap"),
+        ({"retry_exit_codes": "[0]"}, "retry_exit_codes"),
+        ({"pools": '{"gpu": 1}'}, "pools"),
     ],
 )
 def test_what_a_job_refuses_stands_beside_the_field_and_nothing_typed_is_lost(
@@ -225,6 +238,29 @@ def test_what_a_job_refuses_stands_beside_the_field_and_nothing_typed_is_lost(
     assert field in answer.context["adminform"].form.errors
     assert 'value="typed"' in answer.content.decode()
     assert not Job.objects.exists()
+
+
+def test_a_pool_saved_in_the_admin_goes_through_its_own_gate(admin: Client) -> None:
+    url = "/admin/daemon_app/pool/add/"
+
+    refused = admin.post(url, {"name": "4 gpus", "size": "1"})
+    made = admin.post(url, {"name": "GPU", "size": "2"})
+
+    assert "name" in refused.context["adminform"].form.errors
+    assert made.status_code == 302
+    stored = Pool.objects.get()
+    assert (stored.name, stored.size, stored.updated_by) == ("gpu", 2, "chef")
+
+
+def test_what_happened_and_what_holds_for_all_is_looked_at_and_not_touched(admin: Client) -> None:
+    told = Incident.note("stalled", now=NOON, seconds=40)
+    Policy.current().store(now=NOON, by="anna")
+
+    for model, pk in (("incident", told.pk), ("policy", 1)):
+        assert admin.get(f"/admin/daemon_app/{model}/").status_code == 200
+        assert admin.get(f"/admin/daemon_app/{model}/{pk}/change/").status_code == 200
+        assert admin.post(f"/admin/daemon_app/{model}/{pk}/change/", {}).status_code == 403
+        assert admin.get(f"/admin/daemon_app/{model}/add/").status_code == 403
 
 
 def test_runs_are_looked_at_and_not_touched(admin: Client) -> None:

@@ -182,4 +182,13 @@ def test_no_header_or_field_turns_one_method_into_another(
 def test_the_admin_knows_our_models_and_no_others() -> None:
     from django.contrib import admin
 
-    assert {model.__name__ for model in admin.site._registry} == {"Job", "Run", "Account", "Token"}
+    assert {model.__name__ for model in admin.site._registry} == {
+        "Account",
+        "Attempt",
+        "Incident",
+        "Job",
+        "Policy",
+        "Pool",
+        "Run",
+        "Token",
+    }
