@@ -235,7 +235,7 @@ class JobForm(_JobModelForm):
         help_text=_("Between the request to stop and the end by force."),
     )
     misfire_age_seconds = SpanField(
-        label=_("At most so late"),
+        label=_("Catch up for at most"),
         required=False,
         highest=366 * DAY,
         help_text=_("What is older is recorded as missed."),
@@ -544,7 +544,7 @@ class PolicyForm(_PolicyModelForm):
         model = Policy
         fields = ("max_parallel", "keep_days", "keep_runs", "keep_output_mb")
         labels: ClassVar = {
-            "max_parallel": _("Runs at once"),
+            "max_parallel": _("At most"),
             "keep_days": _("Keep runs for"),
             "keep_runs": _("Of each job at most"),
             "keep_output_mb": _("Output up to"),

@@ -35,6 +35,7 @@ from daemon_app.registry import Registry
 
 # Terminal escapes (CSI, OSC, others), and what has no shape of its own.
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+REPORT = '{"progress":'
 UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 JOBS_PER_PAGE = 50
@@ -358,6 +359,11 @@ class Hint:
     hint: hints.Notice | None = None
     failing: Notice | None = None
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether it tells what happened, and holds nothing up."""
+        return bool(self.hint and self.hint.incident_id and self.hint.level != hints.ERROR)
+
 
 @region("notices", topics=("runs", "jobs", "alarms", "incidents", "policy", "daemon"))
 def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
@@ -470,8 +476,9 @@ def _last_line(run_id: int) -> str:
 
 def plain(written: bytes) -> str:
     """Return the last line with something in it, without escapes, at most 200 characters."""
-    spoken = [shown for line in readable(written).split("\n") if (shown := line.strip())]
-    return spoken[-1][:200] if spoken else ""
+    lines = (line.strip() for line in reversed(readable(written).split("\n")))
+    # A report of progress is shown as that.
+    return next((line[:200] for line in lines if line and not line.startswith(REPORT)), "")
 
 
 def readable(written: bytes) -> str:
@@ -510,10 +517,6 @@ class Taken:
     used: int
     size: int
     description: str = ""
-
-    @property
-    def is_full(self) -> bool:
-        return self.used >= self.size
 
 
 @region("queue", topics=("runs", "jobs", "policy", "daemon"))

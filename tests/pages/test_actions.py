@@ -92,7 +92,19 @@ def test_a_start_that_meets_a_running_run_says_which(backup: Job, operator: Clie
 
     assert f"läuft bereits (Lauf {busy.pk})" in text_of(answer)
     assert f'href="/daemon/runs/{busy.pk}/#log"' in answer.content.decode()
+    assert 'formaction="/daemon/jobs/1/start/" name="beside" value="1"' in answer.content.decode()
+    assert "Trotzdem starten" in text_of(answer)
     assert Run.objects.count() == 1
+
+
+def test_a_person_may_start_a_job_beside_its_running_run(backup: Job, operator: Client) -> None:
+    now = timezone.now()
+    run(backup, state=Run.State.RUNNING, due_at=now, started_at=now)
+
+    answer = operator.post("/daemon/jobs/1/start/", {"beside": "1"}, headers={"X-Answer": "toast"})
+
+    assert "gestartet" in text_of(answer)
+    assert Run.objects.get(beside=True).state == Run.State.QUEUED
 
 
 def test_a_script_gets_the_message_alone_and_only_once(backup: Job, operator: Client) -> None:

@@ -9,14 +9,17 @@ import pytest
 from django.test import AsyncClient, Client
 from django.utils import timezone
 
-from daemon_app.models import Account, Job, Node, Run
+from daemon_app.models import Account, Attempt, Job, Node, Run
 from daemon_app.models.access import Role
 from daemon_app.models.run import folder_of
 from tests.jobs import job, run
 
 State = Run.State
 TEMPLATES = sorted((Path(__file__).parent.parent.parent / "templates").rglob("*.html"))
-READING = ["/daemon/", "/daemon/jobs/", "/daemon/runs/", "/daemon/jobs/1/", "/daemon/runs/1/"]
+READING = [
+    *("/daemon/", "/daemon/jobs/", "/daemon/runs/", "/daemon/jobs/1/", "/daemon/runs/1/"),
+    *("/daemon/queue/", "/daemon/settings/"),
+]
 EDITING = ["/daemon/jobs/new/", "/daemon/jobs/1/edit/", "/daemon/jobs/1/delete/"]
 
 
@@ -338,10 +341,126 @@ async def test_a_wrong_offset_is_refused_in_words(reader: AsyncClient, query: st
     assert "ganze Zahlen ab 0" in said.decode()
 
 
+def tried(of: Job, *, attempts: int, **fields: Any) -> Run:
+    """Return a run whose earlier attempts failed, each with a line of output."""
+    now = timezone.now()
+    found = ended(of, attempt=attempts, fence=attempts, **fields)
+    for number in range(1, attempts):
+        attempt = Attempt.objects.create(
+            run=found,
+            number=number,
+            fence=number,
+            state=State.FAILED,
+            reason_code="exit",
+            reason_facts={"code": 75},
+            exit_code=75,
+            started_at=now - timedelta(seconds=9),
+            ended_at=now,
+        )
+        kept = folder_of(found.pk) / "attempts" / str(number)
+        kept.mkdir(parents=True)
+        (kept / "output.0").write_bytes(f"Versuch {number} <b>\n".encode())
+        assert attempt.folder == kept
+    (folder_of(found.pk) / "output.0").write_bytes(b"zuletzt\n")
+    return found
+
+
+def test_each_attempt_has_its_end_and_its_log(admin: Client, db: None) -> None:
+    of = tried(job("wacklig"), attempts=3)
+
+    said = text_of(admin.get(f"/daemon/runs/{of.pk}/"))
+    first = admin.get(f"/daemon/runs/{of.pk}/?attempt=1").content.decode()
+    raw = admin.get(f"/daemon/runs/{of.pk}/attempts/1/log/").json()
+    rest = admin.get(f"/daemon/runs/{of.pk}/attempts/1/log/?from={raw['log']['next']}").json()
+
+    assert "Versuch 1 Fehlschlag Exit 75" in said
+    assert "Versuch 2 Fehlschlag Exit 75" in said
+    assert "Versuch 3 Fertig" in said
+    assert "zuletzt" in said
+    assert "Versuch 1 &lt;b&gt;" in first
+    assert "zuletzt\n" not in first
+    assert raw["log"]["text"] == [[1, "Versuch 1 <b>\n"]]
+    assert rest["log"]["end"] is True
+
+
+@pytest.mark.parametrize("number", ["9", "0", "-1", "x", "9" * 30, "%00", "٣"])
+def test_an_attempt_that_never_was_is_missing(admin: Client, db: None, number: str) -> None:
+    of = tried(job("wacklig"), attempts=2)
+
+    assert admin.get(f"/daemon/runs/{of.pk}/?attempt={number}").status_code == 404
+
+
+def test_output_that_was_removed_is_said_and_not_offered(admin: Client, history: Run) -> None:
+    Run.objects.update(output_removed=True, output_bytes=5_000_000)
+
+    page = admin.get("/daemon/runs/1/")
+
+    assert "Ausgabe entfernt (Aufbewahrung)" in text_of(page)
+    assert "/daemon/runs/1/output/" not in page.content.decode().partition('id="log"')[2].replace(
+        'data-text-url="/daemon/runs/1/output/"', ""
+    )
+
+
+def test_what_is_not_known_of_a_run_is_not_shown(admin: Client, history: Run) -> None:
+    bare = text_of(admin.get("/daemon/runs/1/"))
+    Run.objects.update(
+        cpu_seconds=2.5,
+        peak_rss_bytes=17_800_000,
+        read_bytes=1_000_000,
+        write_bytes=None,
+        gpu_seconds=90.0,
+        peak_vram_bytes=6_200_000_000,
+    )
+
+    full = text_of(admin.get("/daemon/runs/1/"))
+
+    for word in ("Rechenzeit", "GPU-Zeit", "VRAM-Spitze", "Gelesen und geschrieben"):
+        assert word not in bare
+        assert word in full
+    assert "1,0 MB · 0 B" in full
+    assert "6,2 GB" in full
+
+
+def test_runs_that_made_room_are_linked_both_ways(admin: Client, db: None) -> None:
+    of = job("ersetzt")
+    old = ended(of, State.CANCELLED, reason_code="replaced")
+    new = ended(of)
+    Run.objects.filter(pk=old.pk).update(blocking_run_id=new.pk)
+
+    before = admin.get(f"/daemon/runs/{old.pk}/")
+    after = admin.get(f"/daemon/runs/{new.pk}/")
+
+    assert f"Beendet, um Lauf {new.pk} Platz zu machen." in text_of(before)
+    assert f'href="/daemon/runs/{new.pk}/"' in before.content.decode()
+    assert f"Machte diesem Lauf Platz: Lauf {old.pk}" in text_of(after)
+
+
+def test_a_long_gap_is_one_row_that_can_be_read(admin: Client, db: None) -> None:
+    facts = {
+        "count": 1280,
+        "first": "2026-11-22T02:00:00+00:00",
+        "last": "2026-11-24T01:30:00+00:00",
+    }
+    gap = run(job("lücke"), state=State.MISSED, reason_code="misfire_summary", reason_facts=facts)
+
+    for address in ("/daemon/runs/", f"/daemon/runs/{gap.pk}/"):
+        assert (
+            "1.280-mal verpasst, von So., 22. Nov. 2026, 02:00 bis Di., 24. Nov. 2026, 01:30"
+            in text_of(admin.get(address))
+        )
+
+
+@pytest.mark.parametrize("facts", [{}, {"count": "x", "first": 1}, {"first": "bald", "last": ""}])
+def test_a_gap_with_odd_facts_is_no_accident(admin: Client, db: None, facts: Any) -> None:
+    run(job("lücke"), state=State.MISSED, reason_code="misfire_summary", reason_facts=facts)
+
+    assert admin.get("/daemon/runs/").status_code == 200
+
+
 # ── Cost ─────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     ("address", "most"),
-    [("/daemon/", 42), ("/daemon/jobs/", 18), ("/daemon/runs/", 16), ("/daemon/jobs/1/", 22)],
+    [("/daemon/", 42), ("/daemon/jobs/", 18), ("/daemon/runs/", 16), ("/daemon/jobs/1/", 26)],
 )
 def test_a_page_asks_the_database_no_more_when_there_is_more_to_show(
     admin: Client,

@@ -19,8 +19,13 @@ ENGLISH = tiles.Viewer(role="operator", language="en")
 def test_every_region_is_one_element_that_carries_its_name(db: None) -> None:
     of = job("nacht-backup", job_type="cron", schedule="0 3 * * *")
     busy = run(of, state=Run.State.RUNNING, started_at=NOON)
-    args = {"job-": str(of.pk), "run-": str(busy.pk), "last-line": str(busy.pk), "nav": "jobs"}
-    args |= {"runs-": None}
+    args: dict[str, str | None] = {
+        "job-": str(of.pk),
+        "run-": str(busy.pk),
+        "last-line": str(busy.pk),
+        "nav": "jobs",
+        "runs-": None,
+    }
 
     for name in tiles.REGIONS:
         arg = next((args[prefix] for prefix in args if name.startswith(prefix)), None)

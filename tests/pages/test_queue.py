@@ -1,0 +1,315 @@
+"""The line, "hold everything", what needs a person, and how far a run is."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from daemon_app.models import Incident, Job, Node, Policy, Pool, Run
+from daemon_app.models.access import Role
+from tests.jobs import job, run
+from tests.pages.test_pages import ended, text_of
+
+
+@pytest.fixture(autouse=True)
+def alive(db: None) -> Node:
+    now = timezone.now()
+    return Node.objects.create(host="werkstatt", pid=1, started_at=now, seen_at=now)
+
+
+def waiting(name: str, **fields: Any) -> Run:
+    """Return a run that waits since a while, of a job of its own."""
+    due = timezone.now() - timedelta(minutes=2)
+    return run(job(name), due_at=due, **fields)
+
+
+def running(of: Job, **fields: Any) -> Run:
+    began = timezone.now() - timedelta(minutes=1)
+    return run(of, state=Run.State.RUNNING, due_at=began, started_at=began, **fields)
+
+
+def line(client: Client) -> list[str]:
+    """Return the names in line, in the order of the page."""
+    page = client.get("/daemon/queue/").content.decode()
+    return re.findall(r'<li id="line-\d+"[\s\S]*?class="name"[^>]*>([^<]+)<', page)
+
+
+# ── The line ─────────────────────────────────────────────────────────────────────────────────────
+def test_the_line_says_who_is_next_and_why_each_waits(viewer: Client) -> None:
+    now = timezone.now()
+    Pool(name="gpu", size=1).store(now=now, by="anna")
+    running(job("lora", pools={"gpu": 1}), pools={"gpu": 1})
+    waiting("bench", pools={"gpu": 1})
+    waiting("eilig", priority=50)
+
+    said = text_of(viewer.get("/daemon/queue/"))
+
+    assert line(viewer) == ["eilig", "bench"]
+    assert "1 von 4 Plätzen belegt" in said
+    assert "gpu 1 von 1 belegt" in said
+    assert "Wartet auf den Pool „gpu“: braucht 1, frei sind 0 von 1." in said
+    assert "Priorität 50" in said
+
+
+def test_an_empty_line_says_what_would_stand_there(viewer: Client) -> None:
+    assert "Niemand wartet" in text_of(viewer.get("/daemon/queue/"))
+
+
+def test_an_operator_reorders_the_line(operator: Client) -> None:
+    runs = [waiting(name) for name in ("a", "b", "c")]
+
+    def move(of: Run, to: str) -> str:
+        answer = operator.post(
+            f"/daemon/runs/{of.pk}/move/", {"to": to}, headers={"X-Answer": "toast"}
+        )
+        return text_of(answer)
+
+    assert "c startet als Nächstes." in move(runs[2], "first")
+    assert line(operator) == ["c", "a", "b"]
+    assert "b rückt vor." in move(runs[1], "up")
+    assert line(operator) == ["c", "b", "a"]
+    assert "c rückt zurück." in move(runs[2], "down")
+    assert line(operator) == ["b", "c", "a"]
+    assert "a steht schon dort." in move(runs[0], "down")
+    assert "Diesen Platz gibt es nicht." in move(runs[0], "\x00")
+
+
+def test_what_has_begun_meanwhile_is_not_moved(operator: Client) -> None:
+    begun = running(job("läuft"))
+
+    answer = operator.post(f"/daemon/runs/{begun.pk}/move/", {"to": "first"}, follow=True)
+
+    assert "läuft wartet nicht mehr." in text_of(answer)
+
+
+def test_a_viewer_sees_the_line_without_buttons(viewer: Client) -> None:
+    waiting("bench")
+
+    page = viewer.get("/daemon/queue/").content.decode()
+
+    assert set(re.findall(r'formaction="([^"]+)"', page)) == {"/daemon/logout/"}
+
+
+OPERATED = ["/daemon/runs/1/move/", "/daemon/hold/", "/daemon/resume/", "/daemon/incidents/1/seen/"]
+EDITED = [
+    "/daemon/settings/rules/",
+    "/daemon/settings/pools/new/",
+    "/daemon/settings/pools/1/",
+    "/daemon/settings/pools/1/delete/",
+]
+
+
+@pytest.mark.parametrize("address", [*OPERATED, *EDITED])
+@pytest.mark.parametrize("role", Role.values)
+def test_each_action_belongs_to_its_roles(signed_in: Any, role: str, address: str) -> None:
+    now = timezone.now()
+    waiting("bench", pk=1)
+    Incident.objects.create(pk=1, at=now, code="stalled", facts={"seconds": 9})
+    Pool(pk=1, name="gpu", size=1).store(now=now, by="anna")
+
+    answer = signed_in(role).post(address, {"mode": "drain", "to": "up"})
+
+    allowed = role == Role.ADMIN or (role == Role.OPERATOR and address in OPERATED)
+    assert (answer.status_code == 403) is not allowed
+    assert answer.status_code in {303, 403, 422}
+
+
+def test_a_waiting_run_tells_its_gates(viewer: Client) -> None:
+    Pool(name="gpu", size=2).store(now=timezone.now(), by="anna")
+    first = waiting("bench", pools={"gpu": 2})
+    running(job("lora"), pools={"gpu": 1})
+
+    said = text_of(viewer.get(f"/daemon/runs/{first.pk}/"))
+
+    assert "Warum wartet er? Platz 1 in der Warteschlange" in said
+    assert "ja: Der Planer läuft" in said
+    assert "ja: Nichts ist angehalten" in said
+    assert "ja: Plätze: 1 von 4 sind belegt" in said
+    assert "noch nicht: Pool gpu: braucht 2, frei sind 1 von 2" in said
+
+
+def test_a_run_that_does_not_wait_has_no_such_question(viewer: Client) -> None:
+    over = ended(job("fertig"))
+
+    assert "Warum wartet er?" not in text_of(viewer.get(f"/daemon/runs/{over.pk}/"))
+
+
+# ── Hold everything ──────────────────────────────────────────────────────────────────────────────
+def test_holding_asks_names_what_it_does_and_says_who_did_it(operator: Client) -> None:
+    job("da")
+    busy = running(job("läuft"))
+
+    asked = text_of(operator.get("/daemon/hold/"))
+    answer = operator.post("/daemon/hold/", {"mode": "drain", "note": " Wartung \x00 "})
+    overview = text_of(operator.get("/daemon/"))
+
+    assert "Was geschieht mit dem Lauf, der unterwegs ist?" in asked
+    assert "Ein Lauf wird um sein Ende gebeten" in asked
+    assert answer["Location"] == "/daemon/"
+    assert re.search(
+        r"Alles angehalten Von the operator heute \d\d:\d\d , bis auf Weiteres\. „Wartung“", overview
+    )
+    assert "Fortsetzen" in overview
+    busy.refresh_from_db()
+    assert busy.stop_requested_at is None
+
+
+def test_holding_may_end_what_runs_and_that_is_said(operator: Client) -> None:
+    busy = running(job("läuft"))
+
+    operator.post("/daemon/hold/", {"mode": "stop"})
+
+    busy.refresh_from_db()
+    assert busy.is_stopping
+    said = text_of(operator.get(f"/daemon/runs/{busy.pk}/"))
+    assert "Mit allem anderen angehalten von the operator." in said
+
+
+def test_without_a_choice_nothing_is_held(operator: Client) -> None:
+    answer = operator.post("/daemon/hold/", {"mode": "sofort"})
+
+    assert answer.status_code == 422
+    assert "Wählen Sie eines von beiden." in text_of(answer)
+    assert not Policy.current().is_held
+
+
+def test_resuming_lets_things_start_again(operator: Client) -> None:
+    job("da")
+    operator.post("/daemon/hold/", {"mode": "drain"})
+
+    answer = operator.post("/daemon/resume/", headers={"X-Answer": "toast"})
+
+    assert "Es geht weiter." in text_of(answer)
+    assert "Alles anhalten" in text_of(operator.get("/daemon/"))
+
+
+def test_a_start_while_everything_is_held_says_so(operator: Client) -> None:
+    of = job("da")
+    operator.post("/daemon/hold/", {"mode": "drain"})
+
+    answer = operator.post(f"/daemon/jobs/{of.pk}/start/", headers={"X-Answer": "toast"})
+
+    assert "Nicht gestartet: Alles ist angehalten von the operator." in text_of(answer)
+    assert "Trotzdem" not in text_of(answer)
+
+
+# ── What needs a person ──────────────────────────────────────────────────────────────────────────
+def test_three_notices_are_in_view_and_the_rest_behind_a_fold(viewer: Client) -> None:
+    now = timezone.now()
+    for code in ("stalled", "asleep", "clock_back", "clock_forward", "database_locked"):
+        Incident.note(code, now=now, seconds=61)
+
+    page = viewer.get("/daemon/").content.decode()
+
+    assert "2 weitere Hinweise" in text_of(viewer.get("/daemon/"))
+    assert page.partition('id="more-notices"')[0].count('class="notice ') == 3
+    assert page.count('class="notice ') == 5
+    assert "Verstanden" not in page
+
+
+def test_what_is_understood_goes_for_everybody(operator: Client, viewer: Client) -> None:
+    told = Incident.note("stalled", now=timezone.now(), seconds=61)
+
+    operator.post(f"/daemon/incidents/{told.pk}/seen/")
+
+    told.refresh_from_db()
+    assert told.acknowledged_by == "the operator"
+    assert "stand 61 s still" not in text_of(viewer.get("/daemon/"))
+    again = operator.post(f"/daemon/incidents/{told.pk}/seen/", headers={"X-Answer": "toast"})
+    assert "schon jemand" in text_of(again)
+
+
+def test_an_error_stands_before_jobs_that_fail_and_these_before_the_rest(admin: Client) -> None:
+    now = timezone.now()
+    Incident.note("asleep", now=now, level="info", seconds=600)
+    sick = job("krank")
+    for _ in range(2):
+        ended(sick, Run.State.FAILED)
+    pool = Pool(name="gpu", size=1).store(now=now, by="anna")
+    job("zu-gross", pools={"gpu": 1})
+    pool.remove()
+
+    said = text_of(admin.get("/daemon/"))
+
+    places = [said.index(word) for word in ("„zu-gross“ kann nicht", "krank ist 2-mal", "schlief")]
+    assert places == sorted(places)
+
+
+def test_a_job_that_can_never_start_says_so_on_its_page(admin: Client) -> None:
+    pool = Pool(name="gpu", size=2).store(now=timezone.now(), by="anna")
+    of = job("gross", pools={"gpu": 2})
+    pool.size = 1
+    pool.store(now=timezone.now(), by="anna")
+
+    said = text_of(admin.get(f"/daemon/jobs/{of.pk}/"))
+    pool.remove()
+    gone = text_of(admin.get(f"/daemon/jobs/{of.pk}/"))
+
+    assert "Er kann nie starten: Er braucht 2 vom Pool „gpu“, der nur 1 hat." in said
+    assert "Er kann nie starten: Den Pool „gpu“ gibt es nicht mehr." in gone
+
+
+def test_a_job_that_was_switched_off_says_why(operator: Client) -> None:
+    of = job("gift", is_active=False)
+    Incident.note("poisoned", now=timezone.now(), job=of, n=3)
+
+    said = text_of(operator.get(f"/daemon/jobs/{of.pk}/"))
+
+    assert "„gift“ wurde abgeschaltet: 3 seiner Läufe gingen binnen 24 Stunden verloren" in said
+
+
+# ── How far a run is ─────────────────────────────────────────────────────────────────────────────
+def test_what_a_command_reports_is_shown_as_progress(viewer: Client) -> None:
+    busy = running(job("lora"), progress=40, progress_label="Schritt 2 <von> 5")
+
+    for address in ("/daemon/", f"/daemon/runs/{busy.pk}/"):
+        page = viewer.get(address)
+
+        assert '<progress class="meter" max="100" value="40"' in page.content.decode()
+        assert "Schritt 2 &lt;von&gt; 5 · 40 % · noch etwa 1" in text_of(page)
+
+
+def test_without_reports_the_past_tells_how_much_longer(viewer: Client) -> None:
+    of = job("täglich")
+    for _ in range(3):
+        began = timezone.now() - timedelta(hours=1)
+        run(
+            of,
+            state="succeeded",
+            due_at=began,
+            started_at=began,
+            ended_at=began + timedelta(minutes=5),
+        )
+    busy = running(of)
+
+    for address in ("/daemon/", f"/daemon/runs/{busy.pk}/"):
+        page = viewer.get(address)
+
+        assert "noch ≈ 3 Min." in text_of(page) or "noch ≈ 4 Min." in text_of(page)
+        assert re.search(r'<progress class="meter is-guess" max="100" value="\d', str(page.content))
+
+
+@pytest.mark.parametrize(
+    ("phase", "said"),
+    [("", "gebeten"), ("asked", "gebeten"), ("term", "TERM"), ("kill", "KILL")],
+)
+def test_the_end_of_a_run_is_shown_step_by_step(viewer: Client, phase: str, said: str) -> None:
+    running(job("zäh"), phase=phase, stop_requested_at=timezone.now(), stop_requested_by="anna")
+
+    assert f"Hält an: {said}" in text_of(viewer.get("/daemon/"))
+
+
+def test_what_is_ended_at_its_time_limit_is_shown_so_without_a_request(viewer: Client) -> None:
+    running(job("zäh"), phase="term")
+
+    assert "Hält an: TERM" in text_of(viewer.get("/daemon/"))
+
+
+def test_a_second_attempt_is_counted(viewer: Client) -> None:
+    of = job("wacklig", max_retries=3)
+    running(of, attempt=2)
+
+    assert "Versuch 2 von 4" in text_of(viewer.get("/daemon/"))
