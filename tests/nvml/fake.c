@@ -1,0 +1,125 @@
+/* A stand-in for NVIDIA's libnvidia-ml.so.1: its answers are the lines of the file $FAKE_NVML.
+
+     gpu <PCI address>                         the GPUs, in order
+     process <address> compute|graphics <pid> <bytes, or -1 for "not available">
+     busy <address> <pid> <time stamp, µs> <per cent>
+     error <function> <code> [<address>]       that function answers with this code
+
+   Every call is added to $FAKE_NVML.calls, as "<function> <address>". */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SUCCESS = 0, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
+#define MOST 16
+
+typedef struct { unsigned pid; unsigned long long memory; unsigned gpu, compute; } Process;
+typedef struct { unsigned pid; unsigned long long at; unsigned sm, mem, enc, dec; } Sample;
+
+static char addresses[MOST][32];
+
+static FILE *answers(void) { return fopen(getenv("FAKE_NVML"), "r"); }
+
+/* Note the call; return the code it is to answer with. */
+static int called(const char *function, const char *address) {
+    char path[4096], line[256], name[64], where[32];
+    int code = SUCCESS, found;
+    snprintf(path, sizeof path, "%s.calls", getenv("FAKE_NVML"));
+    FILE *calls = fopen(path, "a");
+    fprintf(calls, "%s %s\n", function, address);
+    fclose(calls);
+    FILE *file = answers();
+    while (fgets(line, sizeof line, file)) {
+        where[0] = '\0';
+        if (sscanf(line, "error %63s %d %31s", name, &found, where) < 2) continue;
+        if (strcmp(name, function) == 0 && (!where[0] || strcmp(where, address) == 0)) code = found;
+    }
+    fclose(file);
+    return code;
+}
+
+/* Read the GPUs into `addresses`; return how many there are. */
+static unsigned gpus(void) {
+    char line[256];
+    unsigned count = 0;
+    FILE *file = answers();
+    while (count < MOST && fgets(line, sizeof line, file))
+        if (sscanf(line, "gpu %31s", addresses[count]) == 1) count++;
+    fclose(file);
+    return count;
+}
+
+const char *nvmlErrorString(int code) {
+    static char text[32];
+    snprintf(text, sizeof text, "fake error %d", code);
+    return text;
+}
+
+int nvmlInitWithFlags(unsigned flags) { (void)flags; return called("nvmlInit", ""); }
+int nvmlShutdown(void) { return called("nvmlShutdown", ""); }
+
+int nvmlDeviceGetCount_v2(unsigned *count) {
+    *count = gpus();
+    return called("nvmlDeviceGetCount", "");
+}
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
+    if (index >= gpus()) return NOT_FOUND;
+    *handle = addresses[index];
+    return called("nvmlDeviceGetHandle", addresses[index]);
+}
+
+int nvmlDeviceGetHandleByPciBusId_v2(const char *address, void **handle) {
+    unsigned count = gpus();
+    int code = called("nvmlDeviceGetHandle", address);
+    if (code) return code;
+    for (unsigned i = 0; i < count; i++)
+        if (strcmp(addresses[i], address) == 0) { *handle = addresses[i]; return SUCCESS; }
+    return NOT_FOUND;
+}
+
+static int listed(const char *handle, const char *kind, unsigned *count, Process *into) {
+    char line[256], address[32], found[32];
+    unsigned pid, total = 0, room = *count;
+    long long memory;
+    FILE *file = answers();
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "process %31s %31s %u %lld", address, found, &pid, &memory) != 4) continue;
+        if (strcmp(address, handle) || strcmp(found, kind)) continue;
+        if (into && total < room) into[total] = (Process){pid, (unsigned long long)memory, 0, 0};
+        total++;
+    }
+    fclose(file);
+    *count = total;
+    return total > room ? INSUFFICIENT_SIZE : SUCCESS;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, Process *into) {
+    int code = called("nvmlDeviceGetComputeRunningProcesses", handle);
+    return code ? code : listed(handle, "compute", count, into);
+}
+
+int nvmlDeviceGetGraphicsRunningProcesses_v3(void *handle, unsigned *count, Process *into) {
+    int code = called("nvmlDeviceGetGraphicsRunningProcesses", handle);
+    return code ? code : listed(handle, "graphics", count, into);
+}
+
+int nvmlDeviceGetProcessUtilization(
+    void *handle, Sample *into, unsigned *count, unsigned long long since) {
+    char line[256], address[32];
+    unsigned pid, percent, total = 0, room = *count;
+    unsigned long long at;
+    int code = called("nvmlDeviceGetProcessUtilization", handle);
+    if (code) return code;
+    FILE *file = answers();
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "busy %31s %u %llu %u", address, &pid, &at, &percent) != 4) continue;
+        if (strcmp(address, handle) || at <= since) continue;
+        if (into && total < room) into[total] = (Sample){pid, at, percent, 0, 0, 0};
+        total++;
+    }
+    fclose(file);
+    if (!total) return NOT_FOUND;
+    *count = total;
+    return into ? SUCCESS : INSUFFICIENT_SIZE;
+}
