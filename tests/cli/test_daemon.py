@@ -362,4 +362,4 @@ def test_a_start_that_fails_in_the_background_shows_why(own: Bach) -> None:
 
     assert answer.returncode == Code.FAILED
     assert "Der Daemon ist nicht gestartet" in answer.stderr
-    assert "file is not a database" in answer.stderr
+    assert str(own.data / "bach.sqlite3") in answer.stderr
