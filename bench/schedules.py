@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from daemon_app import schedules
-from daemon_app.schedules import ScheduleError, parse
+from daemon_app.schedules import ScheduleError, parse, zones
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,9 @@ SCHEDULES = (
     ("interval", "24h"),
     ("once", "2027-03-28 02:30"),
 )
+# What a long downtime missed, counted; in ms.
+MISSED = (("cron", "* * * * *"), ("cron", "30 2 * * *"), ("interval", "1s"))
+SPANS = (60, 3_650, 29_220)  # days
 NEVER = ("0 0 31 2 *", "0 0 30 2 */2", "0 0 31 4,6,9,11 *", "* 2 * 3 7L")
 
 
@@ -91,6 +94,16 @@ def main() -> None:
     print(f"\nslowest next_due {slowest:.1f} µs, goal {GOAL:.0f} µs")
     known, _ = microseconds(partial(parse, "cron", "0 3 * * *"))
     print(f"parse of a text read before {known:.1f} µs")
+    for kind, text in MISSED:
+        for days in SPANS:
+            zones._changes_of.cache_clear()  # noqa: SLF001 - the first look of a process is dear
+            until = START + timedelta(days=days)
+            begin = time.perf_counter()
+            fresh(kind, text).missed(START, until, 100)
+            first = (time.perf_counter() - begin) * 1000
+            again, _ = microseconds(partial(fresh(kind, text).missed, START, until, 100), 3)
+            span = f"{kind} {text} in {days} days"
+            print(f"missed: {span:36} {first:8.2f} ms, then {again / 1000:8.2f} ms")
     for text in NEVER:
         found, worst = microseconds(partial(refused, text), 5)
         print(f"never fires: {text:20} found in {found:8.1f} µs, worst {worst:8.1f}")
