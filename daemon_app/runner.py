@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from django.db.models import F
 
 from daemon_app import admission, live, processes, supervisor
 from daemon_app.admission import Candidate
+from daemon_app.gpu import MeterThread, Usage, run_of
 from daemon_app.models import Attempt, Incident, Job, Policy, Pool, Run
 from daemon_app.models.run import Ending, folder_of
 
@@ -57,6 +58,7 @@ MOST_LOSSES = 3
 LOSSES_WITHIN = timedelta(hours=24)
 LONGEST_PAUSE = 600.0  # seconds between two attempts
 JITTER = 0.1
+NOTHING = Usage(None, None)
 PROGRESS_EVERY = 1.0  # seconds between two looks at what commands say of their progress
 
 
@@ -70,7 +72,7 @@ class Held:
     pools: Mapping[str, int] = field(default_factory=dict)
     attempt: int = 1
     rules: Mapping[str, Any] = field(default_factory=dict)  # of its definition
-    usage: dict[str, Any] = field(default_factory=dict)  # of GPUs, as told last
+    used: Usage = NOTHING  # of GPUs, before this daemon watched it
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Runner:
         self.runtime = runtime
         self._max_parallel = max_parallel  # None: the policy's
         self.launcher = supervisor.Launcher(runtime, warm=WARM)
+        self.gpus = MeterThread(runtime, partial(run_of, token=run_token()))
         self.room = admission.Room(0, {})
         self._heap: list[tuple[float, int]] = []  # (earliest start, run id) of those to come
         self._line: list[Candidate] = []  # those whose time has come, in order
@@ -125,6 +128,10 @@ class Runner:
         self._write_endings()
         self._remove_some()
         self._read_ahead()
+        if self._held:
+            self.gpus.start()
+        else:
+            self.gpus.rest()
         clock = time.monotonic()
         if self._progress and clock >= self._progress_at:
             self._progress_at = clock + PROGRESS_EVERY
@@ -178,6 +185,7 @@ class Runner:
         """Let go: what runs goes on without us and is adopted at the next start."""
         self._write_endings()
         self.launcher.close()
+        self.gpus.close()
 
     # What each message of the bell is heard by.
     HEARD: ClassVar[Mapping[str, str]] = {
@@ -443,7 +451,7 @@ class Runner:
     def _ended(self, run_id: int, result: dict[str, Any]) -> None:
         held = self._held.get(run_id)
         if held and held.fence == result["fence"]:
-            self._end(ending(run_id, result, held.rules, held.usage))
+            self._end(ending(run_id, result, held.rules, self._used(run_id, held)))
 
     def _end(self, end: Ending) -> None:
         held = self._let_go(end.run_id)
@@ -458,6 +466,7 @@ class Runner:
         if held:
             self.room.release(held.job_id, held.pools)
         self._progress.pop(run_id, None)
+        self.gpus.forget(run_id)
         return held
 
     def _write_endings(self) -> None:
@@ -536,11 +545,21 @@ class Runner:
             live.changed("runs", *(f"run:{run_id}" for run_id in told))
 
     def _note_usage(self, told: dict[str, Any]) -> None:
-        if held := self._held.get(int(told["run"])):
-            held.usage = {
-                "gpu_seconds": told.get("gpu_seconds"),
-                "peak_vram_bytes": told.get("peak_vram_bytes"),
-            }
+        run_id = int(told["run"])
+        if held := self._held.get(run_id):
+            used = self._used(run_id, held)
+            with contextlib.suppress(DatabaseError), transaction.atomic():
+                Run.objects.running().filter(pk=run_id).update(**used._asdict())
+                live.changed(f"run:{run_id}")
+
+    def _used(self, run_id: int, held: Held) -> Usage:
+        """Return what a run has used of GPUs, under an earlier daemon as well."""
+        seconds, peak = self.gpus.usage(run_id)
+        before, highest = held.used
+        return Usage(
+            None if seconds is None and before is None else (seconds or 0.0) + (before or 0.0),
+            None if peak is None and highest is None else max(peak or 0, highest or 0),
+        )
 
     # ── What bells did not tell ──────────────────────────────────────────────────────────────────
     def adopt(self) -> None:
@@ -553,7 +572,13 @@ class Runner:
             # By the folder, too: a host that was given another name is still this host.
             if run.owner == self.owner or run.folder.exists():
                 self._held[run.pk] = Held(
-                    run.fence, 0.0, run.job_id, run.pools, run.attempt, run.definition
+                    run.fence,
+                    0.0,
+                    run.job_id,
+                    run.pools,
+                    run.attempt,
+                    run.definition,
+                    Usage(run.gpu_seconds, run.peak_vram_bytes),
                 )
                 self.room.occupy(run.job_id, run.pools)
         self._look()
@@ -569,7 +594,7 @@ class Runner:
         for run_id, held in list(self._held.items()):
             seen = supervisor.look(folder_of(run_id))
             if seen.kind == "ended" and seen.result and seen.result["fence"] == held.fence:
-                self._end(ending(run_id, seen.result, held.rules, held.usage))
+                self._end(ending(run_id, seen.result, held.rules, self._used(run_id, held)))
             elif seen.kind == "gone" or (
                 seen.kind == "absent"
                 and now - held.since > BEGINS_WITHIN
@@ -749,12 +774,10 @@ def run_token() -> str:
     return hashlib.sha256(os.fsencode(settings.DATA_DIR)).hexdigest()[:16]
 
 
-def ending(
-    run_id: int, result: dict[str, Any], rules: Mapping[str, Any], usage: Mapping[str, Any]
-) -> Ending:
+def ending(run_id: int, result: dict[str, Any], rules: Mapping[str, Any], used: Usage) -> Ending:
     """Return what is written of a supervisor's result: the state, and a reason or a remark.
 
-    `rules` are the run's definition, `usage` what is known of its GPUs.
+    `rules` are the run's definition, `used` is what it took of GPUs.
     """
     state, code, facts = _verdict(result, rules)
     if not code:
@@ -773,8 +796,8 @@ def ending(
         peak_rss_bytes=result.get("peak_rss_bytes"),
         read_bytes=result.get("read_bytes"),
         write_bytes=result.get("write_bytes"),
-        gpu_seconds=usage.get("gpu_seconds"),
-        peak_vram_bytes=usage.get("peak_vram_bytes"),
+        gpu_seconds=used.gpu_seconds,
+        peak_vram_bytes=used.peak_vram_bytes,
         output_bytes=result.get("output_bytes", 0),
         dropped_bytes=result.get("dropped_bytes", 0),
         output_lines=result.get("lines", 0),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon_app import processes
+from daemon_app import processes, supervisor
 from daemon_app.doorbell import Bell
 from daemon_app.gpu import (
     LIBRARY,
@@ -27,6 +27,8 @@ from daemon_app.gpu import (
     Usage,
     run_of,
 )
+from tests.service import Service, ended, running, soon, started
+from tests.service import until as until_true
 
 FAKE = Path(__file__).parent / "nvml" / "fake.c"
 ONE, TWO = "0000:01:00.0", "0000:02:00.0"
@@ -41,7 +43,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="GPUs are measur
 
 
 @pytest.fixture(scope="session")
-def _library(tmp_path_factory: pytest.TempPathFactory) -> None:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("NO C COMPILER: nothing of the GPU measuring is tested here")
@@ -50,6 +52,7 @@ def _library(tmp_path_factory: pytest.TempPathFactory) -> None:
     subprocess.run([compiler, *flags, "-o", library, FAKE], check=True)
     # Whoever asks for this name in this process gets what is loaded already.
     ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    return library
 
 
 class Machine:
@@ -100,7 +103,7 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _library: None) -> Machine:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Path) -> Machine:
     machine = Machine(tmp_path)
     monkeypatch.setenv("FAKE_NVML", str(machine.file))
     return machine
@@ -517,3 +520,34 @@ def test_a_process_belongs_to_the_run_in_its_marks_or_in_those_of_its_parents() 
         shell.kill()
         shell.communicate()
     assert run_of(child, "ours") is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_keeps_what_it_has_used(machine: Machine, library: Path, tmp_path: Path) -> None:
+    machine.gpus.append(ONE)
+    machine.answer()
+    gate = tmp_path / "gate"
+    service = Service(LD_LIBRARY_PATH=str(library.parent), FAKE_NVML=str(machine.file))
+    service.start()
+    try:
+        command = f"echo up; until [ -e {gate} ]; do sleep 0.1; done"
+        run = running(started(soon(command=command)))
+        pid = until_true(lambda: supervisor.look(run.folder).command, "the command's number")
+
+        def computes() -> bool:
+            now = time.time_ns() // 1000
+            machine.answer(
+                f"process {ONE} compute {pid} {300 * MB}",
+                f"busy {ONE} {pid} {now} 50",
+            )
+            run.refresh_from_db()
+            return bool(run.gpu_seconds)
+
+        until_true(computes, "that a figure is shown while it runs")
+        gate.touch()
+        ended(run)
+    finally:
+        service.close()
+
+    assert run.peak_vram_bytes == 300 * MB
+    assert (run.gpu_seconds or 0) > 0.3

@@ -158,6 +158,8 @@ class RunQuerySet(models.QuerySet["Run"]):
                 phase="",
                 progress=None,
                 progress_label="",
+                gpu_seconds=None,
+                peak_vram_bytes=None,
                 reason_code=code,
                 reason_facts=facts,
             ):
