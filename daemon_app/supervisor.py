@@ -797,18 +797,26 @@ class _Run:
         """Move what an earlier attempt has left to a folder of its own. Raises OSError.
 
         Whoever is killed in here is followed by an attempt that moves the rest: what names the
-        earlier one goes last.
+        earlier one goes last. On a full disk to begin is worth more than to remember.
         """
         aside = f"{self.folder}/{ATTEMPTS}/{fence}"
-        os.makedirs(aside, 0o700, exist_ok=True)
         names = set(os.listdir(self.folder)) - {"lock", ATTEMPTS}
         if self._read_wish(only_ours=True) is not None:
             names.discard("stop")
-        for name in sorted(names, key=RESULT.__eq__):
-            os.rename(f"{self.folder}/{name}", f"{aside}/{name}")
-        if who := os.pread(self.lock, LONGEST_LOCK, 0):
-            output.write_whole(f"{aside}/lock", who)  # it died: so it looks there, too
-            os.ftruncate(self.lock, 0)
+        try:
+            os.makedirs(aside, 0o700, exist_ok=True)
+            for name in sorted(names, key=RESULT.__eq__):
+                os.rename(f"{self.folder}/{name}", f"{aside}/{name}")
+            if who := os.pread(self.lock, LONGEST_LOCK, 0):
+                output.write_whole(f"{aside}/lock", who)  # it died: so it looks there, too
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self.remarks.append(f"attempts: {_name(error)}")
+            for name in names:
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{self.folder}/{name}")
+        os.ftruncate(self.lock, 0)
         for old in self._attempts()[:-MOST_ATTEMPTS]:
             _remove_folder(f"{self.folder}/{ATTEMPTS}/{old}")
 
@@ -1325,6 +1333,18 @@ class _Run:
         os.ftruncate(self.lock, written)
 
     def _result(self) -> dict[str, Any]:
+        """Return what is to be known of the run.
+
+        `cpu_seconds` and the bytes are what the kernel told of everybody that was waited for, by
+        us or by who started them, and of those that live on up to now. Missing is who was never
+        waited for, as its parent ignores SIGCHLD (a cgroup knows its processor time all the same).
+        `read_bytes` and `write_bytes` are those of storage: what came from the page cache was not
+        read, and what is written counts when it becomes dirty there, also if it is deleted before
+        it reaches a disk; a tmpfs or a network's file system counts nothing. None outside of Linux.
+
+        `peak_rss_bytes` is the greatest of what one process had at any time, and of what all had
+        together when we looked, shared memory counted for each.
+        """
         status, error = self.status, self.error
         exit_code = number = None
         if status is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -120,6 +121,27 @@ def test_a_wish_for_an_earlier_attempt_stops_no_later_one(site: Site):
     (site.folder / "go").touch()
 
     assert site.ended(1)["outcome"] == "exited"
+
+
+def test_a_disk_too_full_for_another_folder_forgets_the_earlier_attempt(site: Site):
+    (site.folder / "runs").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "nr_inodes=6", "none", str(site.folder / "runs")]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        site.run("echo first; echo trouble >&2")
+        site.heard.clear()
+
+        site.launch("echo second", run=1, fence=2)
+        result = site.ended(1)
+
+        assert (result["fence"], result["outcome"]) == (2, "exited")
+        assert result["remarks"] == ["attempts: ENOSPC"]
+        assert site.output(1) == b"second\n"
+    finally:
+        site.launcher.close()
+        subprocess.run(["umount", str(site.folder / "runs")], check=True)
+        site.launcher = supervisor.Launcher(site.runtime)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
