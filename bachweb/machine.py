@@ -64,6 +64,15 @@ def old_secrets(path: Path) -> list[str]:
 
 def time_zone() -> str:
     """Return the machine's IANA zone, "UTC" when it can't be told."""
+    return _told_zone() or "UTC"
+
+
+def knows_time_zone() -> bool:
+    """Return whether a zone was chosen, here or for the machine."""
+    return bool(os.environ.get("BACH_TIME_ZONE") or _told_zone())
+
+
+def _told_zone() -> str:
     names = available_timezones()
     candidates = [os.environ.get("TZ", "").lstrip(":")]
     try:
@@ -72,7 +81,7 @@ def time_zone() -> str:
     except OSError:
         pass
     usable = [name for name in candidates if name in names]
-    return usable[0] if usable else "UTC"
+    return usable[0] if usable else ""
 
 
 def origins(scheme: str, host: str, port: int, extra: Iterable[str]) -> Iterable[str]:

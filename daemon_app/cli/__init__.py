@@ -11,7 +11,18 @@ from typing import NoReturn
 
 import click
 
-from daemon_app.cli import access, clicks, incidents, jobs, progress, queue, rules, service, start
+from daemon_app.cli import (
+    access,
+    clicks,
+    doctor,
+    incidents,
+    jobs,
+    progress,
+    queue,
+    rules,
+    service,
+    start,
+)
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.outcome import Code
 
@@ -64,6 +75,8 @@ for command in (
     rules.policy,
     incidents.incidents,
     service.logs,
+    doctor.doctor,
+    doctor.unit,
     access.login,
     access.token,
 ):

@@ -179,7 +179,7 @@ def _say_status(
 ) -> None:
     from django.utils import timezone
 
-    from daemon_app import formats, tiles
+    from daemon_app import formats, notices, tiles
     from daemon_app.api.status import status_at
     from daemon_app.models import Job, Run
 
@@ -210,6 +210,12 @@ def _say_status(
         else _("The web pages are not running. Start them: %(bach)s gui start")
         % {"bach": project.program()}
     )
+
+    # Whether it runs has just been said.
+    known = {"daemon_away", "daemon_silent"}
+    for notice in [found for found in notices.current(now) if found.code not in known]:
+        tone = {notices.ERROR: "is-fail", notices.WARN: "is-warn"}.get(notice.level, "is-quiet")
+        terminal.say(terminal.shown(f"{notice.title} {notice.text}".rstrip()), tone=tone)
 
     facts = status_at(now)["stats"]
     terminal.say(
@@ -270,6 +276,7 @@ def _say_status(
 def _say_status_as_json(
     process: "Holder | None", node: "Node | None", now: datetime, running: bool
 ) -> None:
+    from daemon_app import notices
     from daemon_app.api.status import status_at
     from daemon_app.cli.jobs import run_as_json
     from daemon_app.models import Run
@@ -290,6 +297,7 @@ def _say_status_as_json(
             }
             if upcoming
             else None,
+            "notices": [notice.__dict__ for notice in notices.current(now)],
             "active_runs": [run_as_json(run, now) for run in active],
             "last_runs": [run_as_json(run, now) for run in _ended()[:SHOWN_RUNS]],
         }

@@ -8,18 +8,16 @@ import logging.handlers
 import mmap
 import os
 import select
-import shlex
 import signal
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 from django.core.handlers.base import BaseHandler
@@ -29,7 +27,6 @@ from django.db import connections, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 from django.utils.translation import gettext as _t
-from django.utils.translation import gettext_lazy as _
 
 from daemon_app import alarms, database, doorbell, pidfile, processes, systemd
 
@@ -60,13 +57,19 @@ def prepare() -> None:
     ours = connections["default"].vendor == "sqlite"
     file = Path(str(connections["default"].settings_dict["NAME"]))
     if ours and (trouble := database.examine(file, folder)):
-        raise UnfitError(_what_to_do(trouble, file, folder))
+        raise UnfitError(_way_out(trouble, file, folder))
     _refuse_newer(file)
     call_command("migrate", interactive=False, verbosity=0)
     if ours:
         database.adopt(file, folder)
     for part in folder.glob("bach.sqlite3*"):
         part.chmod(0o600)
+
+
+def _way_out(trouble: database.Trouble, file: Path, folder: Path) -> str:
+    from daemon_app import doctor  # dear, and rarely needed
+
+    return doctor.what_to_do(trouble, file, folder)
 
 
 def _refuse_newer(file: Path) -> None:
@@ -81,57 +84,6 @@ def _refuse_newer(file: Path) -> None:
             )
             % {"file": file, "step": unknown[-1]}
         )
-
-
-WHY: Final = {
-    "gone": _("The database %(file)s is gone, but there was one: this folder has been used."),
-    "empty": _("The database %(file)s is empty, but there was something in it."),
-    "not_sqlite": _("%(file)s is not a database: something else has taken its place."),
-    "damaged": _("The database %(file)s is damaged: %(detail)s"),
-    "other": _("The database %(file)s belongs to another installation of BACH."),
-    "unknown": _("%(file)s is not the database that was used in this folder."),
-    "unreadable": _("The database %(file)s can't be read: %(detail)s"),
-}
-
-
-def _what_to_do(trouble: database.Trouble, file: Path, folder: Path) -> str:
-    """Return why the database can't be used, and the ways out."""
-    lines = [
-        str(WHY[trouble.code]) % {"file": file, "detail": trouble.detail},
-        _t("BACH does not start, so that nothing is lost. What you can do:"),
-    ]
-    if trouble.code == "unreadable":
-        return "\n".join([*lines[:1], _t("Look at the rights of the file and of its folder.")])
-    if backup := database.newest_backup(folder):
-        lines.append(
-            "• "
-            + _t("Put back the last backup, of %(when)s: %(commands)s")
-            % {
-                "when": timezone.localtime(
-                    datetime.fromtimestamp(backup.stat().st_mtime, UTC)
-                ).strftime("%Y-%m-%d %H:%M"),
-                "commands": (
-                    f"rm -f {shlex.quote(f'{file}-wal')} {shlex.quote(f'{file}-shm')} && "
-                    f"cp {shlex.quote(str(backup))} {shlex.quote(str(file))}"
-                ),
-            }
-        )
-    else:
-        lines.append("• " + _t("Put the right file back in its place, if you have a copy of it."))
-    number = folder / database.NUMBER_FILE
-    if trouble.code in {"other", "unknown"}:
-        lines.append(
-            "• "
-            + _t("If this one is right, say so: rm %(number)s")
-            % {"number": shlex.quote(str(number))}
-        )
-    else:
-        lines.append(
-            "• "
-            + _t("Begin anew, without the jobs and runs there were: %(commands)s")
-            % {"commands": f"mv {shlex.quote(str(folder))} {shlex.quote(f'{folder}.old')}"}
-        )
-    return "\n".join(lines)
 
 
 def run(
