@@ -1,8 +1,8 @@
 """Settings. The only module that reads the environment.
 
 Variables a person may set: BACH_DATA_DIR, BACH_HOST, BACH_PORT, BACH_ORIGINS, BACH_TLS,
-BACH_TRUSTED_PROXIES, BACH_TIME_ZONE, BACH_MAX_PARALLEL, BACH_PUBLIC_STATUS, BACH_ON_STOP,
-BACH_DRAIN_SECONDS, DATABASE_URL (`docs/settings.md`).
+BACH_TRUSTED_PROXIES, BACH_TIME_ZONE, BACH_MAX_PARALLEL, BACH_PUBLIC_STATUS, BACH_API_WRITES,
+BACH_ON_STOP, BACH_DRAIN_SECONDS, DATABASE_URL (`docs/settings.md`).
 """
 
 import os
@@ -73,6 +73,7 @@ ORIGINS = frozenset(machine.origins("https" if TLS else "http", HOST, PORT, EXTR
 ALLOWED_HOSTS = sorted({machine.hostname(origin) for origin in ORIGINS})
 CSRF_TRUSTED_ORIGINS = sorted(ORIGINS)
 PUBLIC_STATUS = flag("BACH_PUBLIC_STATUS", "1")
+API_WRITES_PER_MINUTE = number("BACH_API_WRITES", 3000, 0, 1_000_000)
 
 # ── The application ──────────────────────────────────────────────────────────────────────────────
 INSTALLED_APPS = [

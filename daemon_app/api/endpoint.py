@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 from daemon_app.api.errors import Problem, refused
 from daemon_app.api.fields import Strict
 from daemon_app.api.parsers import StrictJSON
+from daemon_app.api.throttle import Writes
 from daemon_app.models import Account, Run
 
 
@@ -25,6 +26,7 @@ class Endpoint(APIView):
     # What may stand behind the question mark of a GET; each name is one of this class's fields.
     query_class: ClassVar[type[Strict]] = Strict
     parser_classes = (StrictJSON,)
+    throttle_classes = (Writes,)
 
     query: dict[str, Any]
 

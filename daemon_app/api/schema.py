@@ -52,6 +52,7 @@ MEANINGS = {
     410: "It has been tidied away.",
     413: "The body is larger than 256 KiB.",
     415: "The body is not application/json.",
+    429: "Too many changes within a minute; Retry-After says when to go on.",
 }
 EXAMPLES = {
     400: {
@@ -72,7 +73,7 @@ def answers(success: dict[Any, Any], *errors: int, changes: bool = False) -> dic
 
     `changes`: it takes a body, with what can be wrong with bodies.
     """
-    codes = sorted({400, 401, 403, 406, *errors} | ({413, 415} if changes else set()))
+    codes = sorted({400, 401, 403, 406, *errors} | ({413, 415, 429} if changes else set()))
     described = {code: OpenApiResponse(ERROR, MEANINGS[code], _examples(code)) for code in codes}
     return described | success
 
