@@ -1,6 +1,7 @@
 """How much longer a run will take: by its own progress, else by what is usual for its job."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ def ended(of: Job, seconds: float, state: str = Run.State.SUCCEEDED) -> Run:
     return run(of, state=state, started_at=NOON, ended_at=NOON + timedelta(seconds=seconds))
 
 
-def running(**fields: object) -> Run:
+def running(**fields: Any) -> Run:
     return run(state=Run.State.RUNNING, started_at=NOON, **fields)
 
 
