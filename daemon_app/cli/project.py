@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import logging
 import os
 import pwd
 import re
@@ -74,6 +75,9 @@ def database() -> Iterator[None]:
     """
     configure()
     from django.db import DatabaseError, IntegrityError, connection
+
+    # A command says itself what it did; the log is for what goes on by itself.
+    logging.getLogger("daemon_app").setLevel(logging.WARNING)
 
     name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite" and "memory" not in name and not Path(name).is_file():

@@ -62,7 +62,7 @@ def test_an_empty_line_is_said_to_be_empty(bach: Bach) -> None:
 def test_a_run_is_moved(line: Bach) -> None:
     moved = line("daemon", "move", "3", "first")
 
-    assert moved.returncode == Code.OK
+    assert (moved.returncode, moved.stderr) == (Code.OK, "")
     assert "1" in moved.stdout
     assert waiting(line) == [3, 1, 2]
     assert facts(line("daemon", "move", "3", "last", "--json"))["waiting"]["position"] == 3
