@@ -147,7 +147,14 @@ class _Judgement:
         plan = self.plans.get(row["job_name"])
         if row["state"] == "cancelled" and plan and plan.stoppable:
             return True
+        if self._found_no_room(row):
+            return True
         return row["state"] in BY_A_FAULT and bool(self._hit(row) and row["reason_code"])
+
+    def _found_no_room(self, row: dict[str, Any]) -> bool:
+        """Return whether a row says that its command could not begin on the disk that we filled."""
+        refused = row["state"] == "failed" and row["reason_facts"].get("error") == "ENOSPC"
+        return refused and any(fault.kind == "disk full" for fault in self.facts.faults)
 
     def _summed_up(self, plan: Plan, open_due: set[int]) -> set[int]:
         """Return the instants that a row covers which stands for many missed ones."""
@@ -232,7 +239,8 @@ class _Judgement:
             return ""
         if row["state"] not in FINAL:
             return ""  # counted as a ghost
-        return self._ended_otherwise(row, starts, may_differ=bool(hit) or plan.stoppable)
+        may_differ = bool(hit) or plan.stoppable or self._found_no_room(row)
+        return self._ended_otherwise(row, starts, may_differ=may_differ)
 
     def _ended_otherwise(
         self, row: dict[str, Any], starts: list[Start], *, may_differ: bool

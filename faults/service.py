@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -40,7 +41,11 @@ class Service(Stack):
 
     def __init__(self) -> None:
         super().__init__()
-        self.env["BACH_MAX_PARALLEL"] = "64"
+        # A name of its own: who tidies up after the tests must not take a round's ground away.
+        self.data_dir.rmdir()
+        self.data_dir = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))
+        self.log_file = self.data_dir.with_suffix(".log")
+        self.env["BACH_DATA_DIR"] = str(self.data_dir)
         self.token = ""
         self.wanted = True  # whether `keep_up` starts it
         self._ended_at = 0.0

@@ -61,6 +61,13 @@ MISSED: dict[str, Any] = {
     "exit_code": None,
 }
 
+NO_ROOM: dict[str, Any] = {
+    "state": "failed",
+    "reason_code": "start_failed",
+    "reason_facts": {"error": "ENOSPC"},
+    "exit_code": None,
+}
+
 GOOD = {
     "a run that starts and ends": Facts(
         [plan(10)], ledger=Ledger([start()], [end()]), rows=[row()]
@@ -108,6 +115,11 @@ GOOD = {
         [plan(10)],
         faults=[Fault("kill supervisor idle", 1.0, 10 * SECOND + 5, 7)],
         rows=[row(**LOST | {"reason_code": "never_begun"})],
+    ),
+    "a command that could not begin on a full disk": Facts(
+        [plan(10)],
+        faults=[Fault("disk full", 1.0, 9 * SECOND)],
+        rows=[row(**NO_ROOM)],
     ),
     "a run that was tried again as its rules allow": Facts(
         [plan(10, attempts=2)],
@@ -209,6 +221,7 @@ WRONG = {
             rows=[row(**LOST)],
         ),
     ),
+    "a full disk that nobody filled": ("U", Facts([plan()], rows=[row(**NO_ROOM)])),
     "a skipped run that names nothing in its way": (
         "U",
         Facts([plan(11)], rows=[row(2, 11, **SKIPPED)]),
