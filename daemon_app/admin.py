@@ -71,6 +71,15 @@ class JobAdmin(StoredAdmin):
     list_filter = ("is_active", "job_type")
     search_fields = ("name", "description", "command")
     readonly_fields = ("next_due_at", "version", "created_at", "updated_at", "updated_by")
+    # The admin's own pair of a day and a time has one label for two fields.
+    formfield_overrides: ClassVar = {
+        models.DateTimeField: {
+            "form_class": forms.DateTimeField,
+            "widget": forms.DateTimeInput(
+                attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"
+            ),
+        }
+    }
     fieldsets = (
         (None, {"fields": ("name", "description", "is_active")}),
         (_("When"), {"fields": ("job_type", "schedule", "timezone", "next_due_at")}),
