@@ -161,7 +161,7 @@ def test_what_contradicts_itself_is_said_where_it_is(owner: Page, complaints: Co
     owner.get_by_label("Wiederholungen", exact=True).fill("3")
     owner.get_by_label("Wenn er noch läuft").select_option("replace")
     owner.locator("#fold-limits > summary").click()
-    owner.get_by_label("Speicher").fill("viel")
+    owner.get_by_label("Speicher").fill("0")
 
     owner.get_by_role("button", name="Job anlegen").click()
 
@@ -171,7 +171,7 @@ def test_what_contradicts_itself_is_said_where_it_is(owner: Page, complaints: Co
     expect(owner.locator("#fold-limits")).to_have_attribute("open", "")
     expect(owner.locator("#fold-keeping")).not_to_have_attribute("open", "")
     summary.get_by_role("link", name="Speicher").click()
-    expect(owner.get_by_label("Speicher")).to_be_focused()
+    expect(owner.locator("#id_memory_limit_mb")).to_be_focused()
 
 
 def test_how_many_at_once_is_asked_only_where_it_matters(owner: Page) -> None:
