@@ -227,6 +227,21 @@ def test_earlier_attempts_count_and_go_too() -> None:
 
 
 @pytest.mark.django_db
+def test_a_run_that_is_to_be_tried_again_keeps_what_it_has() -> None:
+    rules(keep_output_mb=1)
+    job = jobs.job()
+    waiting = ended(job, attempt=2, state=Run.State.QUEUED, ended_at=None)
+    Attempt.objects.create(
+        run=waiting, number=1, fence=1, state="failed", ended_at=NOON, output_bytes=2 * MB
+    )
+    done, last = ended(job, mb=2), ended(job, mb=2)
+
+    tidied()
+
+    assert with_output(waiting, done, last) == [True, False, False]
+
+
+@pytest.mark.django_db
 def test_what_a_job_left_last_goes_only_when_there_is_no_room_otherwise() -> None:
     rules(keep_output_mb=4)
     rare, chatty = jobs.job("rare"), jobs.job("chatty")
@@ -276,7 +291,10 @@ def test_seen_incidents_old_sessions_and_tickets_go() -> None:
 
 # ── in small steps ───────────────────────────────────────────────────────────────────────────────
 @pytest.mark.django_db
-def test_each_step_does_a_little_and_says_when_it_wants_the_next() -> None:
+def test_each_step_does_a_little_and_says_when_it_wants_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retention, "TOO_LONG", 60.0)  # a machine in a hurry slows nothing down
     rules(keep_runs=1)
     job = jobs.job()
     rows = [jobs.run(job, state="skipped", definition={}, ended_at=NOON) for _ in range(250)]
