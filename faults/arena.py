@@ -124,12 +124,11 @@ class Arena:
         size: int = 100,
         then: str = "",
         plan: dict[str, Any] | None = None,
-        rules: dict[str, object] | None = None,
         **fields: object,
     ) -> Made:
         """Make a job that notes itself in the ledger; `every` so many seconds, 0: by hand only.
 
-        `then` is a shell line that follows. `fields` go to the REST interface, `rules` to the row.
+        `then` is a shell line that follows. `fields` are those of the REST interface.
         """
         words = (sys.executable, "-I", "-S", COMMAND, self.ledger_file, seconds, codes, size)
         line = shlex.join(map(str, words))
@@ -140,18 +139,11 @@ class Arena:
             "command": f"{line}; {then}" if then else line,
             "use_shell": bool(then),
             "timezone": "Europe/Berlin",
-            "is_active": not rules,
             **fields,
         }
         _status, told = self.service.ask("POST", "jobs", wanted)
         overlapping = wanted.get("overlap") == "parallel"
         made = Made(told["id"], Plan(name, overlapping=overlapping, **(plan or {})), seconds)
-        if rules:
-            columns = ", ".join(f"{column} = ?" for column in rules)
-            self.service.execute(
-                f"UPDATE daemon_jobs SET {columns} WHERE id = ?", *rules.values(), made.id
-            )
-            _status, told = self.service.ask("PUT", f"jobs/{made.id}/toggle", {"is_active": True})
         first = told["next_due_at"] and micros(told["next_due_at"])
         period = 60 if wanted["job_type"] == "cron" else every
         if first is not None:

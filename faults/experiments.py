@@ -66,9 +66,49 @@ def usual_jobs(arena: Arena, count: int, *, longest: float = 20.0) -> None:
             arena.job(f"each-{number}", every=every, seconds=seconds, size=size, codes=codes)
 
 
+def ruled_jobs(arena: Arena) -> None:
+    """Make jobs whose rules bend the time, the order and the number of their runs."""
+    arena.job(
+        *("again",),
+        every=4,
+        codes="1,1,0",
+        max_retries=2,
+        retry_backoff_seconds=1,
+        plan={"attempts": 3},
+    )
+    arena.job("repeated", every=5, seconds=2.0, on_loss="repeat", plan={"attempts": 2})
+    arena.job("queues", every=3, seconds=4.0, overlap="queue")
+    arena.job("replaces", every=5, seconds=7.0, overlap="replace", plan={"stoppable": True})
+    arena.job("all", every=5, seconds=0.1, misfire="all")
+    arena.job("none", every=7, seconds=0.1, misfire="skip")
+    arena.service.ask("POST", "pools", {"name": "one", "size": 1})
+    for number in range(2):
+        name = f"swims-{number}"
+        arena.job(name, every=3 + number, seconds=1.0, pools={"one": 1}, plan={"pool": "one"})
+
+
 def every_minute(arena: Arena) -> Made:
     """Make a job of the other kind of schedule."""
     return arena.job("minute", job_type="cron", schedule="* * * * *", seconds=0.3)
+
+
+# ── Q: quiet ─────────────────────────────────────────────────────────────────────────────────────
+QUIET_LATE = 2 * MICROSECOND
+
+
+def quiet(arena: Arena) -> None:
+    """Q: nothing is done to it at all: what is late then, or grows, is so without a fault."""
+    usual_jobs(arena, 12, longest=3.0)
+    ruled_jobs(arena)
+    every_minute(arena)
+    arena.calm()
+    since = now_micros()
+    time.sleep(600 if arena.long else 10)
+    late = [s.at - s.due for s in arena.ledger().starts if s.due > since and s.attempt == 1]
+    if sorted(late)[int(len(late) * 0.99)] > QUIET_LATE:
+        arena.seen.append(
+            f"T: {max(late) / MICROSECOND:.1f} s late although nothing was done to it"
+        )
 
 
 # ── K: kills ─────────────────────────────────────────────────────────────────────────────────────
@@ -81,7 +121,8 @@ TARGETS = (
 
 def kills(arena: Arena) -> None:
     """K1: SIGKILL to a process chosen at random, again and again."""
-    usual_jobs(arena, 20)
+    usual_jobs(arena, 16)
+    ruled_jobs(arena)
     every_minute(arena)
     button = arena.job("button", seconds=0.5, overlap="parallel", max_instances=50)
     arena.calm()
@@ -108,7 +149,8 @@ def idle_worker(arena: Arena) -> None:
 
 def all_at_once(arena: Arena) -> None:
     """K3: every process of the service dies at the same moment; runs go on, and are caught up."""
-    usual_jobs(arena, 10, longest=8.0)
+    usual_jobs(arena, 8, longest=8.0)
+    ruled_jobs(arena)
     arena.calm()
     for _ in range(6 if arena.long else 2):
         time.sleep(arena.random.uniform(1, 3))
@@ -389,7 +431,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 # ── S: sleep ─────────────────────────────────────────────────────────────────────────────────────
 def asleep(arena: Arena) -> None:
     """S1: everything stops for a while, as when the machine sleeps; nothing is given up for it."""
-    usual_jobs(arena, 10, longest=6.0)
+    usual_jobs(arena, 8, longest=6.0)
+    ruled_jobs(arena)
     arena.calm()
     for _ in range(3 if arena.long else 1):
         arena.freeze("everything", arena.everything(), 90 if arena.long else 8)
@@ -555,13 +598,13 @@ def edits(arena: Arena) -> None:
         )
         for n in range(14)
     ]
-    arena.job("steady", every=1, seconds=0.1)
+    arena.job("steady", every=1, seconds=0.1, plan={"stoppable": True})
     arena.calm()
     chance, service = arena.random, arena.service
     for turn in range(300 if arena.long else 60):
         time.sleep(chance.uniform(0.02, 0.25))
         job = chance.choice(jobs)
-        what = chance.choices(tuple(EDITS), (6, 4, 4, 4, 4, 1))[0]
+        what = chance.choices(tuple(EDITS), (6, 4, 4, 4, 4, 1, 1))[0]
         if job.plan.removed:
             continue
         arena.note(what)
@@ -620,6 +663,12 @@ def _delete(arena: Arena, job: Made, _turn: int) -> None:
     arena.presses[:] = [press for press in arena.presses if press.run not in gone]
 
 
+def _hold(arena: Arena, _job: Made, _turn: int) -> None:
+    arena.service.ask("POST", "hold", {"mode": arena.random.choice(("drain", "stop"))})
+    time.sleep(arena.random.uniform(0.5, 2))
+    arena.service.ask("POST", "resume", {})
+
+
 EDITS: dict[str, Callable[[Arena, Made, int], None]] = {
     "describe": _describe,
     "reschedule": _reschedule,
@@ -627,6 +676,7 @@ EDITS: dict[str, Callable[[Arena, Made, int], None]] = {
     "press": _press,
     "cancel": _cancel,
     "delete": _delete,
+    "hold": _hold,
 }
 
 
@@ -644,6 +694,7 @@ def _lives(pid: int) -> bool:
 ALL = {
     experiment.name: experiment
     for experiment in (
+        Experiment("Q", quiet),
         Experiment("K1", kills),
         Experiment("K2", idle_worker),
         Experiment("K3", all_at_once),

@@ -30,7 +30,8 @@ class Plan:
     attempts: int = 1  # that its rules allow for one run
     removed: bool = False  # the job was deleted: its rows are gone
     stoppable: bool = False  # its runs may be cancelled, or meet their time limit
-    unordered: bool = False  # catching up or retries may change the order of its starts
+    unordered: bool = False  # its starts may come in another order than their instants
+    pool: str = ""  # of size one: no two runs of its jobs at once
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,13 @@ class Verdict:
         self.counts[counter] += 1
         if len(self.findings) < MOST_FINDINGS:
             self.findings.append(f"{counter}: {finding}")
+
+
+_Span = tuple[int, int | None, Start]  # from, until (None: unknown), what
+
+
+def _begin(span: _Span) -> int:
+    return span[0]
 
 
 def judge(facts: Facts) -> Verdict:
@@ -229,7 +237,8 @@ class _Judgement:
         if row["state"] in NEVER_STARTED:
             if starts and row["attempt"] == 1:
                 return "the ledger has its start"
-            unnamed = row["reason_code"] == "overlap" and row["blocking_run_id"] is None
+            in_its_way = row["reason_code"] in {"overlap", "superseded"}
+            unnamed = in_its_way and row["blocking_run_id"] is None
             return "names no run that was in its way" if unnamed else ""
         hit = self._hit(row)
         if row["state"] == "lost":
@@ -277,7 +286,7 @@ class _Judgement:
 
     # ── W ────────────────────────────────────────────────────────────────────────────────────────
     def _ordered(self) -> None:
-        spans: dict[str, list[tuple[int, int | None, Start]]] = defaultdict(list)
+        spans: dict[str, list[_Span]] = defaultdict(list)
         for run, starts in self.starts.items():
             for start in starts:
                 end = self.ends.get((run, start.attempt))
@@ -286,16 +295,27 @@ class _Judgement:
                 if end and end.at < start.at:
                     self.verdict.add("W", f"run {run}: its end stands before its start")
                 spans[start.job].append((start.at, until, start))
+        pools: dict[str, list[_Span]] = defaultdict(list)
         for job, of_job in spans.items():
-            plan = self.plans.get(job)
-            if plan is None or plan.overlapping:
-                continue
-            of_job.sort(key=lambda span: span[0])
-            for (_, until, one), (begun, _, other) in pairwise(of_job):
-                if until is not None and begun < until and one.run != other.run:
-                    self.verdict.add("W", f"{job}: run {other.run} began before {one.run} ended")
-                if other.due < one.due and not plan.unordered:
-                    self.verdict.add("W", f"{job}: run {other.run} came after {one.run}")
+            if plan := self.plans.get(job):
+                self._one_after_another(job, of_job, plan)
+                pools[plan.pool] += of_job
+        for pool, of_pool in pools.items():
+            if pool:
+                self._one_at_a_time(f"pool {pool}", of_pool)
+
+    def _one_after_another(self, job: str, spans: list[_Span], plan: Plan) -> None:
+        if plan.overlapping:
+            return
+        self._one_at_a_time(job, spans)
+        for (_, _, one), (_, _, other) in pairwise(sorted(spans, key=_begin)):
+            if other.due < one.due and not plan.unordered:
+                self.verdict.add("W", f"{job}: run {other.run} came after {one.run}")
+
+    def _one_at_a_time(self, what: str, spans: list[_Span]) -> None:
+        for (_, until, one), (begun, _, other) in pairwise(sorted(spans, key=_begin)):
+            if until is not None and begun < until and one.run != other.run:
+                self.verdict.add("W", f"{what}: run {other.run} began before {one.run} ended")
 
     # ── O, G, I ──────────────────────────────────────────────────────────────────────────────────
     def _tidy(self) -> None:

@@ -225,11 +225,6 @@ class Service(Stack):
         with closing(sqlite3.connect(self.database, timeout=60)) as connection:
             return connection.execute(statement, values).fetchall()
 
-    def execute(self, statement: str, *values: object) -> None:
-        """Change something behind the product's back, before a round begins."""
-        with closing(sqlite3.connect(self.database, timeout=60)) as connection, connection:
-            connection.execute(statement, values)
-
     def rows(self) -> list[dict[str, Any]]:
         """Return all runs, with instants in microseconds."""
         with closing(sqlite3.connect(self.database, timeout=60)) as connection:

@@ -247,6 +247,14 @@ WRONG = {
             rows=[row(1), row(2, 11)],
         ),
     ),
+    "two runs at once of jobs that share a pool of one": (
+        "W",
+        Facts(
+            [plan(10, pool="one"), Plan("b", {11 * SECOND}, pool="one")],
+            ledger=Ledger([start(1), start(2, 11, job="b")], [end(1, 15), end(2, 12)]),
+            rows=[row(1), row(2, 11, job_name="b")],
+        ),
+    ),
     "a later occurrence before an earlier one": (
         "W",
         Facts(
