@@ -443,7 +443,7 @@ def play(  # noqa: PLR0913 - a round has many sides
             "E": verdict.expected,
             "starts": verdict.starts,
             "states": dict(verdict.states),
-            **{counter: verdict.counts[counter] for counter in (*COUNTERS, "H")},
+            **{counter: verdict.counts[counter] for counter in COUNTERS},
             "T": {
                 name: round(percentile(verdict.late, share), 3)
                 for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))

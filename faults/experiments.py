@@ -107,7 +107,7 @@ def quiet(arena: Arena) -> None:
     late = [s.at - s.due for s in arena.ledger().starts if s.due > since and s.attempt == 1]
     if sorted(late)[int(len(late) * 0.99)] > QUIET_LATE:
         arena.seen.append(
-            f"T: {max(late) / MICROSECOND:.1f} s late although nothing was done to it"
+            f"P: {max(late) / MICROSECOND:.1f} s late although nothing was done to it"
         )
 
 
@@ -287,7 +287,7 @@ def locked(arena: Arena) -> None:
             foreign.rollback()
         arena.figures["locked_cpu"] = round(max(share, arena.figures.get("locked_cpu", 0)), 3)
         if share > 0.2:
-            arena.seen.append(f"R: the daemon used {share:.0%} of a core while it was locked out")
+            arena.seen.append(f"P: the daemon used {share:.0%} of a core while it was locked out")
         arena.calm()
 
 
@@ -474,7 +474,7 @@ def floods(arena: Arena) -> None:
         time.sleep(0.05)
     arena.figures["supervisor_mb"] = round(most / 1e6, 1)
     if most > SUPERVISOR_MB * 1e6:
-        arena.seen.append(f"R: a supervisor took {most / 1e6:.0f} MB")
+        arena.seen.append(f"P: a supervisor took {most / 1e6:.0f} MB")
     rows = {row["id"]: row for row in arena.service.rows()}
     for name, (run, size) in runs.items():
         row = rows[run]
@@ -551,7 +551,7 @@ def burst(arena: Arena) -> None:
     took = (now_micros() - due) / MICROSECOND
     arena.figures["rows_within"] = round(took, 2)
     if took > STORED_WITHIN:
-        arena.seen.append(f"T: {count} rows took {took:.1f} s")
+        arena.seen.append(f"P: {count} rows took {took:.1f} s")
     arena.until("all have run", lambda: not arena.active(), 300)
     arena.figures["all_within"] = round((now_micros() - due) / MICROSECOND, 2)
     _check_priorities(arena)

@@ -15,7 +15,7 @@ FINAL = {"succeeded", "failed", "timed_out", "cancelled", "lost", "skipped", "mi
 NEVER_STARTED = {"skipped", "missed"}
 # Ends that a fault aimed at the run itself, at its command or its supervisor, may bring about.
 BY_A_FAULT = {"lost", "failed", "cancelled", "timed_out"}
-COUNTERS = ("L", "D", "D2", "O", "G", "U", "W", "I")
+COUNTERS = ("L", "D", "D2", "O", "G", "U", "W", "I", "P", "H")
 MOST_FINDINGS = 200
 TAKEN_WITHIN = 2 * MICROSECOND  # from the claim to the death of the supervisor that took it
 

@@ -9,7 +9,6 @@ from typing import Any
 from faults.judge import COUNTERS
 
 Line = dict[str, Any]
-BAD = (*COUNTERS, "H")
 
 
 def lines(file: Path) -> list[Line]:
@@ -22,7 +21,7 @@ def markdown(found: Iterable[Line]) -> str:
     rounds = list(found)
     if not rounds:
         return "No rounds yet."
-    head = ["experiment", "rounds", "faults", "due", *BAD, "late p99 (worst)", "back (worst)"]
+    head = ["experiment", "rounds", "faults", "due", *COUNTERS, "late p99 (worst)", "back (worst)"]
     rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
     names = list(dict.fromkeys(line["experiment"] for line in rounds))
     of = {name: [line for line in rounds if line["experiment"] == name] for name in names}
@@ -30,7 +29,7 @@ def markdown(found: Iterable[Line]) -> str:
     rows.append(_row("**all**", rounds))
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     worst = max(rounds, key=badness)
-    wrong = {counter: worst[counter] for counter in BAD if worst[counter]}
+    wrong = {counter: worst[counter] for counter in COUNTERS if worst[counter]}
     told = ", ".join(f"{counter} {count}" for counter, count in wrong.items()) or "every counter 0"
     kinds: Counter[str] = Counter()
     for line in rounds:
@@ -46,7 +45,7 @@ def markdown(found: Iterable[Line]) -> str:
 
 def badness(line: Line) -> tuple[int, float]:
     """Return what makes a round worse than another: what it lost, then how late it was."""
-    return sum(line[counter] for counter in BAD), line["T"]["max"]
+    return sum(line[counter] for counter in COUNTERS), line["T"]["max"]
 
 
 def _row(name: str, rounds: list[Line]) -> list[str]:
@@ -55,7 +54,7 @@ def _row(name: str, rounds: list[Line]) -> list[str]:
         str(len(rounds)),
         str(sum(sum(line["faults"].values()) for line in rounds)),
         str(sum(line["E"] for line in rounds)),
-        *(str(sum(line[counter] for line in rounds)) for counter in BAD),
+        *(str(sum(line[counter] for line in rounds)) for counter in COUNTERS),
         f"{max(line['T']['p99'] for line in rounds):.2f} s",
         f"{max(line['figures'].get('back', 0.0) for line in rounds):.1f} s",
     ]
