@@ -579,7 +579,7 @@ def _check_priorities(arena: Arena) -> None:
 
 def storm(arena: Arena) -> None:
     """B2: far more starts than can run; each one that meets a running one is recorded, no more."""
-    count = 400 if arena.long else 80
+    count = 150 if arena.long else 80
     for number in range(count):
         arena.job(f"storm-{number}", every=1, seconds=2.5, size=0)
     arena.note(f"{count} jobs each second")
