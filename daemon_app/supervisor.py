@@ -739,8 +739,8 @@ class _Run:
                 self._tell_end(json.dumps(result))  # whoever asks again has missed it
             os.close(self.lock)
             return False
-        if earlier:
-            self._put_aside(earlier["fence"])
+        if fence:
+            self._put_aside(fence)
         identity = self.supervisor.identity
         self._note(
             {
@@ -796,8 +796,8 @@ class _Run:
     def _put_aside(self, fence: int) -> None:
         """Move what an earlier attempt has left to a folder of its own. Raises OSError.
 
-        Whoever is killed in here is followed by an attempt that moves the rest: what names the
-        earlier one goes last. On a full disk to begin is worth more than to remember.
+        Whoever is killed in here is followed by an attempt that moves the rest, as the new folder
+        names the fence. On a full disk to begin is worth more than to remember.
         """
         aside = f"{self.folder}/{ATTEMPTS}/{fence}"
         names = set(os.listdir(self.folder)) - {"lock", ATTEMPTS}
@@ -805,7 +805,7 @@ class _Run:
             names.discard("stop")
         try:
             os.makedirs(aside, 0o700, exist_ok=True)
-            for name in sorted(names, key=RESULT.__eq__):
+            for name in names:
                 os.rename(f"{self.folder}/{name}", f"{aside}/{name}")
             if who := os.pread(self.lock, LONGEST_LOCK, 0):
                 output.write_whole(f"{aside}/lock", who)  # it died: so it looks there, too
@@ -1010,8 +1010,6 @@ class _Run:
             resident = sum(each.resident for each in tree)
             if resident <= limit or processes.occupied(tree) <= limit:
                 self.too_big_since = None
-                if resident > limit / 2:
-                    pause = min(pause, LOOK_SECONDS / 4)
             else:
                 since = now if self.too_big_since is None else self.too_big_since
                 self.too_big_since = since
@@ -1019,6 +1017,8 @@ class _Run:
                 if left <= 0:
                     self._cross("memory", now)
                 pause = min(pause, left)
+            if resident > limit / 2:  # it may grow soon, or shrink for a while
+                pause = min(pause, LOOK_SECONDS / 4)
         if self.limits:
             after = time.monotonic()
             pause = min(LOOK_SECONDS, max(pause, MOMENT_SECONDS, LOOKS_SHARE * (after - now)))
@@ -1400,7 +1400,7 @@ class _Run:
 
 
 UMASK = 0o022
-RESULT, ATTEMPTS = "result.json", "attempts"
+ATTEMPTS = "attempts"
 LONGEST_LOCK = 8192  # bytes
 LIMITS = ("cpu", "memory")
 PROCESSORS = os.cpu_count() or 1

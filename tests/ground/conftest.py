@@ -7,6 +7,8 @@ import os
 import resource
 import select
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -44,6 +46,23 @@ def files_no_bigger_than(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def disk(folder: Path, options: str) -> Iterator[None]:
+    """Put a disk of its own at `folder`, a tmpfs with these options; skip where none can be had."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
+    if (
+        sys.platform != "linux"
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("only root can mount a small disk")
+    try:
+        yield
+    finally:
+        # A supervisor that has just told of its end may have a file open for another moment.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 class Site:

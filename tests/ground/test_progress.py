@@ -134,6 +134,12 @@ def test_a_run_that_says_nothing_has_no_progress(site: Site):
     assert (result["progress"], result["progress_label"]) == (None, "")
 
 
+def test_a_last_line_without_an_end_counts(site: Site):
+    result = site.run("printf '{\"progress\": 70}'")
+
+    assert result["progress"] == site.news("progress", 1)["progress"] == 70
+
+
 def test_of_many_reports_a_few_are_told_and_always_the_last(site: Site):
     reports = 'print("{\\"progress\\": %d}" % (n // 2000), flush=not n % 100)'
     result = site.run([sys.executable, "-c", f"for n in range(200_001): {reports}"])
@@ -148,7 +154,9 @@ def test_news_that_find_no_room_are_told_later(site: Site):
     filled = 0
     while doorbell.ring(site.runtime, "runner", b'{"op": "filler", "run": 0}'):
         filled += 1
-    run = site.launch(f"echo '{{\"progress\": 40}}'; {GATE.format(1)}", soft_timeout=0.01)
+    run = site.launch(
+        f"sleep 0.1; echo '{{\"progress\": 40}}'; {GATE.format(1)}", soft_timeout=0.01
+    )
     until(lambda: b"progress" in site.output(run))
 
     assert site.news("progress", run)["progress"] == 40
@@ -189,9 +197,7 @@ def test_the_tool_writes_and_rings_and_the_result_has_the_last_of_both(site: Sit
 
 
 def test_a_line_after_the_tool_counts(site: Site):
-    result = site.run(
-        "eval $TOOL 40; sleep 0.02; echo '{\"progress\": 50}'", env=tool_env(site, 1)
-    )
+    result = site.run("eval $TOOL 40; sleep 0.02; echo '{\"progress\": 50}'", env=tool_env(site, 1))
 
     assert result["progress"] == 50
 

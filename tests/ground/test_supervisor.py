@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import stat
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 
 from daemon_app import output, supervisor
 from daemon_app.output import STDERR, STDOUT
-from tests.ground.conftest import DEADLINE, Site, files_no_bigger_than, until
+from tests.ground.conftest import DEADLINE, Site, disk, files_no_bigger_than, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -349,16 +348,10 @@ def test_a_full_disk_costs_output_and_not_the_run(site: Site):
 @pytest.fixture
 def small_disk(site: Site) -> Iterator[Path]:
     """Put the runs on a disk of three megabytes, two of them taken."""
-    disk = site.folder / "runs"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a small disk")
-    (disk / "ballast").write_bytes(b"x" * (2 << 20))
-    yield disk
-    site.launcher.close()
-    subprocess.run(["umount", str(disk)], check=True)
-    site.launcher = supervisor.Launcher(site.runtime)
+    runs = site.folder / "runs"
+    with disk(runs, "size=3m"):
+        (runs / "ballast").write_bytes(b"x" * (2 << 20))
+        yield runs
 
 
 @linux
