@@ -294,6 +294,22 @@ def test_a_token_needs_neither_origin_nor_csrf_token(
     assert answer.status_code == 202
 
 
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+def test_whatever_is_sent_is_no_fault_of_ours(
+    admin: Caller, address: Callable[[str], str], method: str, path: str
+) -> None:
+    odd: tuple[Any, ...] = (None, True, 1.5, 2**63, "x" * 300, [[]], {"": {}})
+    where = address(path)
+    names = ("name", "size", "mode", "note", "to", "beside", "max_parallel")
+
+    for body in [*odd, *(dict.fromkeys(names, value) for value in odd)]:
+        answer = admin(method, where, body)
+
+        assert answer.status_code < 500, (method, path, body)
+        if answer.status_code == 400:
+            assert answer.json()["error"]["message"], body
+
+
 def test_no_answer_allows_other_origins(with_session: Maker) -> None:
     answer = with_session("admin")("OPTIONS", "jobs", headers={"Origin": "http://evil.example"})
 
