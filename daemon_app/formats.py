@@ -165,6 +165,8 @@ def duration(seconds: float, language: str, *, exact: bool = False) -> str:
     `exact` gives what has ended tenths below ten seconds, "0,4 s", and still less in "43 ms".
     """
     seconds = max(0.0, seconds)
+    if exact and seconds < 0.0005:
+        return f"<{NBSP}1{NBSP}ms"
     if exact and seconds < 0.0995:
         return f"{seconds * 1000:.0f}{NBSP}ms"
     if exact and seconds < 9.95:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from daemon_app import alarms, doorbell, pidfile
-from daemon_app.models import Incident, Job, Node, Policy, Pool
+from daemon_app.models import Incident, Job, Node, Policy, Pool, reasons
 
 ERROR, WARN, INFO = "error", "warn", "info"
 WEIGHT: Final = {ERROR: 0, WARN: 1, INFO: 2}
@@ -121,7 +121,7 @@ def _order(notice: Notice) -> tuple[int, float]:
 def _of_alarm(code: str, since: datetime | None, facts: dict[str, Any]) -> Notice:
     level, title, text = SENTENCES.get(code, (WARN, code, ""))
     try:
-        said = str(text % {"path": settings.DATA_DIR, **facts})
+        said = reasons.filled(str(text), {"path": settings.DATA_DIR, **facts})
     except (KeyError, TypeError):
         said = str(text)
     return Notice(level, str(title), said, code, since)

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from daemon_app import live
+from daemon_app.models import reasons
 from daemon_app.models.job import Job
 
 SENTENCES: Final = {
@@ -81,7 +82,7 @@ class Incident(models.Model):
         if code not in SENTENCES:
             return code
         try:
-            return str(SENTENCES[code] % self.facts)
+            return reasons.filled(str(SENTENCES[code]), self.facts)
         except (KeyError, TypeError):
             return _t("%(code)s (no details kept)") % {"code": code}
 

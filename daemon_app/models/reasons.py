@@ -3,11 +3,15 @@
 The row keeps no finished text, so that each reader gets their own language.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
+
+from daemon_app import formats
 
 SENTENCES: Final = {
     "misfire": _("Missed: nothing was there to start it."),
@@ -91,6 +95,27 @@ def sentence(code: str, facts: Mapping[str, object]) -> str:
     if text is None:
         return code
     try:
-        return str(text) % facts
+        return filled(str(text), facts)
     except (KeyError, TypeError):
         return _t("%(code)s (no details kept)") % {"code": code}
+
+
+# A number of seconds in a sentence.
+LENGTH = re.compile(r"%\((\w+)\)s s\b")
+
+
+def filled(text: str, facts: Mapping[str, object]) -> str:
+    """Return `text` with its facts; where it counts seconds it says "1 Std. 30 Min." instead.
+
+    Raises KeyError for a fact that is not there.
+    """
+    language = "en" if (get_language() or "de").startswith("en") else "de"
+    lengths = {
+        name: formats.duration(value, language)
+        for name in LENGTH.findall(text)
+        if isinstance(value := facts[name], int | float)
+    }
+    return LENGTH.sub(lambda m: f"%({m[1]})s" if m[1] in lengths else m[0], text) % {
+        **facts,
+        **lengths,
+    }

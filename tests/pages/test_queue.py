@@ -211,13 +211,14 @@ def test_three_notices_are_in_view_and_the_rest_behind_a_fold(viewer: Client) ->
 
 
 def test_what_is_understood_goes_for_everybody(operator: Client, viewer: Client) -> None:
-    told = Incident.note("stalled", now=timezone.now(), seconds=61)
+    told = Incident.note("stalled", now=timezone.now(), seconds=5400)
+    assert "Der Daemon stand 1 Std. 30 Min. still." in text_of(viewer.get("/daemon/"))
 
     operator.post(f"/daemon/incidents/{told.pk}/seen/")
 
     told.refresh_from_db()
     assert told.acknowledged_by == "the operator"
-    assert "stand 61 s still" not in text_of(viewer.get("/daemon/"))
+    assert "stand 1 Std. 30 Min. still" not in text_of(viewer.get("/daemon/"))
     again = operator.post(f"/daemon/incidents/{told.pk}/seen/", headers={"X-Answer": "toast"})
     assert "schon jemand" in text_of(again)
 

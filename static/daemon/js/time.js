@@ -107,6 +107,7 @@ export function left(at, now, language, guess = false) {
 
 export function duration(seconds, language, exact = false) {
   seconds = Math.max(0, seconds);
+  if (exact && seconds < 0.0005) return `<${NBSP}1${NBSP}ms`;
   if (exact && seconds < 0.0995) return `${Math.round(seconds * 1000)}${NBSP}ms`;
   if (exact && seconds < 9.95) {
     const written = seconds.toFixed(1);
