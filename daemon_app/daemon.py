@@ -7,12 +7,11 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, OperationalError, close_old_connections, connection
 
 from daemon_app import doorbell, live, retention, scheduler
 from daemon_app.alarms import Board
@@ -32,7 +31,10 @@ PROBE = 2.0  # seconds between heartbeats while the database takes none
 QUIET = 1.0  # seconds without anything to do that a checkpoint may use
 # systemd and `bach up` may both tell us to stop, one right after the other: that is one wish.
 ONE_WISH = 1.0  # seconds
-LAST_WORDS = 2000  # ms that a stop waits for a locked database, again and again
+# Our own wait for a locked database, instead of the pages' 20 s: the beat comes round, is told to
+# stop, and sees that it is locked; what it could not write is written later.
+BUSY_TIMEOUT = 5.0  # seconds
+SLOW = 1.0  # seconds: such a step may have waited for the database, and that is tried out
 ENDS_WITHIN = 90.0  # seconds that commands have to end once they are told to
 
 
@@ -126,15 +128,19 @@ class Beat:
         begun = self.clock.mono()
         try:
             step()
-        except DatabaseError as error:
-            log.exception("the database did not answer; trying again")
-            self.watchdog.failed(error, begun)
-            time.sleep(AFTER_AN_ERROR)
-            close_old_connections()
         except Exception as error:
-            log.exception("a beat failed; going on")
+            if isinstance(error, OperationalError) and self.watchdog.is_in_trouble:
+                log.warning("the database still does not answer: %s", error)
+            else:
+                log.exception("a step of the beat failed; going on")
             self.watchdog.failed(error, begun)
             time.sleep(AFTER_AN_ERROR)
+            if isinstance(error, DatabaseError):
+                close_old_connections()
+        took = self.clock.mono() - begun
+        if took > SLOW:
+            self.watchdog.waited(begun, took)
+            self._heartbeat_at = 0.0
 
     def _look_around(self) -> None:
         if self.watchdog.look():
@@ -152,7 +158,9 @@ class Beat:
             self._sweep_at = clock + SWEEP_EVERY
             # Nobody has heard of them: the cluster may be deaf, our own runner is not.
             self.runner.expect(scheduler.sweep(self.clock.now(), self.runner.waiting))
-        trouble = self.watchdog.is_in_trouble
+        # What the runner could not write it tries again by itself; whether it is the database's
+        # fault is found out here.
+        trouble = self.watchdog.is_in_trouble or self.runner.unwritten > 0
         if clock >= self._heartbeat_at or trouble:
             self._heartbeat_at = clock + (PROBE if trouble else HEARTBEAT.total_seconds())
             Node.objects.filter(host=self.host).update(seen_at=self.clock.now())
@@ -224,9 +232,6 @@ class Beat:
         live.changed("daemon")
 
     def _farewell(self) -> None:
-        with suppress(DatabaseError):
-            if connection.vendor == "sqlite":
-                connection.cursor().execute(f"PRAGMA busy_timeout={LAST_WORDS}")
         try:
             self.runner.close()
             now = self.clock.now()
@@ -246,4 +251,7 @@ def run(ready: Callable[[], None] = _nothing, alive: Callable[[], None] = _nothi
 
     `alive` is called with every step of the beat.
     """
+    if connection.vendor == "sqlite":
+        connection.close()
+        connection.settings_dict["OPTIONS"]["timeout"] = BUSY_TIMEOUT
     return Beat(data_dir=settings.DATA_DIR, alive=alive).run(ready)

@@ -171,6 +171,11 @@ class Runner:
         """How many runs run here."""
         return len(self._held)
 
+    @property
+    def unwritten(self) -> int:
+        """How many ends the database has not taken yet."""
+        return len(self._endings)
+
     def expect(self, runs: Iterable[tuple[int, float]]) -> None:
         """Take runs, with their earliest starts, into line; twice is no harm."""
         for run_id, due in runs:
@@ -450,8 +455,23 @@ class Runner:
     # ── Ending ───────────────────────────────────────────────────────────────────────────────────
     def _ended(self, run_id: int, result: dict[str, Any]) -> None:
         held = self._held.get(run_id)
-        if held and held.fence == result["fence"]:
+        if not held or held.fence != result["fence"]:
+            return
+        if not (found_no_room(result) and self._waits_for_room(run_id)):
             self._end(ending(run_id, result, held.rules, self._used(run_id, held)))
+
+    def _waits_for_room(self, run_id: int) -> bool:
+        """Put a run back in line that found the disk full before anything of it had begun."""
+        not_before = _instant(time.time() + NO_ROOM_PAUSE)
+        try:
+            run = Run.objects.running().filter(pk=run_id).first()
+            if run is None or not run.return_to_line(not_before=not_before):
+                return False
+        except DatabaseError:
+            return True  # still held: a later look finds that nothing has begun
+        self._let_go(run_id)
+        self._expect(run_id, not_before.timestamp())
+        return True
 
     def _end(self, end: Ending) -> None:
         held = self._let_go(end.run_id)
@@ -805,6 +825,11 @@ def ending(run_id: int, result: dict[str, Any], rules: Mapping[str, Any], used: 
     )
 
 
+def found_no_room(result: dict[str, Any]) -> bool:
+    """Return whether a command was not started because its folder could not be made."""
+    return result.get("error_what") == "folder" and result.get("error") in {"ENOSPC", "EDQUOT"}
+
+
 def wants_retry(end: Ending, rules: Mapping[str, Any], attempt: int) -> bool:
     """Return whether an attempt that ended so is to be followed by another (semantics 4)."""
     if attempt > rules.get("max_retries", 0):
@@ -842,6 +867,7 @@ SHELL_CODES = {126, 127}
 # What a crossed limit is called, and the rule that set it.
 LIMITS = {"cpu_limit": "cpu_limit_seconds", "memory_limit": "memory_limit_mb"}
 MIB = 1 << 20
+NO_ROOM_PAUSE = 5.0  # seconds before a run is tried that found the disk full
 LOSS_PAUSE = 1.0  # seconds before a lost run is tried again
 SIGKILL = 9
 

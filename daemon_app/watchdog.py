@@ -20,7 +20,7 @@ from daemon_app import pidfile, scheduler
 from daemon_app.alarms import BEAT, Board
 from daemon_app.ballast import MEBIBYTE, Ballast, is_full
 from daemon_app.broker import oldest_messages
-from daemon_app.clock import Change, Clock, Watch
+from daemon_app.clock import STOOD_STILL, Change, Clock, Watch
 from daemon_app.models import Incident, Node, Run
 from daemon_app.runner import Runner
 
@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY = 10.0  # seconds
 LOOK_AGAIN = 1.0  # while something is wrong
 UNTOLD = 100  # incidents kept while the database takes none
-LOCKED_AFTER = 19.0  # seconds; one write waits 20 s for its turn (settings)
+LOCKED_AFTER = 20.0  # seconds; below that it is a delay and nothing more
+LONGEST_WAIT = 12.0  # seconds that one step may have waited for the database: a few writes
 FAILING_AFTER = 5.0
 STEPS_APART = 60.0  # seconds between two incidents about a clock that runs away
 BIG_STEP = 60.0  # … which a step of so many seconds need not wait for
@@ -73,6 +74,8 @@ class Watchdog:
         self._untold: deque[Callable[[], object]] = deque(maxlen=UNTOLD)
         self._look_at = 0.0
         self._trouble: Trouble | None = None
+        self._slow_since: float | None = None  # the first of steps that waited
+        self._waited = 0.0  # seconds since the last look that steps waited
         self._held_since: float | None = None
         self._newest: datetime | None = None  # the newest time recorded before this start
         self._seen_at: datetime | None = None
@@ -135,14 +138,22 @@ class Watchdog:
             locked = "locked" in str(error) or "busy" in str(error)
             code = "database_locked" if locked else "database_failing"
             if self._trouble is None or self._trouble.code != code:
-                self._trouble = Trouble(code, self._trouble.since if self._trouble else since)
+                begun = since if self._slow_since is None else self._slow_since
+                self._trouble = Trouble(code, self._trouble.since if self._trouble else begun)
             self._trouble.error = str(error).strip()[:200]
             lasted = self.clock.mono() - self._trouble.since
             if lasted >= (LOCKED_AFTER if locked else FAILING_AFTER):
                 self.board.raise_(code, seconds=round(lasted), error=self._trouble.error)
 
+    def waited(self, since: float, seconds: float) -> None:
+        """Hear that a step took so long that it may have waited for the database."""
+        if self._slow_since is None:
+            self._slow_since = since
+        self._waited += min(seconds, LONGEST_WAIT)
+
     def written(self) -> None:
         """Hear that the database takes writes."""
+        self._slow_since = None
         if self._trouble is None:
             return
         lasted = round(self.clock.mono() - self._trouble.since)
@@ -168,8 +179,11 @@ class Watchdog:
 
     # ── The clock ────────────────────────────────────────────────────────────────────────────────
     def _look_at_clock(self) -> bool:
-        changes = self._watch.look()
+        changes, waited = self._watch.look(), self._waited
+        self._waited = 0.0
         for change in changes:
+            if change.code == "stalled" and change.seconds - waited < STOOD_STILL:
+                continue  # it waited for the database, and that is told
             if change.code in {"asleep", "stalled"}:
                 self._after_a_gap(change)
             else:
@@ -184,8 +198,6 @@ class Watchdog:
             # Supervisors may have stood still with us, and go on after us.
             self._runner.pardon(change.seconds)
             self._messages.clear()
-            if self._trouble is not None:
-                return  # it waited for the database, and that is told
         log.warning("%s for %s s", change.code, seconds)
         since = now - timedelta(seconds=change.seconds)
         self._untold.append(partial(scheduler.expire, now, since))
