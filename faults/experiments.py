@@ -129,8 +129,8 @@ def kills(arena: Arena) -> None:
     with arena.presser(button, every=2.0):
         struck = 0
         deck: list[str] = []
-        while struck < (150 if arena.long else 15):
-            time.sleep(arena.random.uniform(0.4, 1.6))
+        while struck < (300 if arena.long else 15):
+            time.sleep(arena.random.uniform(0.3, 1.3))
             # Shuffled, not drawn: each has its turn, also in a short round.
             deck = deck or arena.random.sample(TARGETS, len(TARGETS))
             struck += arena.kill(deck.pop())  # what is down can't be struck

@@ -198,6 +198,9 @@ class Service(Stack):
                     text = answer.read()
                     return answer.status, json.loads(text) if text else None
             except urllib.error.HTTPError as problem:
+                if problem.code == 429:
+                    time.sleep(float(problem.headers.get("Retry-After") or 1))
+                    continue
                 if problem.code < 500 and problem.code != 409:
                     raise RefusedError(
                         f"{method} {path}: {problem.read().decode()[:500]}"
