@@ -591,20 +591,19 @@ class Runner:
         for run in Run.objects.running():
             # By the folder, too: a host that was given another name is still this host.
             if run.owner == self.owner or run.folder.exists():
-                self._held[run.pk] = Held(
-                    run.fence,
-                    0.0,
-                    run.job_id,
-                    run.pools,
-                    run.attempt,
-                    run.definition,
-                    Usage(run.gpu_seconds, run.peak_vram_bytes),
-                )
-                self.room.occupy(run.job_id, run.pools)
+                self.adopt_one(run)
         self._look()
         for run_id, not_before in Run.objects.queued().values_list("pk", "not_before"):
             self._expect(run_id, not_before.timestamp())
         self._remove_orphaned_folders()
+
+    def adopt_one(self, run: Run) -> None:
+        """Hold a running run that an earlier daemon of this host has started."""
+        used = Usage(run.gpu_seconds, run.peak_vram_bytes)
+        self._held[run.pk] = Held(
+            run.fence, 0.0, run.job_id, run.pools, run.attempt, run.definition, used
+        )
+        self.room.occupy(run.job_id, run.pools)
 
     def _look(self) -> None:
         now = time.monotonic()

@@ -351,19 +351,20 @@ class Run(models.Model):
             reason_facts={},
         )
 
-    def return_to_line(self) -> bool:
+    def return_to_line(self, *, not_before: datetime | None = None) -> bool:
         """Take the claim back of a running run of which nothing has begun; its attempt stays.
 
-        False when it is not ours any more, was asked to stop, or has begun in vain too often.
+        With `not_before` for a cause that passes, which then has a say as often as it likes. False
+        when it is not ours any more, was asked to stop, or has begun in vain too often.
         """
-        if self.fence - self.attempt >= MOST_FALSE_STARTS:
+        if not_before is None and self.fence - self.attempt >= MOST_FALSE_STARTS:
             return False
+        moves: dict[str, Any] = {"state": self.State.QUEUED, "started_at": None, "owner": ""}
+        if not_before is not None:
+            moves["not_before"] = not_before
         with transaction.atomic():
-            back = (
-                Run.objects.running()
-                .filter(pk=self.pk, fence=self.fence, stop_requested_at=None)
-                .update(state=self.State.QUEUED, started_at=None, owner="")
-            )
+            ours = Run.objects.running().filter(pk=self.pk, fence=self.fence)
+            back = ours.filter(stop_requested_at=None).update(**moves)
             if back:
                 live.changed("runs", f"run:{self.pk}")
         return bool(back)
