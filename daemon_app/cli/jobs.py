@@ -4,6 +4,7 @@ import difflib
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -230,7 +231,7 @@ def _followed(run: "Run", *, as_json: bool) -> int:
 
 
 def watch(run: "Run", write: Callable[[bytes], None]) -> None:
-    """Hand the output of `run` to `write` as it comes, until the run has ended.
+    """Hand the output of `run` to `write` as it comes, attempt by attempt, until it has ended.
 
     The run is as in the database then.
     """
@@ -238,13 +239,21 @@ def watch(run: "Run", write: Callable[[bytes], None]) -> None:
 
     from daemon_app import doorbell
 
-    offset, begun, remarked = 0, time.monotonic(), False
+    attempt, offset, begun, remarked = run.attempt, 0, time.monotonic(), False
     with doorbell.Bell(doorbell.runtime_dir(settings.DATA_DIR), "live-*") as bell:
         while True:
             run.refresh_from_db()
             # Read after the row: what a run has written by its end is all there is.
             ended = not run.is_active
-            offset = _copy(run, offset, write)
+            while attempt < run.attempt:
+                earlier = run.attempts.get(number=attempt)
+                _copy(earlier.folder, offset, write)
+                attempt, offset = attempt + 1, 0
+                waits = attempt == run.attempt and run.state == run.State.QUEUED
+                terminal.note(run.reason if waits else earlier.reason)
+                remarked = True
+            if ended or _is_its_own(run):
+                offset = _copy(run.folder, offset, write)
             if ended:
                 return
             if (
@@ -266,11 +275,18 @@ def _wait(bell: Any, run: "Run") -> None:
             return
 
 
-def _copy(run: "Run", offset: int, write: Callable[[bytes], None]) -> int:
+def _is_its_own(run: "Run") -> bool:
+    """Return whether the run's folder holds the output of this attempt, and not of the last one."""
+    earlier = run.attempts.filter(number=run.attempt - 1).first()
+    # The last file that is put aside when an attempt begins.
+    return earlier is None or (run.folder / "attempts" / str(earlier.fence) / "lock").exists()
+
+
+def _copy(folder: Path, offset: int, write: Callable[[bytes], None]) -> int:
     from daemon_app import formats, output
 
     while True:
-        piece = output.read(run.folder, offset)
+        piece = output.read(folder, offset)
         if piece.gap:
             terminal.note(
                 _("… %(size)s left out: too much output to keep …")

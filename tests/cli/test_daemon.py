@@ -122,6 +122,24 @@ def test_output_comes_while_the_command_runs(daemon: Bach) -> None:
     assert process.returncode == 0
 
 
+def test_the_output_of_every_attempt_comes_once(daemon: Bach) -> None:
+    daemon.python(
+        "from django.utils import timezone; from daemon_app.models import Job\n"
+        "command = 'echo try $BACH_ATTEMPT; echo done $BACH_ATTEMPT; exit 3'\n"
+        "Job.objects.filter(name='stubborn').exists() or Job(\n"
+        "    name='stubborn', job_type='manual', command=command,\n"
+        "    max_retries=2, retry_backoff_seconds=1,\n"
+        ").store(now=timezone.now(), by='anna')"
+    )
+
+    answer = daemon("daemon", "run", "stubborn", "--follow")
+
+    assert answer.returncode == 3
+    assert answer.stdout == "".join(f"try {n}\ndone {n}\n" for n in (1, 2, 3))
+    assert answer.stderr.count("Exit 3") == 3
+    daemon.python("from daemon_app.models import Job; Job.objects.get(name='stubborn').remove()")
+
+
 def test_a_run_is_found_by_number_by_name_and_whatever_its_case(daemon: Bach) -> None:
     listed = json.loads(daemon("daemon", "jobs", "--json").stdout)
     number = next(job["id"] for job in listed if job["name"] == "greet")
