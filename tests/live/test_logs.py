@@ -114,6 +114,35 @@ async def test_after_breaks_nothing_is_missing_and_nothing_double(web: Web, sess
     assert text == whole
 
 
+@pytest.mark.parametrize("bell", ["before", "after"])
+async def test_what_another_attempt_writes_begins_anew(web: Web, session: str, bell: str) -> None:
+    run = web.tell(f"running('tried again, bell {bell}')")
+    writer = web.writer(run)
+    writer.write(b"a long first attempt\n" * 9, STDOUT, time.time())
+
+    async with web.page(session) as page:
+        await page.read(run)
+        await page.log(lambda text, _: text.count("\n") == 9)
+
+        # The row tells of the next attempt; the files are moved a moment sooner or later.
+        for step in ("row", "files") if bell == "before" else ("files", "row"):
+            if step == "row":
+                web.tell(f"Run.objects.filter(pk={run}).update(attempt=2, fence=2)")
+                web.ring(f"run:{run}")
+                await asyncio.sleep(0.3)
+            else:
+                kept = web.folder(run) / "attempts" / "1"
+                kept.mkdir(parents=True)
+                for file in web.folder(run).glob("output.*"):
+                    file.rename(kept / file.name)
+                web.writer(run).write(b"short\n", STDOUT, time.time())
+                web.ring(f"log:{run}")
+
+        assert (await page._next("log"))["anew"]
+        page.next = 0
+        assert await page.log(lambda text, _: "\n" in text) == "short\n"
+
+
 async def test_a_big_log_begins_with_its_newest_lines(web: Web, session: str) -> None:
     run = web.tell("running('big')")
     writer = web.writer(run)
