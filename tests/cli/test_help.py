@@ -40,6 +40,8 @@ OFFERED = {
     "bach daemon incidents",
     "bach daemon incidents seen",
     "bach daemon logs",
+    "bach daemon doctor",
+    "bach daemon unit",
     "bach daemon login",
     "bach daemon token",
     "bach daemon token create",
