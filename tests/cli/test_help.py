@@ -39,6 +39,8 @@ OFFERED = {
     "bach daemon policy",
     "bach daemon incidents",
     "bach daemon incidents seen",
+    "bach daemon doctor",
+    "bach daemon unit",
     "bach daemon logs",
     "bach daemon doctor",
     "bach daemon unit",
