@@ -116,7 +116,7 @@ async def test_after_breaks_nothing_is_missing_and_nothing_double(web: Web, sess
 
 @pytest.mark.parametrize("bell", ["before", "after"])
 async def test_what_another_attempt_writes_begins_anew(web: Web, session: str, bell: str) -> None:
-    run = web.tell(f"running('tried again, bell {bell}')")
+    run = web.tell(f"running('tried again {bell}')")
     writer = web.writer(run)
     writer.write(b"a long first attempt\n" * 9, STDOUT, time.time())
 
