@@ -302,7 +302,13 @@ class Runner:
             if run.not_before.timestamp() > now:
                 heapq.heappush(self._heap, (run.not_before.timestamp(), run_id))
             else:
-                bisect.insort(self._line, candidate, key=_by_order)
+                self._insert(candidate)
+
+    def _insert(self, candidate: Candidate) -> None:
+        """Put a candidate into its place in line; one that is there already stays alone."""
+        place = bisect.bisect_left(self._line, candidate.order, key=_by_order)
+        if self._line[place : place + 1] != [candidate]:
+            self._line.insert(place, candidate)
 
     def _described(self, run: Run) -> Prepared:
         try:
@@ -348,7 +354,7 @@ class Runner:
             if candidate is None:
                 ripe.append(run_id)
             else:
-                bisect.insort(self._line, candidate, key=_by_order)
+                self._insert(candidate)
         for start in range(0, len(ripe), PER_CLAIM):
             some = ripe[start : start + PER_CLAIM]
             try:

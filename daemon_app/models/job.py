@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from daemon_app import doorbell, live, schedules
+from daemon_app.models import policy
 from daemon_app.models.policy import Pool
 from daemon_app.schedules import Schedule, ScheduleError
 
@@ -476,6 +477,8 @@ class Job(models.Model):
                 self._start_schedule(now)
             else:
                 self.version = before.version + 1
+                if self.max_instances != before.max_instances:
+                    policy.ring()  # what waits for the end of another may start
                 self.next_due_at = before.next_due_at
                 withdrawn = self._withdraw(now)
                 if any(getattr(before, f) != getattr(self, f) for f in self.WHEN):
