@@ -202,8 +202,8 @@ def frozen(arena: Arena) -> None:
     usual_jobs(arena, 8, longest=6.0)
     arena.job("slow", every=3, seconds=15.0)
     arena.calm()
-    for role in ("daemon", "cluster", "web", "pusher", "worker"):
-        seconds = arena.random.uniform(20, 45) if arena.long else 4.0
+    for role in ("daemon", "cluster", "web", "pusher", "worker")[: 5 if arena.long else 3]:
+        seconds = arena.random.uniform(20, 45) if arena.long else 3.0
         process = arena.service.roles().get(role)
         if process:
             arena.freeze(role, [process.pid], seconds)
@@ -579,7 +579,7 @@ def _check_priorities(arena: Arena) -> None:
 
 def storm(arena: Arena) -> None:
     """B2: far more starts than can run; each one that meets a running one is recorded, no more."""
-    count = 150 if arena.long else 80
+    count = 150 if arena.long else 60
     for number in range(count):
         arena.job(f"storm-{number}", every=1, seconds=2.5, size=0)
     arena.note(f"{count} jobs each second")
