@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import DatabaseError, OperationalError, close_old_connections, connection
 
 from daemon_app import doorbell, live, retention, scheduler
-from daemon_app.alarms import Board
+from daemon_app.alarms import BEAT, Board
 from daemon_app.clock import Clock
 from daemon_app.database import Checkpointer
 from daemon_app.models import Node
@@ -239,6 +239,7 @@ class Beat:
             live.changed("daemon")
         except DatabaseError:
             log.exception("the stop could not be recorded")
+        self.board.clear(*BEAT)
         if self._checkpointer:
             self._checkpointer.close()
         self.bell.close()

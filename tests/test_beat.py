@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.conf import settings
@@ -12,6 +13,8 @@ from django.utils import timezone
 
 from daemon_app import daemon
 from daemon_app.daemon import Beat
+from daemon_app.models import Node
+from tests.clocks import Fake
 from tests.jobs import job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -52,3 +55,44 @@ def test_a_runner_in_trouble_does_not_hold_up_the_schedule(
 
     assert not loop.is_alive()
     assert due.runs.exists()
+    assert beat.board.read() == [], "an alarm of a daemon that has gone is none"
+
+
+def test_when_the_clock_is_set_the_schedule_is_looked_at_at_once() -> None:
+    clock = Fake(time=timezone.now().timestamp())
+    daily = job(now=clock.now(), job_type="interval", schedule="24h")
+    beat = Beat(data_dir=settings.DATA_DIR, max_parallel=4, clock=clock)
+    try:
+        beat.watchdog.begin()
+        beat._turn([])
+        assert not daily.runs.exists()
+        clock.passes(1)
+        clock.time += 25 * 3600
+
+        beat._turn([])
+
+        assert daily.runs.exists()
+    finally:
+        beat._farewell()
+
+
+def test_while_the_clock_can_not_be_right_nothing_starts_by_itself() -> None:
+    clock = Fake(time=timezone.now().timestamp())
+    often = job(now=clock.now(), job_type="interval", schedule="30s")
+    ahead = clock.now() + timedelta(days=2)
+    Node.objects.create(host="here", pid=1, started_at=ahead, seen_at=ahead)
+    beat = Beat(data_dir=settings.DATA_DIR, max_parallel=4, clock=clock)
+    try:
+        beat.watchdog.begin()
+        for _ in range(25):
+            clock.passes(10)
+            beat._turn([])
+        assert not often.runs.exists()
+
+        for _ in range(10):
+            clock.passes(10)
+            beat._turn([])
+
+        assert often.runs.exists()
+    finally:
+        beat._farewell()
