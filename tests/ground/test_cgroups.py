@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -236,8 +237,8 @@ def test_what_a_dead_supervisor_left_is_swept_and_nothing_else(divided: Site, pa
 
 def test_a_cgroup_that_the_command_divides_further_goes_as_well(divided: Site, parent):
     run = divided.launch(
-        f"inner={parent}/{cgroups.PREFIX}*/inner; mkdir $(dirname $inner)/inner;"
-        " for inner in $inner; do echo $$ > $inner/cgroup.procs; done;"
+        f"for own in {parent}/{cgroups.PREFIX}*; do"
+        " mkdir $own/inner && echo $$ > $own/inner/cgroup.procs || exit 9; done;"
         f" {HIDDEN} while [ ! -s pids ]; do sleep 0.01; done"
     )
     result = divided.ended(run)
@@ -245,3 +246,17 @@ def test_a_cgroup_that_the_command_divides_further_goes_as_well(divided: Site, p
     assert (result["exit_code"], result["survivors"], result["left_behind"]) == (0, 0, 1)
     assert processes.find_marked(run, TOKEN) == []
     until(lambda: own(parent) == [])
+
+
+def test_the_last_rung_is_the_kernels_own_for_whoever_is_in_it(divided: Site, parent):
+    run = divided.launch("echo >> ready; exec sleep 1000")
+    divided.wrote("ready")
+    with subprocess.Popen(["/bin/sleep", "1000"]) as stranger:  # of no parent that we know
+        (own(parent)[0] / "cgroup.procs").write_text(str(stranger.pid))
+
+        supervisor.request_stop(divided.of(run), "kill")
+        try:
+            assert stranger.wait(30) == -signal.SIGKILL
+        finally:
+            stranger.kill()
+    assert divided.ended(run)["survivors"] == 0

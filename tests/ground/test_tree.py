@@ -87,6 +87,21 @@ def test_a_stop_ends_the_whole_tree(zoo: Site, animal):
     assert living(zoo) == []
 
 
+def test_who_is_stopped_is_woken_to_hear_that_it_is_to_end(zoo: Site):
+    run = zoo.launch(
+        "sh -c \"trap 'echo bye >> said; exit' TERM;"
+        ' echo \\$\\$ >> pids; kill -STOP \\$\\$" & wait',
+        grace=1000,
+    )
+    pid = int(zoo.wrote("pids")[0])
+    until(lambda: "State:\tT" in Path(f"/proc/{pid}/status").read_text())
+
+    supervisor.request_stop(zoo.of(run))
+
+    assert zoo.ended(run)["outcome"] == "stopped"
+    assert zoo.wrote("said") == ["bye"]
+
+
 @pytest.mark.parametrize("way", ["kill", "time-out"])
 def test_a_zoo_of_all_kinds_is_ended_at_once(zoo: Site, way):
     zoo_of_all = " ".join(ANIMALS.values())
