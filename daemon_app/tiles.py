@@ -518,6 +518,11 @@ class Taken:
     size: int
     description: str = ""
 
+    @property
+    def share(self) -> str:
+        """How much of it is in use, as SVG wants it: "50%"; a pool made smaller is full."""
+        return f"{min(100, round(100 * self.used / self.size))}%"
+
 
 @region("queue", topics=("runs", "jobs", "policy", "daemon"))
 def queue(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
