@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEADLINE = 30.0  # seconds after which a condition will not come true any more
-TOKEN = "ground-tests"
+TOKEN = f"ground-tests-{os.getpid()}"  # so that two test sessions leave each other alone
 
 
 def until(condition: Callable[[], Any]) -> Any:
