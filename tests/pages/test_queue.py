@@ -149,9 +149,8 @@ def test_holding_asks_names_what_it_does_and_says_who_did_it(operator: Client) -
     assert "Was geschieht mit dem Lauf, der unterwegs ist?" in asked
     assert "Ein Lauf wird um sein Ende gebeten" in asked
     assert answer["Location"] == "/daemon/"
-    assert re.search(
-        r"Alles angehalten Von the operator heute \d\d:\d\d , bis auf Weiteres\. „Wartung“", overview
-    )
+    who = r"Alles angehalten Von the operator heute \d\d:\d\d , bis auf Weiteres\. „Wartung“"
+    assert re.search(who, overview)
     assert "Fortsetzen" in overview
     busy.refresh_from_db()
     assert busy.stop_requested_at is None
