@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 
 
 def notify(state: str) -> bool:
     """Tell the service manager, as sd_notify(3) does: "READY=1", "STATUS=…"; False when it can't.
 
-    Never blocks and never raises.
+    Waits a second at most for a manager that is behind, and never raises.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in {"/", "@"}:
@@ -22,7 +23,8 @@ def notify(state: str) -> bool:
         address = "\0" + address[1:]
     with contextlib.suppress(OSError):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.setblocking(False)
+            # In the kernel: poll() calls an unconnected datagram socket writable in any case.
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 1, 0))
             sender.sendto(state.encode(), address)
         return True
     return False

@@ -339,12 +339,11 @@ class Watch:
     def _hear(self, part: Part) -> None:
         assert part.rung is not None
         if os.read(part.rung, 16):
-            self._awaited.discard(part.name)
-            if not self._awaited:
+            if self._awaited == {part.name}:
                 names = ", ".join(each.name for each in self.parts)
                 systemd.notify(f"READY=1\nSTATUS={names}")
                 self.ready()
-                self.ready = lambda: None
+            self._awaited.discard(part.name)
             return
         os.close(part.rung)
         part.rung = None

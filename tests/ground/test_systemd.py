@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def test_the_manager_hears_what_is_told(manager: socket.socket) -> None:
     assert systemd.notify("READY=1\nSTATUS=läuft")
 
     assert manager.recv(100).decode() == "READY=1\nSTATUS=läuft"
+
+
+def test_a_manager_that_does_not_listen_holds_up_nobody_for_long(manager: socket.socket) -> None:
+    begun = time.monotonic()
+    while systemd.notify("WATCHDOG=1"):
+        assert time.monotonic() - begun < 30
+
+    assert time.monotonic() - begun < 10
 
 
 @pytest.mark.parametrize("address", ["", "no/path", "/no/such/socket"])
