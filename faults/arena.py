@@ -86,6 +86,7 @@ class Arena:
         self.figures: dict[str, float] = {}
         self.begun = time.monotonic()
         self._rows: list[dict[str, Any]] = []
+        self._brakes: dict[str, int] = {}
         self._broken: list[str] = []
         self._living: list[tuple[int, int]] = []
         self.after = contextlib.ExitStack()  # what is undone at the very end
@@ -226,16 +227,13 @@ class Arena:
 
     def _may_be_lost(self, run: int) -> bool:
         """Return whether another loss leaves a run's job on: the third one switches it off."""
-        of_job = {
-            each
-            for (each,) in self.service.query(
-                "SELECT id FROM daemon_runs WHERE job_id = "
-                "(SELECT job_id FROM daemon_runs WHERE id = ?)",
-                run,
-            )
-        }
-        struck = [f for f in self.faults if f.run in of_job and f.kind == "kill supervisor"]
-        return len(struck) < LOSSES_ALLOWED
+        of_run = "SELECT id FROM daemon_runs WHERE job_id = "
+        of_run += "(SELECT job_id FROM daemon_runs WHERE id = ?)"
+        return self._losses({each for (each,) in self.service.query(of_run, run)}) < LOSSES_ALLOWED
+
+    def _losses(self, runs: set[int]) -> int:
+        """Return how often the supervisor of one of `runs` was killed."""
+        return len([f for f in self.faults if f.run in runs and "supervisor" in f.kind])
 
     def _left_by(self, pid: int) -> set[int]:
         found = set()
@@ -333,6 +331,7 @@ class Arena:
             self._living = self.service.marked()
         try:
             self._rows = self.service.rows()
+            self._brakes = self.service.brakes()
             self._broken = self.service.broken()
         except Exception as error:  # noqa: BLE001 - a broken database is a finding, not an error
             self._broken = [f"the database can't be read: {error}"]
@@ -342,6 +341,7 @@ class Arena:
         until = now_micros()
         for job in self.jobs:
             job.ends(until)
+            self._heed_brake(job)
             job.fill()
         verdict = judge(
             Facts(
@@ -359,6 +359,18 @@ class Arena:
         for finding in self.hung:
             verdict.add("H", finding)
         return verdict
+
+    def _heed_brake(self, job: Made) -> None:
+        """Expect nothing more of a job that the product has switched off for its losses.
+
+        Only we know whether it had them: a brake without them excuses nothing.
+        """
+        at = self._brakes.get(job.plan.name)
+        runs = {row["id"] for row in self._rows if row["job_name"] == job.plan.name}
+        if at is not None and self._losses(runs) > LOSSES_ALLOWED:
+            job.grids = [
+                (first, period, min(until or at, at)) for first, period, until in job.grids
+            ]
 
     def keep(self, folder: Path, verdict: Verdict) -> None:
         """Keep everything of a round that went wrong."""

@@ -283,12 +283,25 @@ def locked(arena: Arena) -> None:
             arena.note(f"locked for {seconds} s")
             before = sum(daemon.cpu_times()[:2])
             time.sleep(seconds)
+            if seconds >= LOCKED_TOLD and "database_locked" not in arena.service.notices():
+                arena.seen.append(f"P: nobody is told that the database was locked for {seconds} s")
             share = (sum(daemon.cpu_times()[:2]) - before) / seconds
             foreign.rollback()
         arena.figures["locked_cpu"] = round(max(share, arena.figures.get("locked_cpu", 0)), 3)
         if share > 0.2:
             arena.seen.append(f"P: the daemon used {share:.0%} of a core while it was locked out")
         arena.calm()
+        _is_told_no_more(arena, "database_locked")
+
+
+LOCKED_TOLD = 30  # seconds after which a person must be told
+TOLD_WITHIN = 60.0  # seconds in which a notice must come, or go
+
+
+def _is_told_no_more(arena: Arena, code: str) -> None:
+    arena.until(
+        f"the notice {code} is gone", lambda: code not in arena.service.notices(), TOLD_WITHIN
+    )
 
 
 SMALL = 64  # MB
@@ -333,9 +346,11 @@ def full(arena: Arena) -> None:
     for _ in range(3 if arena.long else 1):
         filler = arena.service.data_dir / "filler"
         arena.note("disk full")
+        told = False
         with filler.open("wb", buffering=0) as file:
             until = time.monotonic() + (arena.random.uniform(10, 40) if arena.long else 8.0)
             while time.monotonic() < until:
+                told = told or "disk_full" in arena.service.notices()
                 # What the product frees meanwhile is taken too.
                 for size in (1 << 20, 1 << 12, 1):
                     with suppress(OSError):
@@ -344,7 +359,10 @@ def full(arena: Arena) -> None:
                 time.sleep(0.2)
         arena.figures["free_when_full"] = shutil.disk_usage(arena.service.data_dir).free
         filler.unlink()
+        if not told:
+            arena.seen.append("P: nobody is told that the disk is full")
         arena.calm()
+        _is_told_no_more(arena, "disk_full")
 
 
 def damaged(arena: Arena) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import signal
@@ -207,15 +208,24 @@ class Service(Stack):
                     ) from problem
                 if problem.code == 409:
                     return 409, json.loads(problem.read())
-            except (OSError, ValueError, EOFError):
+            except (OSError, ValueError, http.client.HTTPException):
                 pass  # not up, or killed in the middle of its answer
-            except Exception as error:
-                if type(error).__module__ != "http.client":
-                    raise
             self.keep_up()
             meanwhile()
             time.sleep(0.1)
         raise TimeoutError(f"{method} {path}: no answer in {ASK_FOR:.0f} s\n{self.log()}")
+
+    def notices(self) -> set[str]:
+        """Return the codes of what the product says a person should know now; {} without answer."""
+        request = urllib.request.Request(
+            f"{self.url}/api/daemon/status", headers={"Authorization": f"Bearer {self.token}"}
+        )
+        with (
+            contextlib.suppress(OSError, ValueError, http.client.HTTPException),
+            urllib.request.urlopen(request, timeout=25) as answer,
+        ):
+            return {notice["code"] for notice in json.load(answer)["notices"]}
+        return set()
 
     # ── Its database, past all doors ─────────────────────────────────────────────────────────────
     @property
@@ -239,6 +249,11 @@ class Service(Stack):
                 row[name] = None if text is None else micros(f"{text}+00:00")
             row["reason_facts"] = json.loads(row["reason_facts"] or "{}")
         return found
+
+    def brakes(self) -> dict[str, int]:
+        """Return when jobs were switched off because too many of their runs were lost, by name."""
+        found = self.query("SELECT facts, at FROM daemon_incidents WHERE code = 'poisoned'")
+        return {json.loads(facts)["job"]: micros(f"{at}+00:00") for facts, at in found}
 
     def broken(self) -> list[str]:
         """Return what the database's own checks have to say; [] when all is well."""
