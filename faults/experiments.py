@@ -130,7 +130,7 @@ def kills(arena: Arena) -> None:
         struck = 0
         deck: list[str] = []
         while struck < (300 if arena.long else 15):
-            time.sleep(arena.random.uniform(0.3, 1.3))
+            time.sleep(arena.random.uniform(0.2, 1.0))
             # Shuffled, not drawn: each has its turn, also in a short round.
             deck = deck or arena.random.sample(TARGETS, len(TARGETS))
             struck += arena.kill(deck.pop())  # what is down can't be struck
