@@ -215,7 +215,7 @@ def test_the_new_pages_are_sound_in_every_view(
 ) -> None:
     owner.goto("/daemon/settings/")
     owner.get_by_label("Name", exact=True).fill("gpu")
-    owner.get_by_label("Wofür er steht").fill("Eine Karte mit einem langen Namen, 24 GB")
+    owner.get_by_label("Wofür er steht").fill("Eine RTX 4090 mit 24 GB, ganz unten im Regal")
     owner.get_by_role("button", name="Pool anlegen").click()
     expect(owner.locator(".pool-list")).to_contain_text("gpu")
     pool = owner.get_by_role("link", name="Pool gpu: bearbeiten").get_attribute("href")
