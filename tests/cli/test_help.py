@@ -42,8 +42,6 @@ OFFERED = {
     "bach daemon doctor",
     "bach daemon unit",
     "bach daemon logs",
-    "bach daemon doctor",
-    "bach daemon unit",
     "bach daemon login",
     "bach daemon token",
     "bach daemon token create",
