@@ -153,12 +153,13 @@ SIGNS = {
 def run_mark(run: Run) -> Mark:
     """Return how a run's state is shown; one that is being stopped says how far that has come."""
     if run.state == Run.State.RUNNING and (run.is_stopping or run.phase):
-        words = {
+        words: dict[str, str] = {
+            "": _t("Stopping: asked"),
             Run.Phase.ASKED: _t("Stopping: asked"),
             Run.Phase.TERM: _t("Stopping: TERM"),
             Run.Phase.KILL: _t("Stopping: KILL"),
         }
-        return Mark(words.get(Run.Phase(run.phase or "asked"), _t("Stopping")), "hand", "is-warn")
+        return Mark(words.get(run.phase, _t("Stopping")), "hand", "is-warn")
     return state_mark(run.state)
 
 

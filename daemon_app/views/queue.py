@@ -58,13 +58,9 @@ def hold(request: HttpRequest) -> HttpResponse:
         else:
             messages.info(request, _t("Everything was held already."))
         return see_other(back(request, reverse("overview")))
-    context = {
-        "running": Run.objects.running().count(),
-        "waiting": Run.objects.queued().filter(due_at__lte=now).count(),
-        "policy": Policy.current(),
-        "missing": request.method == "POST",
-    }
-    status = 422 if context["missing"] else 200
+    missing = request.method == "POST"
+    context = {"running": Run.objects.running().count(), "missing": missing}
+    status = 422 if missing else 200
     return page(request, "daemon/hold.html", context, section="overview", now=now, status=status)
 
 
