@@ -23,7 +23,7 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.db.models import F
 
-from daemon_app import admission, live, processes, supervisor
+from daemon_app import admission, cgroups, live, processes, supervisor
 from daemon_app.admission import Candidate
 from daemon_app.gpu import MeterThread, Usage, run_of
 from daemon_app.models import Attempt, Incident, Job, Policy, Pool, Run
@@ -414,7 +414,8 @@ class Runner:
         try:
             if prepared.error:
                 raise supervisor.LaunchError(prepared.error)  # noqa: TRY301 - one place says so
-            self.launcher.launch(prepared.launch | {"fence": fence})
+            env = prepared.launch["env"] | {"BACH_FENCE": str(fence)}
+            self.launcher.launch(prepared.launch | {"fence": fence, "env": env})
         except (OSError, supervisor.LaunchError) as error:
             log.exception("run %s could not be launched", run_id)
             self._end(
@@ -430,9 +431,9 @@ class Runner:
 
     # ── Stopping ─────────────────────────────────────────────────────────────────────────────────
     def _stop(self, run_id: int) -> None:
-        if run_id in self._held:
+        if held := self._held.get(run_id):
             try:
-                supervisor.request_stop(folder_of(run_id))
+                supervisor.request_stop(folder_of(run_id), fence=held.fence)
             except OSError:
                 # Said again by the row, a second later.
                 log.exception("run %s could not be asked to stop", run_id)
@@ -554,7 +555,8 @@ class Runner:
 
     def _note_progress(self, told: dict[str, Any]) -> None:
         run_id = int(told["run"])
-        if run_id in self._held:
+        held = self._held.get(run_id)
+        if held and int(told.get("fence") or held.fence) == held.fence:
             percent = told.get("progress")
             percent = None if percent is None else min(max(round(float(percent)), 0), 100)
             self._progress[run_id] = (percent, str(told.get("label") or "")[:200])
@@ -594,6 +596,7 @@ class Runner:
         A run whose supervisor is gone is lost; what is left of its processes is ended.
         """
         self._learn_rules()
+        cgroups.sweep()
         for run in Run.objects.running():
             # By the folder, too: a host that was given another name is still this host.
             if run.owner == self.owner or run.folder.exists():
@@ -637,6 +640,7 @@ class Runner:
         return supervisor.look(folder_of(run_id)).kind == "absent"
 
     def _give_up(self, run_ids: list[int]) -> None:
+        cgroups.sweep()
         rows = Run.objects.running().in_bulk(run_ids)
         for run_id in run_ids:
             seen = supervisor.look(folder_of(run_id))
@@ -789,7 +793,7 @@ def environment(run: Run, runtime: Path) -> dict[str, str]:
         "BACH_JOB": run.job_name,
         "BACH_DUE": run.due_at.astimezone(UTC).isoformat(),
         "BACH_ATTEMPT": str(run.attempt),
-        "BACH_PROGRESS": str(run.folder / "progress.json"),
+        "BACH_PROGRESS": str(run.folder / "progress"),
         "BACH_RUNTIME": str(runtime),
     }
 
@@ -827,6 +831,8 @@ def ending(run_id: int, result: dict[str, Any], rules: Mapping[str, Any], used: 
         dropped_bytes=result.get("dropped_bytes", 0),
         output_lines=result.get("lines", 0),
         last_line=(result.get("last_line") or "")[:200],
+        progress=result.get("progress"),
+        progress_label=result.get("progress_label") or "",
     )
 
 

@@ -312,3 +312,39 @@ def test_a_soft_limit_is_told_while_the_run_goes_on(service, tmp_path) -> None:
     assert run.state == Run.State.RUNNING
     gate.touch()
     assert (ended(run).state, run.reason_code) == (Run.State.SUCCEEDED, "slow")
+
+
+def test_a_command_says_how_far_it_is_and_the_last_word_is_kept(service, tmp_path) -> None:
+    gate = tmp_path / "gate"
+    telling = soon(
+        command=f"""bach progress 40 "Schritt 2"; until [ -e {gate} ]; do sleep 0.05; done
+        echo '{{"progress": 80, "label": "Schritt 4"}}'; exit 3"""
+    )
+    run = started(telling)
+
+    def told() -> bool:
+        run.refresh_from_db()
+        return run.progress is not None
+
+    until(told, "its first word")
+    assert (run.progress, run.progress_label) == (40, "Schritt 2")
+    gate.touch()
+
+    ended(run)
+    assert (run.state, run.progress, run.progress_label) == (Run.State.FAILED, 80, "Schritt 4")
+
+
+@pytest.mark.parametrize(("action", "state"), [("warn", "succeeded"), ("stop", "failed")])
+def test_a_limit_of_memory_warns_or_stops(service, action, state) -> None:
+    hungry = soon(
+        command='python -c "import time; kept = bytearray(200 << 20); time.sleep(3)"',
+        memory_limit_mb=100,
+        limit_sustain_seconds=1,
+        limit_action=action,
+        max_retries=3,
+    )
+
+    run = ended(started(hungry))
+
+    assert (run.state, run.reason_code, run.attempt) == (state, "memory_limit", 1)
+    assert "100" in run.reason

@@ -49,6 +49,8 @@ class Ending:
     dropped_bytes: int = 0
     output_lines: int = 0
     last_line: str = ""
+    progress: int | None = None
+    progress_label: str = ""
 
 
 # What of an ending is written as it is, to the run or to one of its attempts.
@@ -115,6 +117,8 @@ class RunQuerySet(models.QuerySet["Run"]):
             "THEN reason_facts ELSE %s END, "
             "reason_code = CASE WHEN %s = 'cancelled' AND stop_code <> '' THEN stop_code "
             "WHEN %s = '' THEN reason_code ELSE %s END, "
+            "progress_label = CASE WHEN %s IS NULL THEN progress_label ELSE %s END, "
+            "progress = COALESCE(%s, progress), "
             f"{measured} WHERE id = %s AND fence = %s AND state = %s"
         )
         written = []
@@ -128,6 +132,7 @@ class RunQuerySet(models.QuerySet["Run"]):
                         adapted(e.started_at),
                         *(e.reason_code, e.reason_code, json.dumps(e.reason_facts)),
                         *(e.reason_code, e.reason_code, e.reason_code),
+                        *(e.progress, e.progress_label, e.progress),
                         *(getattr(e, column) for column in MEASURED),
                         *(e.run_id, e.fence, Run.State.RUNNING),
                     ],
