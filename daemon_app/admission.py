@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from daemon_app.models import Node, Policy, Pool, Run, reasons
 
@@ -139,12 +139,14 @@ class Waiting:
         return reasons.sentence(self.code, self.facts)
 
 
-# What the line needs of a run; its definition and output stay where they are.
+# What people are shown of a waiting run; its definition and output stay where they are.
 SHOWN = (
     *("id", "job_id", "job_name", "trigger", "started_by", "state", "priority", "rank", "pools"),
     *("due_at", "not_before", "expires_at", "queued_at", "attempt", "beside", "reason_code"),
     *("reason_facts", "blocking_run_id", "stop_requested_by"),
 )
+# `order`, as the database says it
+IN_ORDER = (F("rank").asc(nulls_last=True), "-priority", "due_at", "pk")
 
 
 def line(now: datetime, limit: int | None = None) -> list[Waiting]:
@@ -153,40 +155,76 @@ def line(now: datetime, limit: int | None = None) -> list[Waiting]:
     First those whose time has come, then retries and starts caught up, by their time. Occurrences
     that are written shortly before they are due are not in it.
     """
-    waiting = list(
-        Run.objects.queued()
-        .filter(due_at__lte=now)
-        .annotate(job_limit=F("job__max_instances"))
-        .only(*SHOWN)
-    )
-    ready = sorted((run for run in waiting if run.not_before <= now), key=order)
-    later = sorted((run for run in waiting if run.not_before > now), key=lambda r: r.not_before)
-    room, running = current_room()
-    reserved: set[str] = set()
-    node = Node.latest()
-    silent = node is None or not node.is_alive(now)
-    shown: list[Waiting] = []
-    for position, run in enumerate(ready[:limit], 1):
-        candidate = Candidate.of(run, run.job_limit)  # type: ignore[attr-defined]
-        blocked = room.judge(candidate, reserved)
-        if blocked is None:
-            room.occupy(candidate.job_id, candidate.pools)
-            blocked = Blocked("waits_daemon" if silent else "waits_starting")
-        facts = dict(blocked.facts)
-        if blocked.code == "waits_overlap":
-            facts["run"] = running.get(run.job_id)
-        shown.append(Waiting(run, position, blocked.code, facts))
-    for run in later[: None if limit is None else max(limit - len(shown), 0)]:
-        code = "waits_retry" if run.attempt > 1 else "waits_spread"
-        shown.append(Waiting(run, None, code, {**run.reason_facts, "at": run.not_before}))
+    rows = _ready(now).annotate(job_limit=F("job__max_instances")).only(*SHOWN)[:limit]
+    light = ((run, run.job_id, run.job_limit, run.pools, run.beside) for run in rows)
+    shown = [
+        Waiting(run, position, blocked.code, blocked.facts)
+        for position, (run, blocked) in enumerate(_judged(light, now), 1)
+    ]
+    later = _waiting().filter(not_before__gt=now, due_at__lte=now).order_by("not_before", "pk")
+    rest = None if limit is None else limit - len(shown)
+    shown += [_later(run) for run in later.only(*SHOWN)[:rest]]
     return shown
+
+
+def length(now: datetime) -> int:
+    """Return how many runs are in line."""
+    return _waiting().filter(due_at__lte=now).count()
 
 
 def waiting(run: Run, now: datetime) -> Waiting | None:
     """Return a queued run's place in line and why it waits; None when it does not wait."""
-    if run.state != Run.State.QUEUED:
-        return None
-    return next((found for found in line(now) if found.run.pk == run.pk), None)
+    return waiting_among([run], now).get(run.pk)
+
+
+def waiting_among(runs: Iterable[Run], now: datetime) -> dict[int, Waiting]:
+    """Return by number what `waiting` says of each of `runs` that waits."""
+    wanted = {run.pk: run for run in runs if run.state == Run.State.QUEUED and run.due_at <= now}
+    found = {pk: _later(run) for pk, run in wanted.items() if run.not_before > now}
+    if len(found) == len(wanted):
+        return found
+    light = _ready(now).values_list("pk", "job_id", "job__max_instances", "pools", "beside")
+    for position, (pk, blocked) in enumerate(_judged(light.iterator(), now), 1):
+        if pk in wanted:
+            found[pk] = Waiting(wanted[pk], position, blocked.code, blocked.facts)
+            if len(found) == len(wanted):
+                break
+    return found
+
+
+def _waiting() -> QuerySet[Run]:
+    return Run.objects.queued()
+
+
+def _ready(now: datetime) -> QuerySet[Run]:
+    return _waiting().filter(not_before__lte=now).order_by(*IN_ORDER)
+
+
+def _later(run: Run) -> Waiting:
+    code = "waits_retry" if run.attempt > 1 else "waits_spread"
+    return Waiting(run, None, code, {**run.reason_facts, "at": run.not_before})
+
+
+Item = TypeVar("Item")
+
+
+def _judged(
+    line: Iterable[tuple[Item, int, int, Mapping[str, int], bool]], now: datetime
+) -> Iterator[tuple[Item, Blocked]]:
+    """Yield each of `line` with why it waits: (anything, job, the job's limit, pools, beside)."""
+    room, running = current_room()
+    node = Node.latest()
+    silent = node is None or not node.is_alive(now)
+    reserved: set[str] = set()
+    for item, job_id, limit, pools, beside in line:
+        candidate = Candidate(0, job_id, (True, 0, 0, 0.0, 0), limit, pools, beside)
+        blocked = room.judge(candidate, reserved)
+        if blocked is None:
+            room.occupy(job_id, pools)
+            blocked = Blocked("waits_daemon" if silent else "waits_starting")
+        elif blocked.code == "waits_overlap":
+            blocked = Blocked(blocked.code, {**blocked.facts, "run": running.get(job_id)})
+        yield item, blocked
 
 
 def current_room() -> tuple[Room, dict[int, int]]:

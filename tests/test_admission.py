@@ -18,7 +18,9 @@ SOON = NOON + MINUTE
 
 
 def candidate(run_id: int, job_id: int | None = None, limit: int = 1, **pools: int) -> Candidate:
-    return Candidate(run_id, job_id or run_id, (True, 0, 0, 0.0, run_id), limit, pools)
+    return Candidate(
+        run_id, run_id if job_id is None else job_id, (True, 0, 0, 0.0, run_id), limit, pools
+    )
 
 
 def started(room: Room, *line: Candidate) -> list[int]:
@@ -70,17 +72,24 @@ def test_nothing_starts_while_everything_is_held() -> None:
 
 
 needs = st.dictionaries(st.sampled_from(["gpu", "llm", "disk"]), st.integers(1, 4), max_size=3)
-lines = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3), needs), max_size=30)
+rules = st.lists(st.tuples(st.integers(1, 3), needs), min_size=1, max_size=5)  # of each job
 
 
 @given(
-    lines, st.integers(1, 6), st.dictionaries(st.sampled_from(["gpu", "llm"]), st.integers(1, 4))
+    rules,
+    st.lists(st.integers(0, 9), max_size=30),
+    st.integers(1, 6),
+    st.dictionaries(st.sampled_from(["gpu", "llm"]), st.integers(1, 4)),
 )
 def test_whatever_waits_no_limit_is_passed_and_nobody_is_left_out_for_nothing(
-    wanted: list[tuple[int, int, dict[str, int]]], parallel: int, sizes: dict[str, int]
+    jobs: list[tuple[int, dict[str, int]]], wanted: list[int], parallel: int, sizes: dict[str, int]
 ) -> None:
     room = Room(parallel, sizes)
-    line = [candidate(n, of, limit, **pools) for n, (of, limit, pools) in enumerate(wanted, 1)]
+    line = []
+    for n, any_job in enumerate(wanted, 1):
+        job_id = any_job % len(jobs)
+        limit, pools = jobs[job_id]
+        line.append(candidate(n, job_id, limit, **pools))
 
     chosen = list(admission.admit(room, line))
 

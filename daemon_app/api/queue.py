@@ -33,15 +33,14 @@ class ReadQueue(Endpoint):
     )
     def get(self, request: Request) -> Response:
         """Return the runs that wait, in the order of their start, each with its reason."""
-        line = admission.line(self.now)
         policy = Policy.current()
         told = serializers.Queue(
             {
                 "held": policy,
                 "parallel": policy.parallel,
                 "running": Run.objects.running().count(),
-                "length": len(line),
-                "waiting": line[: self.query.get("limit", 200)],
+                "length": admission.length(self.now),
+                "waiting": admission.line(self.now, self.query.get("limit", 200)),
             }
         )
         return Response(told.data)
