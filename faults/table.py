@@ -13,7 +13,8 @@ Line = dict[str, Any]
 
 def lines(file: Path) -> list[Line]:
     """Return the lines of a results file."""
-    return [json.loads(text) for text in file.read_text().splitlines() if text.strip()]
+    none: Line = dict.fromkeys(COUNTERS, 0)
+    return [none | json.loads(text) for text in file.read_text().splitlines() if text.strip()]
 
 
 def markdown(found: Iterable[Line]) -> str:

@@ -58,10 +58,13 @@ class Life:
         kind, much = step
         self.now += much
         if kind == "is set" and abs(much) > NOTICED:
+            waited_for = dict(Job.objects.values_list("pk", "next_due_at"))
             scheduler.clock_stepped(much.total_seconds(), self.now)
-            if much < -HELD:
-                # Whatever was told of the future is still told; from now on it is due anew.
-                self.since = dict.fromkeys(self.since, self.now)
+            for pk, next_due_at in Job.objects.values_list("pk", "next_due_at"):
+                if next_due_at != waited_for[pk]:
+                    # It begins anew; whatever was told of the future is still told.
+                    assert much < -HELD
+                    self.since[pk] = self.now
         self.beat()
 
     def beat(self) -> None:
