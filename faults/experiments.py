@@ -119,6 +119,9 @@ TARGETS = (
 )
 
 
+MISSES = 60  # one after another: more than the longest pause of `bach up` explains
+
+
 def kills(arena: Arena) -> None:
     """K1: SIGKILL to a process chosen at random, again and again."""
     usual_jobs(arena, 16)
@@ -127,13 +130,17 @@ def kills(arena: Arena) -> None:
     button = arena.job("button", seconds=0.5, overlap="parallel", max_instances=50)
     arena.calm()
     with arena.presser(button, every=2.0):
-        struck = 0
+        struck = missed = 0
         deck: list[str] = []
         while struck < (300 if arena.long else 15):
             time.sleep(arena.random.uniform(0.2, 1.0))
             # Shuffled, not drawn: each has its turn, also in a short round.
             deck = deck or arena.random.sample(TARGETS, len(TARGETS))
-            struck += arena.kill(deck.pop())  # what is down can't be struck
+            # What is down can't be struck; if nothing comes up again, that is what was found.
+            missed = 0 if arena.kill(deck.pop()) else missed + 1
+            struck += not missed
+            if missed > MISSES:
+                arena.calm()
 
 
 def idle_worker(arena: Arena) -> None:
