@@ -172,6 +172,22 @@ def all_at_once(arena: Arena) -> None:
         arena.calm()
 
 
+def young(arena: Arena) -> None:
+    """K7: `bach up` is killed while it starts, again and again; what it had begun dies with it."""
+    usual_jobs(arena, 4, longest=3.0)
+    arena.calm()
+    for _ in range(60 if arena.long else 8):
+        before = arena.service.process
+        arena.until("there is something to kill", partial(arena.kill, "up"), 60)
+        arena.until("it is started again", partial(_another, arena, before), 60)
+        time.sleep(arena.random.uniform(0, 2.5))
+    arena.calm()
+
+
+def _another(arena: Arena, before: object) -> bool:
+    return arena.service.process is not before
+
+
 def told_to_stop(arena: Arena) -> None:
     """K4: SIGTERM with ten running commands, to the main process or to all, and once more."""
     for number in range(10):
@@ -726,6 +742,7 @@ ALL = {
         Experiment("K4", told_to_stop),
         Experiment("K5", frozen),
         Experiment("K6", zoo),
+        Experiment("K7", young),
         Experiment("C1", locked),
         Experiment("C4", full, impossible=can_mount, before=small_disk),
         Experiment("C5", damaged),
