@@ -192,7 +192,9 @@ def run(ready: Callable[[], None] = lambda: None) -> int:
 
 
 def _in_child(target: Callable[..., None], *args: Any) -> None:
-    processes.die_with_parent()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # multiprocessing has started us
+    processes.die_with_parent(parent.pid or 0)
     _leave_signals_alone()
     with contextlib.suppress(ValueError):
         signal.set_wakeup_fd(-1)

@@ -124,10 +124,15 @@ def adopt_orphans() -> None:
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def die_with_parent(number: int = signal.SIGKILL) -> None:
-    """Have this process sent signal `number` when its parent ends, however that ends (Linux)."""
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have this process sent signal `number` when its parent ends, however that ends (Linux).
+
+    `parent` is its process id, taken before the fork: one that has ended meanwhile ends us now.
+    """
     if LINUX:
         _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), number)
 
 
 def rename(name: str) -> None:

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F
+from django.db.models import F, OuterRef, Subquery
+from django.db.models.functions import Coalesce, Greatest
 from django.utils.translation import gettext as _t
 
 from daemon_app import admission, executor, live
 from daemon_app.models import Incident, Job, Policy, Run, reasons
-from daemon_app.models.run import ON_TIME, adapted
+from daemon_app.models.run import MISSED_ROWS, ON_TIME, adapted
 from daemon_app.schedules import ScheduleError
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,6 @@ log = logging.getLogger(__name__)
 # and the fork are left to do (docs/adr: own beat). An edit takes them back.
 LEAD = timedelta(milliseconds=700)
 PER_TICK = 500
-# More missed instants than this of one job become one row: how many, from when to when.
-MISSED_ROWS = 100
 # What "catch up all" catches up at most; older ones are missed.
 MOST_CAUGHT_UP = 100
 # Jobs that are caught up start so long after one another, and all of them within SPREAD.
@@ -154,7 +153,8 @@ def _occurrences(job: Job, now: datetime) -> tuple[list[_Occurrence], datetime |
     following = job.next_after(until)
 
     chosen = _chosen(job, newest, now)
-    is_late = now - chosen[0] > ON_TIME if chosen else False
+    # Several at once wait for one another: none of them is on time, and none is in another's way.
+    is_late = len(chosen) > 1 or any(now - at > ON_TIME for at in chosen)
     missed = newest[: len(newest) - len(chosen)]
     count = found.count - len(chosen)
     recorded = []
@@ -557,17 +557,22 @@ def expire(now: datetime, seen_at: datetime) -> int:
 def rebase(now: datetime) -> int:
     """Let schedules begin anew that a wrong clock has left far ahead; return of how many jobs.
 
-    After a step back of up to three hours the next instants hold, so that nothing runs twice.
-    Beyond that a job would stand still until the clock is there again, years if it once said 2099.
+    A job waits until the clock has caught up with what it has handled, so that nothing runs twice;
+    but where that lies more than three hours ahead, it would stand still for years if the clock
+    once said 2099.
     """
     begun = 0
-    for job in Job.objects.active().filter(next_due_at__gt=now + WRONG_CLOCK):
+    of_job = Run.objects.filter(job=OuterRef("pk"), trigger=Run.Trigger.SCHEDULE)
+    newest = of_job.order_by("-due_at").values("due_at")[:1]
+    waiting = Job.objects.active().filter(next_due_at__gt=now + WRONG_CLOCK)
+    handled = waiting.annotate(handled=Greatest("anchor", Coalesce(Subquery(newest), "anchor")))
+    for job in handled.filter(handled__gt=now + WRONG_CLOCK):
         try:
             expected = job.first_after(now)
         except ScheduleError:
             continue  # the tick says so
         waits = job.next_due_at
-        if waits is None or expected is None or waits - expected <= WRONG_CLOCK:
+        if waits is None or expected is None or expected >= waits:
             continue
         with transaction.atomic():
             begun += Job.objects.filter(pk=job.pk, next_due_at=waits).update(

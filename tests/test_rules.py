@@ -71,6 +71,52 @@ def test_a_regular_start_does_not_push_out_what_is_being_caught_up() -> None:
     assert [state for state, _, _ in told(every)] == ["queued"] * 4
 
 
+def test_a_short_delay_is_caught_up_like_a_long_one_and_nothing_pushes_it_out() -> None:
+    often = job(job_type="interval", schedule="1s", misfire="all", overlap="queue")
+
+    scheduler.tick(NOON + 3 * SECOND)
+    scheduler.tick(NOON + 4 * SECOND)
+
+    assert [each.state for each in often.runs.order_by("due_at")] == ["queued"] * 4
+
+
+@pytest.mark.parametrize("end", ["switched_off", "rescheduled"])
+def test_what_was_owed_when_a_schedule_ends_is_recorded(end: str) -> None:
+    owing = hourly()
+    now = NOON + 2 * HOUR + MINUTE
+
+    if end == "switched_off":
+        owing.set_active(False, now=now, by="anna")
+    else:
+        owing.schedule = "30 * * * *"
+        owing.store(now=now, by="anna")
+
+    assert told(owing) == [("missed", 1, end), ("missed", 2, end)]
+    scheduler.tick(now)
+    assert len(told(owing)) == 2
+
+
+def test_a_year_owed_when_a_schedule_ends_is_one_row() -> None:
+    owing = hourly()
+
+    owing.set_active(False, now=NOON + 365 * DAY, by="anna")
+
+    summary = owing.runs.get()
+    assert summary.reason_code == "misfire_summary"
+    assert summary.reason_facts["count"] == 365 * 24
+
+
+def test_nothing_is_owed_by_a_job_that_was_off_or_is_edited_in_time() -> None:
+    off = hourly(is_active=False)
+    off.schedule = "30 * * * *"
+    off.store(now=NOON + 5 * HOUR, by="anna")
+    edited = job("edited", job_type="cron", schedule="0 * * * *")
+    edited.command = "true"
+    edited.store(now=NOON + MINUTE, by="anna")
+
+    assert not Run.objects.exists()
+
+
 def test_with_an_age_of_nothing_nothing_is_caught_up() -> None:
     never = hourly(misfire_age_seconds=0)
 
@@ -122,7 +168,8 @@ def test_a_start_by_hand_waits_in_line_like_any_other() -> None:
     first = scheduler.start(waits, trigger="manual", by="anna", now=NOON)
     second = scheduler.start(waits, trigger="manual", by="anna", now=NOON)
 
-    assert first.run and second.run
+    assert first.run
+    assert second.run
     first.run.refresh_from_db()
     assert (first.run.state, first.run.blocking_run_id) == ("skipped", second.run.pk)
     running.refresh_from_db()
@@ -163,7 +210,8 @@ def test_a_person_may_start_a_job_beside_its_running_one() -> None:
     started = scheduler.start(once, trigger="manual", by="anna", now=NOON, beside=True)
 
     assert (refused.code, refused.blocking) == ("overlap", blocking)
-    assert started.run and started.run.beside
+    assert started.run
+    assert started.run.beside
 
 
 # ── Storms ───────────────────────────────────────────────────────────────────────────────────────
@@ -318,6 +366,19 @@ def test_a_short_step_back_repeats_nothing() -> None:
     assert [hour for _, hour, _ in told(steady)] == [1, 2]
     steady.refresh_from_db()
     assert steady.next_due_at == NOON + 3 * HOUR
+
+
+def test_a_short_step_back_leaves_a_rare_schedule_alone() -> None:
+    weekly = job("weekly", job_type="cron", schedule="0 13 * * 2")
+    scheduler.tick(NOON + HOUR)
+    weekly.refresh_from_db()
+    before = weekly.next_due_at
+
+    scheduler.clock_stepped(-3600, NOON + 30 * MINUTE)
+
+    weekly.refresh_from_db()
+    assert weekly.next_due_at == before
+    assert [each.code for each in Incident.objects.all()] == ["clock_back"]
 
 
 def test_a_rare_schedule_is_no_wrong_clock() -> None:

@@ -136,11 +136,11 @@ def _aside(work: Callable[[], None]) -> Callable[[], bool]:
     It has the other core meanwhile, and what it loads does not stay with us.
     """
     connections.close_all()
-    pid = os.fork()
+    us, pid = os.getpid(), os.fork()
     if pid == 0:
         code = 1
         try:
-            processes.die_with_parent()
+            processes.die_with_parent(us)
             work()
             code = 0
         finally:
@@ -236,10 +236,10 @@ class Part:
         """Fork the part; its end of a pipe tells when it is ready, and when it is gone."""
         rung, ring = os.pipe()
         self.started = time.monotonic()
-        self.pid = os.fork()
+        us, self.pid = os.getpid(), os.fork()
         if self.pid == 0:
             os.close(rung)
-            _become(self.name)
+            _become(self.name, us)
             code = 1
             try:
                 code = self.body(lambda: _write_quietly(ring, b"ready"))
@@ -459,15 +459,16 @@ def _port_refusal() -> str | None:
 
 
 # ── Child processes ──────────────────────────────────────────────────────────────────────────────
-def _become(name: str) -> None:
+def _become(name: str, parent: int) -> None:
     """Make the forked process a part of its own: session, name, signals, log file."""
     # Ctrl+C reaches the parent alone; it stops the parts in order.
     os.setsid()
     processes.rename(f"bach-{name}")
-    processes.die_with_parent(signal.SIGTERM)
     signal.set_wakeup_fd(-1)
+    # First of all: our parent's handlers would swallow the news of its death.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+    processes.die_with_parent(parent, signal.SIGTERM)
     handler = logging.handlers.RotatingFileHandler(
         settings.LOGS_DIR / f"{name}.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES
     )

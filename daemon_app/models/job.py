@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
 from statistics import median
@@ -482,6 +483,7 @@ class Job(models.Model):
                 self.next_due_at = before.next_due_at
                 withdrawn = self._withdraw(now)
                 if any(getattr(before, f) != getattr(self, f) for f in self.WHEN):
+                    before.settle(now, "rescheduled")
                     self.anchor = now
                     self._start_schedule(now)
                 elif self.is_active and (before.schedule_error or not before.is_active):
@@ -491,6 +493,8 @@ class Job(models.Model):
                 elif before.deadline != self.deadline and self.is_active:
                     self.next_due_at = self.next_after(now)
             if not self.is_active:
+                if before is not None:
+                    before.settle(now, "switched_off")
                 self.next_due_at = None
             self.schedule_error = ""
             self.save()
@@ -512,6 +516,9 @@ class Job(models.Model):
         Switched on again it owes nothing of the time it was off.
         """
         with transaction.atomic():
+            before = Job.objects.select_for_update().filter(pk=self.pk, is_active=True).first()
+            if before is not None and not active:
+                before.settle(now, "switched_off")
             moved = Job.objects.filter(pk=self.pk, is_active=not active).update(
                 is_active=active, updated_at=now, updated_by=by, version=F("version") + 1
             )
@@ -526,6 +533,16 @@ class Job(models.Model):
                     self._withdraw(now)
                 self.ring()
         return bool(moved)
+
+    def settle(self, now: datetime, code: str) -> None:
+        """Record what was due by `now` and not looked at yet as missed, before the schedule ends.
+
+        The daemon may have been away; what was due then is not forgotten with the schedule.
+        """
+        from daemon_app.models.run import MISSED_ROWS, Run  # noqa: PLC0415 - the two know each other
+
+        with suppress(ScheduleError):
+            Run.objects.record_missed(self, now, code, most=MISSED_ROWS)
 
     def remove(self) -> int:
         """Delete the job and its runs' rows; return how many runs went with it.

@@ -21,6 +21,8 @@ SENTENCES: Final = {
     "misfire_summary": _(
         "Missed %(count)s times from %(first)s to %(last)s: nothing was there to start it."
     ),
+    "switched_off": _("Missed: the job was switched off before it could start."),
+    "rescheduled": _("Missed: the job was given another schedule before it could start."),
     "misfire_skip": _("Missed: it could not start in time, and this job is not caught up."),
     "spread": _("Waits its turn to be caught up, so that not everything starts at once."),
     "retry": _("Attempt %(attempt)s failed (%(why)s); tried again after a pause of %(pause)s s."),

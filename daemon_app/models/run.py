@@ -20,6 +20,8 @@ from daemon_app.models.job import Job
 
 # Beyond this a start is remarked on as late (semantics 3).
 ON_TIME = timedelta(seconds=60)
+# More missed instants than this of one job become one row: how many, from when to when.
+MISSED_ROWS = 100
 # A claim may be in vain, because the daemon is killed before it can launch; not again and again.
 MOST_FALSE_STARTS = 3
 # The progress of a command that has nothing left to do, in per cent.
@@ -141,6 +143,40 @@ class RunQuerySet(models.QuerySet["Run"]):
                     written.append(e.run_id)
             live.changed("runs", *(f"run:{pk}" for pk in written))
         return written
+
+    def record_missed(self, job: Job, until: datetime, code: str, *, most: int) -> int:
+        """Record what of a job's schedule was due by `until` and nobody has looked at; how many.
+
+        More than `most` instants become one row. Whoever changes or ends a schedule asks for this
+        first, so that no occurrence disappears.
+        """
+        first = job.next_due_at
+        if not job.is_active or first is None or first > until:
+            return 0
+        found = job.plan.missed(first, until, most, anchor=job.anchor)
+        instants, facts = list(found.newest), {}
+        if found.count > most:
+            last = instants[-1]
+            instants, code = [last], "misfire_summary"
+            facts = {"count": found.count, "first": first.isoformat(), "last": last.isoformat()}
+        missed = [
+            Run(
+                job=job,
+                job_name=job.name,
+                trigger=Run.Trigger.SCHEDULE,
+                due_at=at,
+                not_before=at,
+                state=Run.State.MISSED,
+                reason_code=code,
+                reason_facts=facts,
+                queued_at=until,
+                ended_at=until,
+            )
+            for at in instants
+        ]
+        self.bulk_create(missed, ignore_conflicts=True)
+        live.changed("runs")
+        return found.count
 
     def put_back(
         self, ending: Ending, *, not_before: datetime, code: str, facts: dict[str, Any]
