@@ -327,7 +327,7 @@ def _is_told_no_more(arena: Arena, code: str) -> None:
     )
 
 
-SMALL = 64  # MB
+SMALL = 192  # MB; what the jobs write meanwhile needs some of it
 
 
 def can_mount() -> str:
@@ -354,7 +354,7 @@ def can_mount() -> str:
 
 
 def small_disk(arena: Arena) -> None:
-    """Lay the data folder onto a file system of 64 MB."""
+    """Lay the data folder onto a small file system."""
     place = arena.service.data_dir
     options = f"size={SMALL}m,mode=0700"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)

@@ -216,7 +216,10 @@ class Service(Stack):
         raise TimeoutError(f"{method} {path}: no answer in {ASK_FOR:.0f} s\n{self.log()}")
 
     def notices(self) -> set[str]:
-        """Return the codes of what the product says a person should know now; {} without answer."""
+        """Return the codes of what the product says is wrong now; none without an answer.
+
+        What was wrong stays in its list until somebody has marked it as seen.
+        """
         request = urllib.request.Request(
             f"{self.url}/api/daemon/status", headers={"Authorization": f"Bearer {self.token}"}
         )
@@ -224,7 +227,8 @@ class Service(Stack):
             contextlib.suppress(OSError, ValueError, http.client.HTTPException),
             urllib.request.urlopen(request, timeout=25) as answer,
         ):
-            return {notice["code"] for notice in json.load(answer)["notices"]}
+            found = json.load(answer)["notices"]
+            return {notice["code"] for notice in found if notice["incident_id"] is None}
         return set()
 
     # ── Its database, past all doors ─────────────────────────────────────────────────────────────
