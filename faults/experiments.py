@@ -103,7 +103,7 @@ def quiet(arena: Arena) -> None:
     every_minute(arena)
     arena.calm()
     since = now_micros()
-    time.sleep(600 if arena.long else 10)
+    time.sleep(600 if arena.long else 6)
     late = [s.at - s.due for s in arena.ledger().starts if s.due > since and s.attempt == 1]
     if sorted(late)[int(len(late) * 0.99)] > QUIET_LATE:
         arena.seen.append(
@@ -132,7 +132,7 @@ def kills(arena: Arena) -> None:
     with arena.presser(button, every=2.0):
         struck = missed = 0
         deck: list[str] = []
-        while struck < (300 if arena.long else 15):
+        while struck < (300 if arena.long else 13):
             time.sleep(arena.random.uniform(0.2, 1.0))
             # Shuffled, not drawn: each has its turn, also in a short round.
             deck = deck or arena.random.sample(TARGETS, len(TARGETS))
@@ -176,7 +176,7 @@ def young(arena: Arena) -> None:
     """K7: `bach up` is killed while it starts, again and again; what it had begun dies with it."""
     usual_jobs(arena, 4, longest=3.0)
     arena.calm()
-    for _ in range(60 if arena.long else 8):
+    for _ in range(60 if arena.long else 5):
         before = arena.service.process
         arena.until("there is something to kill", partial(arena.kill, "up"), 60)
         arena.until("it is started again", partial(_another, arena, before), 60)
