@@ -57,11 +57,14 @@ class Ballast:
         return have
 
     def give(self) -> bool:
-        """Give up a slice; False when nothing is left."""
+        """Give up a slice; False when nothing is left, or the disk is too ill even for that."""
         left = self.size()
         if not left:
             return False
-        os.truncate(self._path, max(left - SLICE, 0))
+        try:
+            os.truncate(self._path, max(left - SLICE, 0))
+        except OSError:
+            return False
         return True
 
     def free(self) -> int:

@@ -89,6 +89,8 @@ class Beat:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self.watchdog.begin()
+        # What is too late is given up before we say that we are here: it counts from then on.
+        self._guarded(self._look_around)
         self._announce()
         self.runner.adopt()
         log.info("the daemon is running on %s (process %s)", self.host, os.getpid())
@@ -156,6 +158,7 @@ class Beat:
         clock = self.clock.mono()
         if clock >= self._sweep_at:
             self._sweep_at = clock + SWEEP_EVERY
+            self._tick_at = 0.0  # a bell may have been lost
             # Nobody has heard of them: the cluster may be deaf, our own runner is not.
             self.runner.expect(scheduler.sweep(self.clock.now(), self.runner.waiting))
         # What the runner could not write it tries again by itself; whether it is the database's
@@ -170,7 +173,7 @@ class Beat:
 
     @property
     def _may_tidy(self) -> bool:
-        return not self._wishes and not self.watchdog.is_in_trouble
+        return not self._wishes and self.watchdog.may_tidy
 
     def _tidy(self) -> None:
         self._tidy_at = self.clock.mono() + retention.step(self.clock.now())

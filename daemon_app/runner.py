@@ -12,7 +12,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
@@ -213,6 +213,10 @@ class Runner:
         except (ValueError, KeyError, TypeError):
             # Bells are hints; a torn one costs nothing but the next look.
             log.warning("a message could not be read: %.200r", message)
+        except DatabaseError:
+            # The other messages must not be lost with it; and the rules are read again by a look.
+            log.exception("the database did not answer to a message")
+            self._knows_rules = False
 
     def _hear_starts(self, told: dict[str, Any]) -> None:
         self.expect((int(run_id), float(due)) for run_id, due in told["runs"])
@@ -236,8 +240,9 @@ class Runner:
         self._read_line_anew()
 
     def _expect(self, run_id: int, due: float) -> None:
-        if run_id not in self._waiting and run_id not in self._held:
-            self._waiting[run_id] = None
+        if run_id not in self._held:
+            self._waiting.setdefault(run_id, None)
+            # A known one too: it may be earlier now. Too early, it fails to be claimed and is read.
             heapq.heappush(self._heap, (due, run_id))
 
     def _leave_line(self, run_id: int) -> None:
@@ -261,8 +266,7 @@ class Runner:
         """Put the line into the order its rows have now."""
         ids = [candidate.run_id for candidate in self._line]
         self._line = []
-        for start in range(0, len(ids), PER_CLAIM):
-            self._read(ids[start : start + PER_CLAIM], time.time())
+        self._read_ripe(ids, time.time())
 
     # ── Starting ─────────────────────────────────────────────────────────────────────────────────
     @property
@@ -324,7 +328,8 @@ class Runner:
             if due - AWAKE <= time.time() < due:
                 with contextlib.suppress(DatabaseError):
                     Run.objects.claim([NO_RUN], owner=self.owner, now=_instant(due))
-                while time.time() < due:
+                until = time.monotonic() + AWAKE  # a clock set back now is not waited for
+                while time.time() < due and time.monotonic() < until:
                     pass
 
     def _start_due(self, now: float) -> None:
@@ -355,12 +360,16 @@ class Runner:
                 ripe.append(run_id)
             else:
                 self._insert(candidate)
-        for start in range(0, len(ripe), PER_CLAIM):
-            some = ripe[start : start + PER_CLAIM]
+        self._read_ripe(ripe, now)
+
+    def _read_ripe(self, ids: Sequence[int], now: float) -> None:
+        """Read runs whose time has come, and put them into line; later if the database is away."""
+        for start in range(0, len(ids), PER_CLAIM):
             try:
-                self._read(some, now)
+                self._read(ids[start : start + PER_CLAIM], now)
             except DatabaseError:
-                for run_id in ripe[start:]:
+                for run_id in ids[start:]:
+                    self._waiting[run_id] = None
                     heapq.heappush(self._heap, (now + 1, run_id))
                 raise
 
@@ -518,7 +527,11 @@ class Runner:
     def _put_back(self, end: Ending) -> bool:
         """Put a run back in line whose job wants another attempt; False when this was the last."""
         held = self._over.get(end.run_id)
-        if held is None or not wants_retry(end, held.rules, held.attempt):
+        if held is None:
+            return False
+        # A loss that was repeated is no failure: it has not used up a retry.
+        losses = Attempt.objects.filter(run=end.run_id, state=Run.State.LOST).count()
+        if not wants_retry(end, held.rules, held.attempt - losses):
             return False
         pause = retry_pause(end.run_id, held.rules, held.attempt)
         return self._again(end, held.attempt, pause)
@@ -601,7 +614,6 @@ class Runner:
             # By the folder, too: a host that was given another name is still this host.
             if run.owner == self.owner or run.folder.exists():
                 self.adopt_one(run)
-        self._look()
         for run_id, not_before in Run.objects.queued().values_list("pk", "not_before"):
             self._expect(run_id, not_before.timestamp())
         self._remove_orphaned_folders()
@@ -618,13 +630,18 @@ class Runner:
         now = time.monotonic()
         if self._line:
             self._learn_rules()
+        still = set(Run.objects.queued().values_list("pk", flat=True)) if self._waiting else set()
+        for run_id in list(self._waiting.keys() - still):
+            self._leave_line(run_id)
         lost: list[int] = []
         for run_id, held in list(self._held.items()):
             seen = supervisor.look(folder_of(run_id))
+            begun = seen.fence is not None and seen.fence >= held.fence
             if seen.kind == "ended" and seen.result and seen.result["fence"] == held.fence:
                 self._end(ending(run_id, seen.result, held.rules, self._used(run_id, held)))
-            elif seen.kind == "gone" or (
-                seen.kind == "absent"
+            elif (seen.kind == "gone" and begun) or (
+                seen.kind != "running"
+                and not begun
                 and now - held.since > BEGINS_WITHIN
                 and self._never_begins(run_id)
             ):
@@ -636,16 +653,22 @@ class Runner:
     def _never_begins(self, run_id: int) -> bool:
         """Make sure that a launch which was lost on its way does not begin later after all."""
         fence = self._held[run_id].fence
-        supervisor.request_stop(folder_of(run_id), "kill", fence)
-        return supervisor.look(folder_of(run_id)).kind == "absent"
+        try:
+            supervisor.request_stop(folder_of(run_id), "kill", fence)
+        except OSError:
+            log.warning("run %s can't be kept from beginning; looked at again", run_id)
+            return False
+        seen = supervisor.look(folder_of(run_id))
+        return seen.kind != "running" and (seen.fence or 0) < fence
 
     def _give_up(self, run_ids: list[int]) -> None:
         cgroups.sweep()
         rows = Run.objects.running().in_bulk(run_ids)
         for run_id in run_ids:
             seen = supervisor.look(folder_of(run_id))
+            held = self._held[run_id]
             left = processes.end_marked(run_id, run_token(), seen.session)
-            if seen.kind != "gone":
+            if seen.kind != "gone" or (seen.fence or 0) < held.fence:
                 code = "never_begun"
             elif seen.identity and seen.identity.boot != processes.boot_id():
                 code = "restarted"
@@ -653,8 +676,14 @@ class Runner:
                 code = "supervisor_gone"
             log.error("run %s lost its supervisor (%s); %s processes ended", run_id, code, left)
             self._let_go(run_id)
-            if run_id in rows:
-                self._lose(rows[run_id], code)
+            try:
+                if run_id in rows:
+                    self._lose(rows[run_id], code)
+            except DatabaseError:
+                if run_id not in self._waiting:  # ours still, and looked at again
+                    self._held[run_id] = held
+                    self.room.occupy(held.job_id, held.pools)
+                raise
             if run_id in self._forgotten:
                 self._remove_folder(run_id)
 
@@ -664,15 +693,23 @@ class Runner:
         A run of which nothing has begun is no loss: it goes back to its place in line.
         """
         now = _instant(time.time())
-        if code == "never_begun" and run.return_to_line():
-            self._expect(run.pk, run.not_before.timestamp())
-            return
+        if code == "never_begun":
+            if run.stop_requested_at:
+                cancelled = Run.State.CANCELLED
+                Run.objects.finish([Ending(run.pk, run.fence, cancelled, now, None, "cancelled")])
+                return
+            if run.return_to_line():
+                self._expect(run.pk, run.not_before.timestamp())
+                return
         lost = Ending(run.pk, run.fence, Run.State.LOST, now, run.started_at, code)
         repeat = run.definition.get("on_loss") == Job.Loss.REPEAT
         before = Attempt.objects.filter(run=run, state=Run.State.LOST).exists()
         if not (repeat and not before and self._again(lost, run.attempt, LOSS_PAUSE)):
             run.give_up(now=now, code=code)
-        self._brake(run.job_id, now)
+        try:
+            self._brake(run.job_id, now)
+        except DatabaseError:  # the loss is written; the next one will see
+            log.exception("job %s could not be switched off", run.job_id)
 
     def _brake(self, job_id: int, now: datetime) -> None:
         """Switch a job off that loses one run after another."""

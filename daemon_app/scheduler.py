@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, OuterRef, Subquery
-from django.db.models.functions import Coalesce, Greatest
+from django.db.models import F
 from django.utils.translation import gettext as _t
 
 from daemon_app import admission, executor, live
@@ -229,10 +228,14 @@ def _admit(job: Job, active: _Active, run: Run) -> _Placed:
 def _make_room(placed: Iterable[_Placed], now: datetime) -> None:
     """Take out of line, and stop, what the new runs take the place of."""
     for each in placed:
+        # Refused, or recorded by somebody else: it takes nobody's place.
+        if not each.run.pk or each.run.state != Run.State.QUEUED:
+            continue
         if not (each.supersedes or each.replaces):
             continue
         for run in Run.objects.filter(pk__in=each.supersedes):
-            run.skip(now=now, code="superseded", blocking=each.run.pk)
+            if run.skip(now=now, code="superseded", blocking=each.run.pk):
+                executor.ask_to_stop(run.pk)
         for run in Run.objects.filter(pk__in=each.replaces):
             if run.request_stop(by="", now=now, code="replaced", blocking=each.run.pk):
                 executor.ask_to_stop(run.pk)
@@ -249,11 +252,12 @@ def _active_runs(job_ids: Iterable[int]) -> dict[int, _Active]:
     # By state, not by job nor in the order of ids: that would read the jobs' whole history, 21 ms
     # instead of 0.5 with 100,000 runs behind them. The sum keeps the index by job out of it.
     of_jobs = Run.objects.active().alias(of=F("job_id") + 0).filter(of__in=list(job_ids))
-    rows = of_jobs.order_by().values_list("pk", "job_id", "state", "attempt", "reason_code")
-    for pk, job_id, state, attempt, code in sorted(rows):
+    asked = ("pk", "job_id", "state", "attempt", "reason_code", "job__misfire")
+    for pk, job_id, state, attempt, code, misfire in sorted(of_jobs.order_by().values_list(*asked)):
         active = found.setdefault(job_id, _Active())
         # A retry is a run that has begun; and what is caught up "all" keeps its place.
-        if state == Run.State.QUEUED and attempt == 1 and code != "caught_up":
+        keeps = attempt > 1 or (code == "caught_up" and misfire == Job.Misfire.ALL)
+        if state == Run.State.QUEUED and not keeps:
             active.waiting.append(pk)
         else:
             active.runs.append(pk)
@@ -464,7 +468,11 @@ def hold(mode: str, *, by: str, now: datetime, note: str = "") -> bool:
 
 def resume(*, by: str, now: datetime) -> bool:
     """Let everything go on; False when nothing was held."""
-    resumed = Policy.set_hold("", now=now, by=by)
+    with transaction.atomic():
+        held_at = Policy.current().held_at
+        resumed = Policy.set_hold("", now=now, by=by)
+        if held_at is not None:
+            expire(now, held_at)  # what waited through it follows its misfire rule as well
     if resumed:
         log.info("resumed by %s", by)
     return resumed
@@ -525,13 +533,14 @@ def sweep(now: datetime, known: Collection[int] = ()) -> list[executor.Due]:
 
 
 def _expire(now: datetime) -> None:
-    for run in Run.objects.queued().filter(expires_at__lte=now)[:PER_TICK]:
+    for run in Run.objects.queued().filter(expires_at__lte=now, attempt=1)[:PER_TICK]:
         waited = run.definition.get("max_wait_seconds")
         limit = max(run.due_at, run.queued_at) + timedelta(seconds=waited or 0)
         if waited and run.expires_at and run.expires_at >= limit:
             run.skip(now=now, code="waited_too_long", seconds=waited)
         else:
             run.skip(now=now, code="deadline")
+        executor.ask_to_stop(run.pk)
 
 
 def expire(now: datetime, seen_at: datetime) -> int:
@@ -546,10 +555,12 @@ def expire(now: datetime, seen_at: datetime) -> int:
     queued = Run.objects.queued().filter(trigger=Run.Trigger.SCHEDULE, attempt=1)
     for run in queued.filter(due_at__lt=now - ON_TIME).select_related("job"):
         age = timedelta(seconds=run.job.misfire_age_seconds)
-        if run.job.misfire == Job.Misfire.SKIP:
-            given_up += run.miss(now=now, code="misfire_skip")
-        elif now - run.due_at > age:
-            given_up += run.miss(now=now, code="too_old")
+        skips = run.job.misfire == Job.Misfire.SKIP
+        if (skips or now - run.due_at > age) and run.miss(
+            now=now, code="misfire_skip" if skips else "too_old"
+        ):
+            given_up += 1
+            executor.ask_to_stop(run.pk)
     return given_up
 
 
@@ -558,31 +569,34 @@ def rebase(now: datetime) -> int:
     """Let schedules begin anew that a wrong clock has left far ahead; return of how many jobs.
 
     A job waits until the clock has caught up with what it has handled, so that nothing runs twice;
-    but where that lies more than three hours ahead, it would stand still for years if the clock
+    but one that waits for an instant hours beyond its next would stand still for years if the clock
     once said 2099.
     """
     begun = 0
-    of_job = Run.objects.filter(job=OuterRef("pk"), trigger=Run.Trigger.SCHEDULE)
-    newest = of_job.order_by("-due_at").values("due_at")[:1]
-    waiting = Job.objects.active().filter(next_due_at__gt=now + WRONG_CLOCK)
-    handled = waiting.annotate(handled=Greatest("anchor", Coalesce(Subquery(newest), "anchor")))
-    for job in handled.filter(handled__gt=now + WRONG_CLOCK):
+    for job in Job.objects.active().filter(next_due_at__gt=now + WRONG_CLOCK):
         try:
             expected = job.first_after(now)
-        except ScheduleError:
+        except Exception:
+            log.exception("job %s can't be planned", job.pk)
             continue  # the tick says so
         waits = job.next_due_at
-        if waits is None or expected is None or expected >= waits:
+        if waits is None or expected is None or waits - expected <= WRONG_CLOCK:
             continue
+        if Run.objects.filter(job=job, trigger=Run.Trigger.SCHEDULE, due_at=expected).exists():
+            continue  # handled before the clock was set back
         with transaction.atomic():
             begun += Job.objects.filter(pk=job.pk, next_due_at=waits).update(
                 next_due_at=expected, anchor=min(job.anchor, now)
             )
-            # What was written just before its time, by that clock.
-            Run.objects.queued().filter(
-                job=job, trigger=Run.Trigger.SCHEDULE, due_at__gt=now + WRONG_CLOCK
-            ).delete()
             live.changed("jobs", f"job:{job.pk}")
+    with transaction.atomic():
+        far = Run.objects.queued().filter(not_before__gt=now + WRONG_CLOCK).select_for_update()
+        # What was written just before its time, by that clock, is written anew; the rest may start.
+        written = [run.pk for run in far.filter(trigger=Run.Trigger.SCHEDULE, attempt=1)]
+        Run.objects.filter(pk__in=written).delete()
+        rest = [run.pk for run in far]
+        Run.objects.filter(pk__in=rest).update(not_before=now, submitted_at=now)
+        executor.submit(((pk, now.timestamp()) for pk in rest), now)
     if begun:
         Incident.note("clock_rebased", now=now, jobs=begun)
     return begun

@@ -41,6 +41,9 @@ BIG_STEP = 60.0  # … which a step of so many seconds need not wait for
 # The clock at the start (reliability 1.3).
 WRONG_CLOCK = timedelta(hours=3)
 HELD_AT_MOST = 300.0  # seconds that starts are held for the time to be set
+# Retention deletes by the clock: after a leap of this, or an outage, people get time to see it.
+LEAP = 86_400.0  # seconds
+DOUBTED_FOR = 3600.0
 SURELY_PAST = datetime(2025, 1, 1, tzinfo=UTC)  # this program is younger
 
 # The queue: a message lasts milliseconds there.
@@ -83,6 +86,7 @@ class Watchdog:
         self._messages: dict[int, float] = {}  # id in the queue → since when we see it
         self._asked: tuple[pidfile.Holder, float] | None = None
         self._restart_at = 0.0
+        self._tidy_from = 0.0  # on the monotonic clock
 
     # ── What the beat tells and asks ─────────────────────────────────────────────────────────────
     def begin(self) -> None:
@@ -111,6 +115,12 @@ class Watchdog:
     def is_in_trouble(self) -> bool:
         """Whether writes failed lately: the beat then tries one more often."""
         return self._trouble is not None
+
+    @property
+    def may_tidy(self) -> bool:
+        """Whether old runs may go: not by a clock that has just leapt, nor beside a trouble."""
+        doubtful = self.holds_schedule or self.clock.mono() < self._tidy_from
+        return not doubtful and not self.is_in_trouble
 
     def patience(self) -> float:
         """Return in how many seconds the next look is wanted."""
@@ -188,6 +198,8 @@ class Watchdog:
                 self._after_a_gap(change)
             else:
                 self._stepped += change.seconds
+            if change.seconds > LEAP:
+                self._tidy_from = self.clock.mono() + DOUBTED_FOR
         self._tell_steps(at_once=any(abs(change.seconds) > BIG_STEP for change in changes))
         released = self.holds_schedule and self._release()
         return bool(changes) or released
@@ -252,6 +264,8 @@ class Watchdog:
     def _go_on(self) -> None:
         """Put right what an outage or a wrong clock has left, by a clock that is believed."""
         now = self.clock.now()
+        if self._seen_at is not None and (now - self._seen_at).total_seconds() > LEAP:
+            self._tidy_from = self.clock.mono() + DOUBTED_FOR
         self._untold.append(partial(scheduler.rebase, now))
         if self._seen_at is not None:
             self._untold.append(partial(scheduler.expire, now, self._seen_at))

@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 
 from daemon_app import scheduler
 from daemon_app.models import Incident, Job, Policy, Pool, Run
+from daemon_app.models.run import Ending
 from tests.jobs import NOON, job, run
 
 pytestmark = pytest.mark.django_db
@@ -228,6 +229,42 @@ def test_a_full_queue_refuses_visibly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused.code == "queue_full"
 
 
+def test_a_refused_start_takes_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "MOST_QUEUED", 0)
+    replaces = hourly(overlap="replace")
+    running = run(replaces, state=Run.State.RUNNING)
+
+    scheduler.tick(NOON + HOUR)
+
+    running.refresh_from_db()
+    assert running.stop_requested_at is None
+    assert replaces.runs.get(trigger="schedule").reason_code == "queue_full"
+
+
+def test_an_occurrence_recorded_already_takes_nobodys_place() -> None:
+    replaces = hourly(overlap="replace")
+    scheduler.tick(NOON + HOUR)
+    running = replaces.runs.get()
+    running.claim(owner="here", now=NOON + HOUR)
+    Job.objects.update(next_due_at=NOON + HOUR)  # as after a clock that was set back
+
+    scheduler.tick(NOON + HOUR)
+
+    running.refresh_from_db()
+    assert replaces.runs.get().stop_requested_at is None
+
+
+def test_one_caught_up_makes_room_for_the_next_like_any_other() -> None:
+    waits = hourly(overlap="queue")
+    run(waits, state=Run.State.RUNNING)
+    scheduler.tick(NOON + HOUR + 2 * MINUTE)
+
+    scheduler.tick(NOON + 2 * HOUR)
+
+    scheduled = [told for told in told(waits) if told[1]]
+    assert scheduled == [("skipped", 1, "superseded"), ("queued", 2, "")]
+
+
 # ── Everything held ──────────────────────────────────────────────────────────────────────────────
 def test_while_held_nothing_is_due_nor_claimed_and_a_start_says_why() -> None:
     held, waiting = hourly(), run()
@@ -251,6 +288,16 @@ def test_resumed_each_job_follows_its_misfire_rule() -> None:
     scheduler.tick(NOON + 2 * HOUR + 5 * MINUTE)
 
     assert told(held) == [("missed", 1, "misfire"), ("queued", 2, "caught_up")]
+
+
+def test_what_waited_through_a_hold_follows_its_misfire_rule() -> None:
+    skips = run(job("skips", misfire="skip"), trigger="schedule")
+    scheduler.hold("drain", by="anna", now=NOON)
+
+    scheduler.resume(by="anna", now=NOON + 8 * HOUR)
+
+    skips.refresh_from_db()
+    assert (skips.state, skips.reason_code) == ("missed", "misfire_skip")
 
 
 def test_stopping_everything_asks_what_runs_to_stop_and_leaves_the_line() -> None:
@@ -295,6 +342,20 @@ def test_a_wait_that_is_too_long_ends_in_a_skip_that_says_so() -> None:
     started.refresh_from_db()
     assert (started.state, started.reason_code) == ("skipped", "waited_too_long")
     assert "1\u00a0Min." in started.reason
+
+
+def test_a_retry_has_begun_in_time() -> None:
+    impatient = job(max_wait_seconds=60, max_retries=1)
+    tried = scheduler.start(impatient, trigger="manual", by="anna", now=NOON).run
+    assert tried
+    tried.claim(owner="here", now=NOON)
+    ending = Ending(tried.pk, tried.fence, Run.State.FAILED, NOON + SECOND)
+    Run.objects.put_back(ending, not_before=NOON + HOUR, code="retry", facts={})
+
+    scheduler.sweep(NOON + 2 * HOUR)
+
+    tried.refresh_from_db()
+    assert tried.state == Run.State.QUEUED
 
 
 def test_a_run_still_waiting_at_the_deadline_is_skipped() -> None:
@@ -354,6 +415,20 @@ def test_a_job_made_while_the_clock_was_ahead_starts_by_the_right_one() -> None:
     born.refresh_from_db()
     assert born.next_due_at == NOON + HOUR
     assert born.next_after(born.next_due_at) == NOON + 2 * HOUR
+
+
+def test_what_a_clock_far_ahead_has_put_off_may_start() -> None:
+    far = NOON + 55 * 365 * DAY
+    by_hand = run(not_before=far)
+    retry = run(job("retry"), trigger="schedule", attempt=2, not_before=far)
+    early = run(job("early"), trigger="schedule", due_at=far)
+
+    scheduler.rebase(NOON)
+
+    assert not Run.objects.filter(pk=early.pk).exists()
+    for each in (by_hand, retry):
+        each.refresh_from_db()
+        assert each.not_before == NOON
 
 
 def test_a_short_step_back_repeats_nothing() -> None:

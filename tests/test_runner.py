@@ -1,10 +1,12 @@
 """The runner in this process: what it makes of news that real runs seldom bring."""
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 from django.conf import settings
+from django.db import OperationalError
 from django.utils import timezone
 
 from daemon_app import doorbell
@@ -62,6 +64,120 @@ def test_news_of_an_earlier_fence_and_nonsense_change_nothing(runner, caplog) ->
     run.refresh_from_db()
     assert (run.state, run.phase, run.progress) == (Run.State.RUNNING, "", None)
     assert len(caplog.messages) == 4
+
+
+def claimed(runner: Runner, **fields: object) -> Run:
+    """Return a run that is ours, and of which nothing is to be seen."""
+    run = started(soon(**fields))
+    run.claim(owner="here", now=timezone.now())
+    runner.adopt_one(run)
+    return run
+
+
+def leave(run: Run, fence: int, **result: object) -> None:
+    """Have an attempt's supervisor leave its result."""
+    now = time.time()
+    run.folder.mkdir(parents=True, exist_ok=True)
+    told = {"fence": fence, "ended_at": now, "started_at": now, "duration": 0.1, **result}
+    (run.folder / "result.json").write_text(json.dumps(told))
+
+
+def test_a_retry_whose_launch_was_lost_starts_after_all(runner) -> None:
+    run = claimed(runner, max_retries=1)
+    leave(run, 1, outcome="exited", exit_code=1)
+    runner._look()
+    run.refresh_from_db()
+    assert (run.state, run.attempt) == (Run.State.QUEUED, 2)
+    Run.objects.filter(pk=run.pk).update(not_before=timezone.now())
+    runner._leave_line(run.pk)
+    assert Run.objects.claim([run.pk], owner="here", now=timezone.now()) == {run.pk: 2}
+    run.refresh_from_db()
+    runner.adopt_one(run)
+
+    runner._look()
+
+    run.refresh_from_db()
+    assert (run.state, run.attempt, run.fence) == (Run.State.QUEUED, 2, 2)
+    assert run.pk in runner.waiting
+
+
+def test_a_loss_that_can_not_be_written_is_written_later(runner, monkeypatch) -> None:
+    run = claimed(runner)
+    (run.folder).mkdir(parents=True)
+    (run.folder / "lock").write_text('{"run": 1, "fence": 1, "pid": 4194304, "started": 1}\n')
+    real = Run.give_up
+    monkeypatch.setattr(Run, "give_up", _locked)
+    with pytest.raises(OperationalError):
+        runner._look()
+    assert runner.running == 1
+    monkeypatch.setattr(Run, "give_up", real)
+
+    runner._look()
+
+    run.refresh_from_db()
+    assert run.state == Run.State.LOST
+    assert runner.running == 0
+
+
+def _locked(*_: object, **__: object) -> bool:
+    raise OperationalError("database is locked")
+
+
+def test_a_line_that_can_not_be_read_anew_is_not_forgotten(runner, monkeypatch) -> None:
+    claimed(runner)
+    waiting = started(soon(name="waiting"))
+    runner._max_parallel = 1
+    runner.expect([(waiting.pk, time.time())])
+    runner.turn([])
+    assert [each.run_id for each in runner._line] == [waiting.pk]
+    with monkeypatch.context() as away:
+        away.setattr(runner, "_read", _locked)
+        away.setattr(runner, "_learn_rules", lambda: None)
+        runner._take_in(b'{"op": "rules"}')
+
+    assert waiting.pk in runner.waiting
+    assert [pk for _, pk in runner._heap] == [waiting.pk]
+
+
+def test_a_cancelled_run_of_which_nothing_has_begun_is_cancelled(runner) -> None:
+    run = claimed(runner)
+    run.request_stop(by="anna", now=timezone.now())
+
+    runner._look()
+
+    run.refresh_from_db()
+    assert (run.state, run.reason_code) == (Run.State.CANCELLED, "cancelled")
+
+
+def test_a_repeated_loss_uses_up_no_retry(runner) -> None:
+    run = claimed(runner, max_retries=1, on_loss="repeat")
+    runner._lose(run, "supervisor_gone")
+    runner._leave_line(run.pk)
+    Run.objects.filter(pk=run.pk).update(not_before=timezone.now())
+    run.refresh_from_db()
+    run.claim(owner="here", now=timezone.now())
+    runner._let_go(run.pk)
+    runner.adopt_one(run)
+    leave(run, 2, outcome="exited", exit_code=1)
+
+    runner._look()
+
+    run.refresh_from_db()
+    assert (run.state, run.attempt) == (Run.State.QUEUED, 3)
+
+
+def test_a_skipped_run_leaves_the_line(runner) -> None:
+    claimed(runner)
+    runner._max_parallel = 1
+    waiting = started(soon(name="waiting"))
+    runner.expect([(waiting.pk, time.time())])
+    runner.turn([])
+    waiting.skip(now=timezone.now(), code="deadline")
+
+    runner._look()
+
+    assert waiting.pk not in runner.waiting
+    assert waiting.pk not in [each.run_id for each in runner._line]
 
 
 def test_progress_is_written_once_a_second_and_cut_to_size(runner) -> None:

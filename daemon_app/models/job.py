@@ -564,7 +564,7 @@ class Job(models.Model):
         prepared = Run.objects.filter(
             job=self, state=Run.State.QUEUED, trigger=Run.Trigger.SCHEDULE, due_at__gt=now
         )
-        instants = list(prepared.order_by("due_at").values_list("due_at", flat=True))
+        instants = [run.due_at for run in prepared.order_by("due_at").select_for_update()]
         if instants:
             prepared.delete()
         return instants

@@ -195,6 +195,7 @@ class RunQuerySet(models.QuerySet["Run"]):
                 attempt=F("attempt") + 1,
                 not_before=not_before,
                 submitted_at=not_before,
+                expires_at=None,  # it did begin in time
                 started_at=None,
                 phase="",
                 progress=None,
