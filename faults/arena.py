@@ -94,14 +94,12 @@ class Arena:
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
-        self.service.open()
         self._keeper.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self._over.set()
-        if self._keeper.is_alive():
-            self._keeper.join(10)
+        self._keeper.join(10)
         self.service.close()
         self.after.close()
         shutil.rmtree(self.service.data_dir, ignore_errors=True)
@@ -436,9 +434,10 @@ def play(  # noqa: PLR0913 - a round has many sides
     before(arena)
     with arena:
         try:
+            arena.service.open()
             act(arena)
             arena.finish()
-        except (UnmetError, TimeoutError, AssertionError, RefusedError, OSError) as error:
+        except (UnmetError, AssertionError, RefusedError, LookupError, OSError) as error:
             arena.hung.append(f"{type(error).__name__}: {str(error)[:2000]}")
         arena.collect()
         verdict = arena.verdict()

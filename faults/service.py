@@ -48,7 +48,7 @@ class Service(Stack):
         self.log_file = self.data_dir.with_suffix(".log")
         self.env["BACH_DATA_DIR"] = str(self.data_dir)
         self.token = ""
-        self.wanted = True  # whether `keep_up` starts it
+        self.wanted = False  # whether `keep_up` starts it
         self._ended_at = 0.0
         self._cluster: dict[int, str] = {}  # pid → role, of the cluster's children
 
@@ -60,6 +60,7 @@ class Service(Stack):
             *("daemon", "token", "create", "--name", "faults", "--role", "admin", "--json")
         )
         self.token = json.loads(told)["token"]
+        self.wanted = True
 
     def launch(self) -> None:
         """Start `bach up` and do not wait for it."""
