@@ -588,15 +588,17 @@ def rebase(now: datetime) -> int:
             begun += Job.objects.filter(pk=job.pk, next_due_at=waits).update(
                 next_due_at=expected, anchor=min(job.anchor, now)
             )
+            # What was written just before its time, by that clock, is written anew.
+            ahead = Run.objects.queued().filter(job=job, due_at__gt=now + WRONG_CLOCK, attempt=1)
+            early = ahead.filter(trigger=Run.Trigger.SCHEDULE).select_for_update()
+            Run.objects.filter(pk__in=[run.pk for run in early]).delete()
             live.changed("jobs", f"job:{job.pk}")
     with transaction.atomic():
-        far = Run.objects.queued().filter(not_before__gt=now + WRONG_CLOCK).select_for_update()
-        # What was written just before its time, by that clock, is written anew; the rest may start.
-        written = [run.pk for run in far.filter(trigger=Run.Trigger.SCHEDULE, attempt=1)]
-        Run.objects.filter(pk__in=written).delete()
-        rest = [run.pk for run in far]
-        Run.objects.filter(pk__in=rest).update(not_before=now, submitted_at=now)
-        executor.submit(((pk, now.timestamp()) for pk in rest), now)
+        # What was due by now and put off by that clock may start.
+        owed = Run.objects.queued().filter(due_at__lte=now, not_before__gt=now + WRONG_CLOCK)
+        put_off = [run.pk for run in owed.select_for_update()]
+        Run.objects.filter(pk__in=put_off).update(not_before=now, submitted_at=now)
+        executor.submit(((pk, now.timestamp()) for pk in put_off), now)
     if begun:
         Incident.note("clock_rebased", now=now, jobs=begun)
     return begun

@@ -421,11 +421,9 @@ def test_what_a_clock_far_ahead_has_put_off_may_start() -> None:
     far = NOON + 55 * 365 * DAY
     by_hand = run(not_before=far)
     retry = run(job("retry"), trigger="schedule", attempt=2, not_before=far)
-    early = run(job("early"), trigger="schedule", due_at=far)
 
     scheduler.rebase(NOON)
 
-    assert not Run.objects.filter(pk=early.pk).exists()
     for each in (by_hand, retry):
         each.refresh_from_db()
         assert each.not_before == NOON
