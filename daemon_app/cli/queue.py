@@ -72,7 +72,7 @@ def queue(as_json: bool) -> int:
                     str(waiting.position or "–"),
                     str(waiting.run.pk),
                     waiting.run.job_name,
-                    formats.relative(waiting.run.due_at, now, spoken),
+                    formats.duration((now - waiting.run.queued_at).total_seconds(), spoken),
                     waiting.sentence,
                 )
                 for waiting in line[:SHOWN]

@@ -179,7 +179,7 @@ def _say_status(
 ) -> None:
     from django.utils import timezone
 
-    from daemon_app import formats, notices, tiles
+    from daemon_app import admission, formats, notices, tiles
     from daemon_app.api.status import status_at
     from daemon_app.models import Job, Run
 
@@ -215,7 +215,8 @@ def _say_status(
     known = {"daemon_away", "daemon_silent"}
     for notice in [found for found in notices.current(now) if found.code not in known]:
         tone = {notices.ERROR: "is-fail", notices.WARN: "is-warn"}.get(notice.level, "is-quiet")
-        terminal.say(terminal.shown(f"{notice.title} {notice.text}".rstrip()), tone=tone)
+        said = f"{notice.title}: {notice.text}" if notice.text else notice.title
+        terminal.say(terminal.shown(said), tone=tone)
 
     facts = status_at(now)["stats"]
     terminal.say(
@@ -245,6 +246,7 @@ def _say_status(
     if runs:
         terminal.say()
         rows = []
+        waiting = admission.waiting_among(runs, now)
         for run in runs:
             mark, length = tiles.run_mark(run), run.duration(now)
             at = run.started_at or run.due_at
@@ -257,7 +259,7 @@ def _say_status(
                     formats.duration(length.total_seconds(), spoken, exact=run.ended_at is not None)
                     if length is not None
                     else "",
-                    tiles.why(run),
+                    waiting[run.pk].sentence if run.pk in waiting else tiles.why(run),
                 )
             )
         terminal.table(

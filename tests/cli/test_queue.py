@@ -16,8 +16,9 @@ now = timezone.now()
 for name in ("one", "two", "three"):
     job = Job(name=name, job_type="manual", command="true").store(now=now, by="anna")
     Run.objects.create(
-        job=job, job_name=name, trigger="manual", due_at=now - timedelta(minutes=2),
-        state="queued", queued_at=now, definition=job.definition(),
+        job=job, job_name=name, trigger="manual", due_at=now - timedelta(minutes=5),
+        state="queued", queued_at=now - timedelta(minutes=2, seconds=2),
+        definition=job.definition(),
     )
 """
 
@@ -46,8 +47,27 @@ def test_the_line_is_listed_with_reasons(line: Bach) -> None:
     assert said.returncode == Code.OK
     rows = [row.split() for row in said.stdout.splitlines()]
     assert [(row[0], row[2]) for row in rows[-3:]] == [("1", "one"), ("2", "two"), ("3", "three")]
+    assert {tuple(row[3:5]) for row in rows[-3:]} == {("2", "Min.")}  # for so long, of `queued_at`
     assert "Daemon" in said.stdout  # what they wait for
     assert waiting(line) == [1, 2, 3]
+
+
+def test_status_says_what_waits_and_what_can_not_start(line: Bach) -> None:
+    line.python(
+        "from django.utils import timezone\n"
+        "from daemon_app.models import Job, Pool\n"
+        "now = timezone.now()\n"
+        "Pool(name='gpu', size=1).store(now=now, by='anna')\n"
+        "Job(name='big', job_type='manual', command='true', pools={'gpu': 1}).store("
+        "now=now, by='anna')\n"
+        "Pool.objects.get().remove()\n"
+    )
+    queue = [each.split("  ")[-1] for each in line("daemon", "queue").stdout.splitlines()[-3:]]
+
+    said = line("daemon", "status").stdout
+
+    assert [row.split("  ")[-1] for row in said.splitlines()[-3:]] == queue[::-1]
+    assert "„big“ kann nicht starten: Er braucht " in said
 
 
 def test_an_empty_line_is_said_to_be_empty(bach: Bach) -> None:
