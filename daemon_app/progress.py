@@ -6,7 +6,8 @@ A command may say it in two ways, as often as it likes:
     bach progress 40 "step 2"                      from any process of the run
 
 The supervisor hears the lines by a `Listener`. The tool calls `report`, which writes the file that
-BACH_PROGRESS names and rings the runner; the supervisor reads that file at the end.
+BACH_PROGRESS names and rings the runner; the supervisor reads that file at the end. Into the same
+file it writes what lines have said, once a second: who was away finds by `read` what was said last.
 """
 
 # Supervisors are many and small, and `bach progress` is called often: nothing dear is imported.
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # What the runner gives to a command
 RUN, FENCE, FILE, RUNTIME = "BACH_RUN_ID", "BACH_FENCE", "BACH_PROGRESS", "BACH_RUNTIME"
+NAME = "progress"  # of that file, in the run's folder
+LAST = 100  # per cent
 LONGEST_LABEL = 200  # characters
 LONGEST_LINE = 4096  # bytes; a longer line reports nothing
 SIGN = b'{"progress":'  # how a line begins that reports
@@ -44,7 +47,7 @@ class Progress:
 
     def __init__(self, percent: float, label: str = "") -> None:
         """Take any finite number; what is below 0 is 0, what is above 100 is 100."""
-        self.percent = math.floor(min(100, max(0, percent)))
+        self.percent = math.floor(min(LAST, max(0, percent)))
         self.label = output.shown(label)[:LONGEST_LABEL].rstrip()
 
     def __eq__(self, other: object) -> bool:
@@ -65,13 +68,15 @@ class Progress:
 
 
 def parse(line: bytes) -> Progress | None:
-    """Return what a line of JSON reports; None when it is no report."""
+    """Return what a line of JSON reports; None when it is no report, or of no finite number."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return None
     percent = found.get("progress") if isinstance(found, dict) else None
-    if isinstance(percent, bool) or not isinstance(percent, int | float) or math.isnan(percent):
+    if isinstance(percent, bool) or not isinstance(percent, int | float):
+        return None
+    if isinstance(percent, float) and not math.isfinite(percent):  # an int may be too big to ask
         return None
     label = found.get("label")
     return Progress(percent, label if isinstance(label, str) else "")
@@ -131,7 +136,7 @@ def _report(whole: bytes, start: int) -> Progress | None:
 
 
 def read(path: str) -> tuple[Progress, float] | None:
-    """Return what the tool has written into a file, and when (epoch); None when there is nothing.
+    """Return what was reported last by a run's file, and when (epoch); None when there is nothing.
 
     The file is in the hands of the command: whatever it made of it is opened with care.
     """
@@ -171,11 +176,11 @@ def report(progress: Progress, environment: Mapping[str, str]) -> None:
 def from_words(words: list[str]) -> Progress | None:
     """Return what the words behind `bach progress` mean, such as 40 step 2; None for nonsense.
 
-    >>> from_words(["40", "Schritt", "2"]), from_words(["99.9%"]), from_words(["much"])
+    >>> from_words(["40", "Schritt", "2"]), from_words(["99.9%"]), from_words(["250"])
     (Progress(40, 'Schritt 2'), Progress(99, ''), None)
     """
     try:
         percent = float(words[0].removesuffix("%"))
     except (IndexError, ValueError):
         return None
-    return None if math.isnan(percent) else Progress(percent, " ".join(words[1:]))
+    return Progress(percent, " ".join(words[1:])) if 0 <= percent <= LAST else None

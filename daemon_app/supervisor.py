@@ -16,6 +16,7 @@ of them, and nothing of ours stands between. The run's folder holds the truth:
                  has room for the result, because it has had room for the lock
     output.*     what the command wrote (see `output`)
     phase        how far a stop has come: asked, term, kill
+    progress     what the command said last of its progress, also to `bach progress`
     stop         a wish to stop: "stop" or "kill", and the fence it is for
     result.json  how it ended; written once, whole
     attempts/    what earlier attempts have left, each in a folder named by its fence
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, NoReturn, Self
 
 GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL
+HEED_SECONDS = 2.0  # at most, from the end of the stop command to SIGTERM
 LINGER_SECONDS = 5.0  # for descendants that hold the output after the command has ended
 BREATH_SECONDS = 0.05  # for other descendants: most that one meets here are just about to end
 LEFTOVER_GRACE_SECONDS = 1.0  # from SIGTERM to SIGKILL for them
@@ -61,6 +63,7 @@ TELL_SECONDS = 0.01  # until a start is told; a command that ends sooner has its
 END_PATIENCE = 2.0  # seconds to wait for room at the runner's bell, for the news of an end
 RETELL_SECONDS = 0.25  # until news that found no room at the runner's bell is told again
 PROGRESS_SECONDS = 0.25  # between two pieces of news of a command's progress
+KEEP_SECONDS = 1.0  # between two times that it is written down
 LOOK_SECONDS = 1.0  # at most between two looks at what a tree with limits uses
 MOMENT_SECONDS = 0.1  # at least
 LOOKS_SHARE = 50  # … and so many times as long as a look takes
@@ -126,10 +129,12 @@ class Launcher:
             cwd             str; None: /
             timeout         seconds, counted from the start; None or 0: no limit
             soft_timeout    seconds until {"op": "phase", "phase": "soft"} is told, and no more
-            grace           seconds from SIGTERM to SIGKILL, and for the stop command; 10
+            grace           seconds from SIGTERM to SIGKILL, and at most for the stop command; 10
             linger          seconds that descendants may hold the output after the command; 5
             leave_descendants   bool: what outlives the command is left alone, not ended
-            stop_command    str for /bin/sh, tried before SIGTERM; sees BACH_COMMAND_PID
+            stop_command    str for /bin/sh, tried before SIGTERM; sees BACH_COMMAND_PID. SIGTERM
+                            follows 2 s (or the grace, if shorter) after it has ended, at once if
+                            it has failed, and after the grace in any case
             nice            int, as for nice(1)
             ionice          "idle", "best-effort" or "best-effort:0" to "…:7"
             umask           int, of the command; 0o022
@@ -684,6 +689,8 @@ class _Run:
         self.told_progress: progress.Progress | None = None
         self.progress_at = 0.0  # epoch
         self.progress_bell_at = 0.0  # not before
+        self.progress_kept_at = float("-inf")
+        self.kept_progress: tuple[progress.Progress, float] | None = None  # as `progress.read`
         self.events = select.poll()
         # What is to be done, and when (monotonic). Each action sees itself whether to come again.
         self.due: dict[Callable[[_Run, float], None], float] = {}
@@ -978,9 +985,8 @@ class _Run:
             if pid == self.command:
                 self.status = status
                 self.ended, self.ended_at = time.monotonic(), time.time()
-            elif pid == self.stopper and status != 0 and self.phase == "asked":
-                self.remarks.append(f"stop_command: exit {os.waitstatus_to_exitcode(status)}")
-                self.due[_Run._escalate] = 0.0
+            elif pid == self.stopper and self.phase == "asked":
+                self._heed_stopper(status)
 
     # ── the end that we bring ────────────────────────────────────────────────────────────────────
 
@@ -1114,6 +1120,15 @@ class _Run:
             if stderr != self.supervisor.null:
                 os.close(stderr)
 
+    def _heed_stopper(self, status: int) -> None:
+        """The stop command has ended: what it asked for is to come about soon, or never will."""
+        if status:
+            self.remarks.append(f"stop_command: exit {os.waitstatus_to_exitcode(status)}")
+            self.due[_Run._escalate] = 0.0
+        else:
+            soon = time.monotonic() + min(self.grace, HEED_SECONDS)
+            self.due[_Run._escalate] = min(self.due[_Run._escalate], soon)
+
     def _term(self) -> None:
         tree = self._tree()
         if self.status is not None:
@@ -1246,6 +1261,7 @@ class _Run:
             self.progress, self.progress_at = found, time.time()
             if found != self.told_progress:
                 self.due[_Run._tell_progress] = self.progress_bell_at
+            self.due[_Run._keep_progress] = self.progress_kept_at + KEEP_SECONDS
 
     def _tell_progress(self, now: float, patience: float = 0.0) -> None:
         if self.progress is None or self.progress == self.told_progress:
@@ -1258,12 +1274,33 @@ class _Run:
         else:
             self.told_progress = self.progress
 
+    def _keep_progress(self, now: float) -> None:
+        """Write down what a line said, for a daemon that is away now."""
+        self.progress_kept_at = now
+        if self.progress is None or self._tool_said() is not None:
+            return
+        path = f"{self.folder}/{progress.NAME}"
+        found = progress.read(path)
+        if found is None or found[0] != self.progress:
+            # Its name may belong to something else, or the disk is full: then nothing is kept.
+            with suppress(OSError):
+                output.write_whole(path, json.dumps(self.progress.facts).encode())
+                self.kept_progress = progress.read(path)
+
     def _hear_tool(self) -> None:
         """Take in what `bach progress` said, if that was the last; it has told it by itself."""
+        said = self._tool_said()
+        if said is not None:
+            self.progress = self.told_progress = said
+
+    def _tool_said(self) -> progress.Progress | None:
+        """Return what `bach progress` has written since the last line that told of progress."""
         path = self.spec["env"].get(progress.FILE)
         found = progress.read(path) if path else None
-        if found is not None and found[1] >= self.progress_at:
-            self.progress = self.told_progress = found[0]
+        # What we have kept there is no news, also when the clock was set back since.
+        if found is None or found == self.kept_progress or found[1] < self.progress_at:
+            return None
+        return found[0]
 
     def _measure(self, now: float) -> None:
         """Look at what the tree occupies; ever more seldom, as looking costs time."""

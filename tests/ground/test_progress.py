@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -33,11 +34,13 @@ GATE = "while [ ! -e $HERE/go-{} ]; do sleep 0.01; done;"
         ('{"progress":0}', Progress(0)),
         ('{"progress": 99.9}\r', Progress(99)),
         ('{"progress": -3}', Progress(0)),
-        ('{"progress": 1e400}', Progress(100)),
-        ('{"progress": -1e400}', Progress(0)),
+        ('{"progress": 250}', Progress(100)),
+        ('{"progress": 1' + "0" * 400 + "}", Progress(100)),
         ('{"progress": 7, "label": 3, "more": [1]}', Progress(7)),
         ('{"progress": 7, "label": "a\\n\\u001b[31mb\\u0000\\ud800c"}', Progress(7, "a bc")),
         ('{"progress": NaN}', None),
+        ('{"progress": 1e999}', None),
+        ('{"progress": -Infinity}', None),
         ('{"progress": true}', None),
         ('{"progress": "40"}', None),
         ('{"progress": 40', None),
@@ -150,6 +153,57 @@ def test_of_many_reports_a_few_are_told_and_always_the_last(site: Site):
     assert all(earlier <= later for earlier, later in pairwise(told))
 
 
+def test_what_a_line_said_is_kept_for_who_was_away(site: Site):
+    run = site.launch(
+        f"echo '{{\"progress\": 10}}'; {GATE.format(1)}"
+        f' echo \'{{"progress": 20, "label": "two"}}\'; {GATE.format(2)}'
+    )
+    path = str(site.of(run) / "progress")
+
+    def kept() -> Progress | None:
+        found = progress.read(path)
+        return found[0] if found else None
+
+    until(lambda: kept() == Progress(10))
+    (site.folder / "go-1").touch()
+    until(lambda: kept() == Progress(20, "two"))
+    (site.folder / "go-2").touch()
+
+    assert site.ended(run)["progress"] == 20
+    assert not list(site.of(run).glob("*~*"))
+
+
+def test_what_was_kept_is_not_taken_for_what_the_tool_said(site: Site):
+    path = site.of(1) / "progress"
+    run = site.launch(
+        f"echo '{{\"progress\": 10}}'; {GATE.format(1)} echo '{{\"progress\": 20}}'",
+        env=tool_env(site, 1),
+    )
+    until(path.exists)
+    until(lambda: not list(site.of(run).glob("*~*")))
+    (site.folder / "go-1").touch()
+
+    assert site.ended(run)["progress"] == 20
+
+
+def test_what_the_tool_said_after_a_line_is_not_overwritten(site: Site):
+    path = str(site.of(1) / "progress")
+    run = site.launch(
+        f"echo '{{\"progress\": 10}}'; echo '{{\"progress\": 20}}'; eval $TOOL 40;"
+        f" {GATE.format(1)}",
+        env=tool_env(site, 1),
+    )
+    site.news("progress", run, progress=40)
+    time.sleep(1.5 * supervisor.KEEP_SECONDS)  # what should not happen has no sign
+
+    found = progress.read(path)
+    (site.folder / "go-1").touch()
+
+    assert found
+    assert found[0] == Progress(40)
+    assert site.ended(run)["progress"] == 40
+
+
 def test_news_that_find_no_room_are_told_later(site: Site):
     filled = 0
     while doorbell.ring(site.runtime, "runner", b'{"op": "filler", "run": 0}'):
@@ -213,7 +267,7 @@ def test_a_line_after_the_tool_counts(site: Site):
     ],
 )
 def test_whatever_a_command_makes_of_its_file_the_run_ends_well(site: Site, sabotage):
-    result = site.run(f"echo '{{\"progress\": 10}}'; {sabotage}", env=tool_env(site, 1))
+    result = site.run(f"{sabotage}; echo '{{\"progress\": 10}}'", env=tool_env(site, 1))
 
     assert (result["outcome"], result["exit_code"], result["progress"]) == ("exited", 0, 10)
 
@@ -237,7 +291,9 @@ def test_outside_of_a_run_the_tool_says_the_way_out(tmp_path):
     assert "bach daemon run" in said.stderr
 
 
-@pytest.mark.parametrize("words", [["much"], ["nan"], ["40x", "label"], ["--help"], []])
+@pytest.mark.parametrize(
+    "words", [["much"], ["nan"], ["250"], ["-1"], ["inf"], ["40x", "label"], ["--help"], []]
+)
 def test_nonsense_reports_nothing(tmp_path, words):
     path = tmp_path / "progress"
 

@@ -588,6 +588,35 @@ def test_a_stop_command_that_fails_is_followed_by_sigterm_at_once(site: Site):
     assert result["remarks"] == ["stop_command: exit 3"]
 
 
+def test_a_stop_command_that_ends_without_effect_is_followed_by_sigterm_soon(site: Site):
+    run = site.launch(
+        "echo >> ready; exec sleep 1000", stop_command="echo >> asked", grace=1000, timeout=0.1
+    )
+    site.wrote("ready")
+
+    result = site.ended(run)  # long before the grace is over
+
+    assert site.wrote("asked")
+    assert (result["outcome"], result["signal"], result["remarks"]) == ("timed_out", 15, [])
+    assert result["duration"] >= supervisor.HEED_SECONDS
+
+
+def test_a_stop_command_that_never_ends_has_one_grace(site: Site):
+    run = site.launch(
+        "trap '' TERM; echo >> ready; while :; do sleep 0.01; done",
+        stop_command="trap '' TERM; echo >> asked; while :; do sleep 0.01; done",
+        grace=0.5,
+    )
+    site.wrote("ready")
+
+    supervisor.request_stop(site.of(run))
+    result = site.ended(run)
+
+    assert site.wrote("asked")
+    assert (result["outcome"], result["signal"]) == ("stopped", 9)
+    assert result["duration"] >= 2 * 0.5
+
+
 def test_a_stop_that_comes_before_the_start_is_heeded(site: Site):
     assert supervisor.request_stop(site.of(1))
 
