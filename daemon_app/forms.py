@@ -9,10 +9,13 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import IntegrityError
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
+from daemon_app import formats
 from daemon_app.models import Job, Policy, Pool
 
 UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
@@ -255,7 +258,10 @@ class JobForm(_JobModelForm):
     deadline = MomentField(
         label=_("No start after"),
         required=False,
-        help_text=_("In the job's time zone. What has not begun by then is skipped."),
+        help_text=_(
+            "In the job's time zone. What its schedule has not begun by then is skipped; "
+            "a start by hand is not."
+        ),
     )
     max_wait_seconds = SpanField(
         label=_("Wait at most"),
@@ -268,7 +274,7 @@ class JobForm(_JobModelForm):
     cpu_limit_seconds = SpanField(
         label=_("CPU time"),
         required=False,
-        highest=366 * DAY,
+        highest=30 * DAY,
         lowest=1,
         help_text=_("Of all its processes together."),
     )
@@ -447,6 +453,7 @@ class JobForm(_JobModelForm):
             field.error_messages.setdefault("invalid", _("Enter a whole number."))
             # Browsers cut off in silence what is pasted and too long; we say so instead.
             field.widget.attrs.pop("maxlength", None)
+        say_bounds(self)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -473,17 +480,11 @@ class JobForm(_JobModelForm):
                 self.errors.pop(name, None)
         seen = cleaned.get("version")
         if self.instance.pk and seen is not None and seen != self.instance.version:
-            # What is sent next time overwrites knowingly.
-            sent = cast("QueryDict", self.data).copy()
-            sent["version"] = str(self.instance.version)
-            self.data = sent
-            raise ValidationError(
-                _t(
-                    "%(who)s changed this job while you were editing. Nothing has been saved; "
-                    "saving again replaces those changes."
-                )
-                % {"who": self.instance.updated_by or _t("Somebody")}
+            said = _t(
+                "%(who)s changed this job while you were editing. Nothing has been saved; "
+                "saving again replaces those changes."
             )
+            refuse(self, said, self.instance.version, self.instance.updated_by)
         return cleaned
 
     def store(self, *, now: datetime, by: str) -> Job | None:
@@ -534,11 +535,24 @@ class JobForm(_JobModelForm):
         return sorted(zone for zone in available_timezones() if "/" in zone or zone == "UTC")
 
 
+def refuse(form: forms.BaseForm, words: str, version: object, by: str) -> None:
+    """Refuse what was written over somebody else's change; what is sent next knows of it.
+
+    Raises ValidationError with `words`, which name %(who)s.
+    """
+    sent = cast("QueryDict", form.data).copy()
+    sent["version"] = str(version)
+    form.data = sent
+    raise ValidationError(words % {"who": by or _t("Somebody")})
+
+
 # ── Rules for all jobs ───────────────────────────────────────────────────────────────────────────
 class PolicyForm(_PolicyModelForm):
     """How much runs at once, and what is kept."""
 
     use_required_attribute = False
+
+    version = forms.CharField(required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = Policy
@@ -559,15 +573,25 @@ class PolicyForm(_PolicyModelForm):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         say_plainly(self)
+        self.initial["version"] = version_of(self.instance)
 
     def clean(self) -> dict[str, Any]:
-        return dict(super().clean() or self.cleaned_data)
+        cleaned = dict(super().clean() or self.cleaned_data)
+        if is_stale(self, self.instance):
+            said = _t(
+                "%(who)s changed the settings while you were editing. Nothing has been saved; "
+                "saving again replaces those changes."
+            )
+            refuse(self, said, version_of(self.instance), self.instance.updated_by)
+        return cleaned
 
 
 class PoolForm(_PoolModelForm):
     """One pool: its name, how much of it there is, and what it stands for."""
 
     use_required_attribute = False
+
+    version = forms.CharField(required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = Pool
@@ -584,6 +608,27 @@ class PoolForm(_PoolModelForm):
         say_plainly(self)
         self.fields["name"].error_messages["required"] = _("The pool needs a name.")
         self.fields["name"].error_messages["unique"] = _("There is a pool with this name already.")
+        self.initial["version"] = version_of(self.instance)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = dict(super().clean() or self.cleaned_data)
+        if self.instance.pk and is_stale(self, self.instance):
+            said = _t(
+                "%(who)s changed this pool while you were editing. Nothing has been saved; "
+                "saving again replaces those changes."
+            )
+            refuse(self, said, version_of(self.instance), self.instance.updated_by)
+        return cleaned
+
+
+def version_of(stored: Policy | Pool) -> str:
+    """Return what tells one state of a row from a later one: when it was last changed."""
+    return stored.updated_at.isoformat() if stored.updated_at else ""
+
+
+def is_stale(form: forms.BaseForm, stored: Policy | Pool) -> bool:
+    """Return whether a form was opened before the last change of what it is about to change."""
+    return "version" in form.data and form.data["version"] != version_of(stored)
 
 
 def say_plainly(form: forms.BaseForm) -> None:
@@ -592,3 +637,21 @@ def say_plainly(form: forms.BaseForm) -> None:
         field.error_messages.setdefault("invalid", _("Enter a whole number."))
         field.error_messages["required"] = _("Something must stand here.")
         field.widget.attrs.pop("maxlength", None)
+    say_bounds(form)
+
+
+def say_bounds(form: forms.BaseForm) -> None:
+    """Let each field for a number name both its bounds, whichever was crossed."""
+    language = "en" if (get_language() or "de").startswith("en") else "de"
+    model = cast("forms.ModelForm[Any]", form).instance._meta  # noqa: SLF001 - Django's own name
+    for name, field in form.fields.items():
+        if not isinstance(field, forms.IntegerField) or name == "version":
+            continue
+        limits = model.get_field(name).validators
+        lowest = [v.limit_value for v in limits if isinstance(v, MinValueValidator)]
+        highest = [v.limit_value for v in limits if isinstance(v, MaxValueValidator)]
+        said = _t("A number from %(lowest)s to %(highest)s.") % {
+            "lowest": formats.number(max(lowest), language),
+            "highest": formats.number(min(highest), language),
+        }
+        field.error_messages |= {"min_value": said, "max_value": said}

@@ -26,6 +26,15 @@ def test_progress_says_how_much_is_left() -> None:
     assert running(progress=100).eta(NOON + MINUTE, 9 * MINUTE) == timedelta(0)
 
 
+def test_the_first_steps_tell_less_than_what_is_usual() -> None:
+    soon = timedelta(seconds=9)
+
+    assert running(progress=1).eta(NOON + MINUTE, 3 * MINUTE) == 2 * MINUTE
+    assert running(progress=1).eta(NOON + MINUTE, None) is None
+    assert running(progress=50).eta(NOON + soon, MINUTE) == MINUTE - soon
+    assert running(progress=2).eta(NOON + MINUTE, None) == 49 * MINUTE
+
+
 def test_without_progress_what_is_usual_says_it() -> None:
     assert running().eta(NOON + MINUTE, 3 * MINUTE) == 2 * MINUTE
     assert running(progress=0).eta(NOON + MINUTE, 3 * MINUTE) == 2 * MINUTE

@@ -68,8 +68,8 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('max_parallel', models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(1000)], verbose_name='runs at once')),
                 ('keep_days', models.PositiveIntegerField(default=90, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(36500)], verbose_name='keep runs for')),
-                ('keep_runs', models.PositiveIntegerField(default=10000, validators=[django.core.validators.MinValueValidator(1)], verbose_name='keep of each job at most')),
-                ('keep_output_mb', models.PositiveIntegerField(default=2048, validators=[django.core.validators.MinValueValidator(1)], verbose_name='keep output up to')),
+                ('keep_runs', models.PositiveIntegerField(default=10000, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(1000000)], verbose_name='keep of each job at most')),
+                ('keep_output_mb', models.PositiveIntegerField(default=2048, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(10000000)], verbose_name='keep output up to')),
                 ('hold', models.CharField(blank=True, choices=[('', 'running'), ('drain', 'no new starts'), ('stop', 'everything stopped')], editable=False, max_length=10)),
                 ('held_at', models.DateTimeField(editable=False, null=True)),
                 ('held_by', models.CharField(blank=True, editable=False, max_length=150)),
@@ -107,7 +107,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='job',
             name='cpu_limit_seconds',
-            field=models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='CPU time at most'),
+            field=models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(2592000)], verbose_name='CPU time at most'),
         ),
         migrations.AddField(
             model_name='job',
@@ -122,12 +122,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='job',
             name='keep_output_mb',
-            field=models.PositiveIntegerField(blank=True, null=True, verbose_name='keep output up to'),
+            field=models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MaxValueValidator(10000000)], verbose_name='keep output up to'),
         ),
         migrations.AddField(
             model_name='job',
             name='keep_runs',
-            field=models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='keep at most'),
+            field=models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(1000000)], verbose_name='keep at most'),
         ),
         migrations.AddField(
             model_name='job',
@@ -147,7 +147,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='job',
             name='memory_limit_mb',
-            field=models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='memory at most'),
+            field=models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(10000000)], verbose_name='memory at most'),
         ),
         migrations.AddField(
             model_name='job',

@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from daemon_app import doorbell, live, schedules
+from daemon_app import formats as spans
 from daemon_app.models import policy
 from daemon_app.models.policy import Pool
 from daemon_app.schedules import Schedule, ScheduleError
@@ -187,10 +188,16 @@ class Job(models.Model):
     )
 
     cpu_limit_seconds = models.PositiveIntegerField(
-        _("CPU time at most"), null=True, blank=True, validators=[MinValueValidator(1)]
+        _("CPU time at most"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(30 * DAY)],
     )
     memory_limit_mb = models.PositiveIntegerField(
-        _("memory at most"), null=True, blank=True, validators=[MinValueValidator(1)]
+        _("memory at most"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(10_000_000)],
     )
     limit_sustain_seconds = models.PositiveIntegerField(
         _("for longer than"), default=10, validators=[MaxValueValidator(3600)]
@@ -206,9 +213,17 @@ class Job(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(36_500)],
     )
     keep_runs = models.PositiveIntegerField(
-        _("keep at most"), null=True, blank=True, validators=[MinValueValidator(1)]
+        _("keep at most"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(1_000_000)],
     )
-    keep_output_mb = models.PositiveIntegerField(_("keep output up to"), null=True, blank=True)
+    keep_output_mb = models.PositiveIntegerField(
+        _("keep output up to"),
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(10_000_000)],
+    )
 
     version = models.PositiveIntegerField(default=1, editable=False)
     created_at = models.DateTimeField(_("created"), editable=False)
@@ -328,8 +343,8 @@ class Job(models.Model):
         soft = self.soft_timeout_seconds
         if soft and self.timeout_seconds and soft >= self.timeout_seconds:
             raise ValidationError(
-                _t("The warning must come before the time limit of %(n)s seconds.")
-                % {"n": self.timeout_seconds}
+                _t("The warning must come before the time limit of %(span)s.")
+                % {"span": spans.duration(self.timeout_seconds, _language())}
             )
 
     def _check_instances(self) -> None:
@@ -393,8 +408,12 @@ class Job(models.Model):
 
     def _check_deadline(self) -> None:
         """Refuse a deadline before the first start; `store` checks again with its own `now`."""
-        if self.deadline is None or self.job_type == self.Kind.MANUAL:
+        if self.deadline is None:
             return
+        if self.job_type == self.Kind.MANUAL:
+            raise ValidationError(
+                _t("A deadline is for starts by a schedule; this job is started by hand alone.")
+            )
         now = timezone.now()
         try:
             first = self.plan.next_due(now, anchor=self.__dict__.get("anchor") or now)

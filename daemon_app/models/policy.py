@@ -36,10 +36,14 @@ class Policy(models.Model):
         _("keep runs for"), default=90, validators=[MinValueValidator(1), MaxValueValidator(36_500)]
     )
     keep_runs = models.PositiveIntegerField(
-        _("keep of each job at most"), default=10_000, validators=[MinValueValidator(1)]
+        _("keep of each job at most"),
+        default=10_000,
+        validators=[MinValueValidator(1), MaxValueValidator(1_000_000)],
     )
     keep_output_mb = models.PositiveIntegerField(
-        _("keep output up to"), default=2048, validators=[MinValueValidator(1)]
+        _("keep output up to"),
+        default=2048,
+        validators=[MinValueValidator(1), MaxValueValidator(10_000_000)],
     )
     hold = models.CharField(max_length=10, choices=Hold.choices, blank=True, editable=False)
     held_at = models.DateTimeField(null=True, editable=False)
@@ -82,10 +86,15 @@ class Policy(models.Model):
 
     @classmethod
     def set_hold(cls, hold: str, *, now: datetime, by: str, note: str = "") -> bool:
-        """Hold everything, or resume with ""; return whether that changed anything."""
+        """Hold everything, or resume with ""; return whether that changed anything.
+
+        What goes from "no new starts" to "everything stopped" keeps its note unless it has its own.
+        """
         with transaction.atomic():
             cls.objects.get_or_create(pk=1)
-            held: dict[str, Any] = {"held_at": now, "held_by": by, "hold_note": note[:200]}
+            held: dict[str, Any] = {"held_at": now, "held_by": by}
+            if note:
+                held["hold_note"] = note[:200]
             if not hold:
                 held = {"held_at": None, "held_by": "", "hold_note": ""}
             changed = cls.objects.filter(pk=1).exclude(hold=hold).update(hold=hold, **held)

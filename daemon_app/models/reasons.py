@@ -41,6 +41,9 @@ SENTENCES: Final = {
     "waits_impossible": _(
         "Can't start: it needs %(need)s of pool “%(pool)s”, which has only %(size)s."
     ),
+    "waits_no_pool": _(
+        "There is no pool “%(pool)s” any more. Make it again, or take it out of the job."
+    ),
     "waits_overlap": _("Waits for the end of run %(run)s of the same job."),
     "waits_held": _("Waits: everything is held by %(who)s."),
     "waits_retry": _("Waits for its next attempt."),

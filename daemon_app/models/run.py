@@ -26,6 +26,8 @@ MISSED_ROWS = 100
 MOST_FALSE_STARTS = 3
 # The progress of a command that has nothing left to do, in per cent.
 DONE = 100
+# What it says sooner makes of a slow beginning an estimate of years.
+TELLING, TELLING_AFTER = 2, timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -484,15 +486,15 @@ class Run(models.Model):
     def eta(self, now: datetime, usual: timedelta | None) -> timedelta | None:
         """Return how much longer this run will take; None when that can't be said.
 
-        Judged by its own progress, else by `usual`: see `Job.median_duration`. A run that takes
-        longer than usual already has no time left to tell.
+        Judged by its own progress once that tells enough, else by `usual`: see
+        `Job.median_duration`. A run that takes longer than usual already has no time left to tell.
         """
         if self.state != self.State.RUNNING or self.is_stopping:
             return None
         taken = self.duration(now)
         if taken is None:
             return None
-        if self.progress:
+        if (self.progress or 0) >= TELLING and taken >= TELLING_AFTER:
             return taken * (DONE - self.progress) / self.progress
         return usual - taken if usual is not None and usual > taken else None
 

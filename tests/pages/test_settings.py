@@ -1,6 +1,7 @@
 """Settings: what holds for all jobs, and the pools."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.test import Client
@@ -33,15 +34,15 @@ def test_without_a_number_as_many_run_at_once_as_the_installation_says(admin: Cl
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("max_parallel", "0", "1"),
-        ("max_parallel", "1001", "1000"),
+        ("max_parallel", "0", "Eine Zahl von 1 bis 1.000."),
+        ("max_parallel", "1001", "Eine Zahl von 1 bis 1.000."),
         ("max_parallel", "viele", "ganze Zahl"),
         ("keep_days", "", "Hier muss etwas stehen"),
         ("keep_days", "0", "1"),
-        ("keep_days", "99999", "36500"),
-        ("keep_runs", "-1", "."),
+        ("keep_days", "99999", "von 1 bis 36.500"),
+        ("keep_runs", "-1", "Eine Zahl von 1 bis 1.000.000."),
         ("keep_runs", "1e3", "ganze Zahl"),
-        ("keep_output_mb", "9" * 30, "."),
+        ("keep_output_mb", "9" * 30, "von 1 bis 10.000.000"),
         ("keep_output_mb", "\x00", "."),
     ],
 )
@@ -95,7 +96,7 @@ def test_a_pool_is_added_changed_and_deleted(admin: Client) -> None:
         ({"name": "a b"}, "name", "beginnt mit einem Buchstaben"),
         ({"name": "x" * 41}, "name", "40"),
         ({"name": "DISK"}, "name", "gibt es schon"),
-        ({"size": "0"}, "size", "1"),
+        ({"size": "0"}, "size", "Eine Zahl von 1 bis 10.000."),
         ({"size": "viele"}, "size", "ganze Zahl"),
         ({"description": "x" * 300}, "description", "200"),
     ],
@@ -116,3 +117,42 @@ def test_a_pool_that_cannot_be_is_refused_beside_its_field(
     assert beside, text_of(answer)[:500]
     assert re.search(said, beside[1]), beside[1]
     assert Pool.sizes() == {"gpu": 1, "disk": 1}
+
+
+def version(page: str) -> str:
+    """Return the state of the settings, or of a pool, that a form was opened with."""
+    found = re.search(r'name="version"(?: value="([^"]*)")?', page)
+    assert found
+    return found[1] or ""
+
+
+def test_settings_somebody_changed_meanwhile_are_not_overwritten_in_silence(admin: Client) -> None:
+    opened = version(admin.get("/daemon/settings/").content.decode())
+    Policy(pk=1, keep_days=7).store(now=NOON, by="anna")
+
+    answer = admin.post("/daemon/settings/rules/", RULES | {"version": opened})
+    kept = Policy.current().keep_days
+    again = {"version": version(answer.content.decode())}
+    admin.post("/daemon/settings/rules/", RULES | again)
+
+    assert answer.status_code == 422
+    assert "anna hat die Einstellungen geändert, während Sie" in text_of(answer)
+    assert kept == 7
+    assert Policy.current().keep_days == 30
+
+
+def test_a_pool_somebody_changed_meanwhile_is_not_overwritten_in_silence(admin: Client) -> None:
+    pool = Pool(name="gpu", size=1).store(now=NOON, by="anna")
+    address = f"/daemon/settings/pools/{pool.pk}/"
+    opened = version(admin.get(address).content.decode())
+    Pool.objects.get().store(now=NOON + timedelta(seconds=1), by="berta")
+
+    sent = {"name": "gpu", "size": "5"}
+    answer = admin.post(address, sent | {"version": opened})
+    kept = Pool.sizes()
+    admin.post(address, sent | {"version": version(answer.content.decode())})
+
+    assert answer.status_code == 422
+    assert "berta hat diesen Pool geändert, während Sie" in text_of(answer)
+    assert kept == {"gpu": 1}
+    assert Pool.sizes() == {"gpu": 5}
