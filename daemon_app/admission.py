@@ -94,7 +94,9 @@ class Room:
             return Blocked("waits_overlap", {"n": self.of_job[candidate.job_id]})
         ahead = None
         for pool, need in candidate.pools.items():
-            size = self.sizes.get(pool, 0)
+            if pool not in self.sizes:
+                return Blocked("waits_no_pool", {"pool": pool})
+            size = self.sizes[pool]
             free = size - self.of_pool[pool]
             if need > size:
                 return Blocked("waits_impossible", {"pool": pool, "need": need, "size": size})

@@ -23,7 +23,7 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.db.models import F
 
-from daemon_app import admission, cgroups, live, processes, supervisor
+from daemon_app import admission, cgroups, live, processes, progress, supervisor
 from daemon_app.admission import Candidate
 from daemon_app.gpu import MeterThread, Usage, run_of
 from daemon_app.models import Attempt, Incident, Job, Policy, Pool, Run
@@ -625,6 +625,12 @@ class Runner:
             run.fence, 0.0, run.job_id, run.pools, run.attempt, run.definition, used
         )
         self.room.occupy(run.job_id, run.pools)
+        # What it told while nobody was there to hear it.
+        news: dict[str, Any] = {"run": run.pk, "fence": run.fence}
+        with contextlib.suppress(OSError):
+            self._note_phase(news | {"phase": (run.folder / "phase").read_text()})
+        if found := progress.read(str(run.folder / "progress")):
+            self._note_progress(news | {"progress": found[0].percent, "label": found[0].label})
 
     def _look(self) -> None:
         now = time.monotonic()

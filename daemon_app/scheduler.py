@@ -234,6 +234,8 @@ def _make_room(placed: Iterable[_Placed], now: datetime) -> None:
         if not (each.supersedes or each.replaces):
             continue
         for run in Run.objects.filter(pk__in=each.supersedes):
+            # A place that a person gave is handed on.
+            Run.objects.filter(pk=each.run.pk).update(rank=run.rank)
             if run.skip(now=now, code="superseded", blocking=each.run.pk):
                 executor.ask_to_stop(run.pk)
         for run in Run.objects.filter(pk__in=each.replaces):

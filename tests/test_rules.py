@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from daemon_app import scheduler
+from daemon_app import admission, scheduler
 from daemon_app.models import Incident, Job, Policy, Pool, Run
 from daemon_app.models.run import Ending
 from tests.jobs import NOON, job, run
@@ -160,6 +160,18 @@ def test_a_start_that_meets_a_run_waits_in_line_and_the_newest_wins() -> None:
     superseded, newest = waits.runs.get(state="skipped"), waits.runs.get(state="queued")
     assert superseded.blocking_run_id == newest.pk
     assert str(newest.pk) in superseded.reason
+
+
+def test_who_takes_a_place_in_line_takes_the_one_a_person_gave() -> None:
+    waits = job(overlap="queue")
+    run(waits, state=Run.State.RUNNING)
+    other, first = run(), run(waits)
+    scheduler.move(first, "first", by="anna", now=NOON)
+
+    started = scheduler.start(waits, trigger="manual", by="anna", now=NOON)
+
+    assert started.run
+    assert [each.run.pk for each in admission.line(NOON)] == [started.run.pk, other.pk]
 
 
 def test_a_start_by_hand_waits_in_line_like_any_other() -> None:
@@ -479,6 +491,7 @@ def test_a_rare_schedule_is_no_wrong_clock() -> None:
         ({"pools": ["gpu"]}, "pools"),
         ({"soft_timeout_seconds": 300, "timeout_seconds": 300}, "soft_timeout_seconds"),
         ({"priority": 101}, "priority"),
+        ({"deadline": NOON}, "deadline"),
         ({"retry_backoff_seconds": 0}, "retry_backoff_seconds"),
         ({"job_type": "once", "schedule": "2099-01-01 10:00", "deadline": NOON}, "deadline"),
     ],

@@ -82,6 +82,20 @@ def leave(run: Run, fence: int, **result: object) -> None:
     (run.folder / "result.json").write_text(json.dumps(told))
 
 
+def test_what_was_told_while_nobody_was_there_is_heard_when_a_run_is_adopted(runner) -> None:
+    run = started(soon())
+    run.claim(owner="here", now=timezone.now())
+    run.folder.mkdir(parents=True)
+    (run.folder / "phase").write_text("term")
+    (run.folder / "progress").write_text('{"progress": 70, "label": "Schritt 7"}')
+
+    runner.adopt_one(run)
+    runner.turn([])
+
+    run.refresh_from_db()
+    assert (run.phase, run.progress, run.progress_label) == ("term", 70, "Schritt 7")
+
+
 def test_a_retry_whose_launch_was_lost_starts_after_all(runner) -> None:
     run = claimed(runner, max_retries=1)
     leave(run, 1, outcome="exited", exit_code=1)
