@@ -18,6 +18,8 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from daemon_app.models import Job, Pool
+
 log = logging.getLogger(__name__)
 
 Fields = dict[str, list[str]]
@@ -87,6 +89,13 @@ KNOWN: Final = (
 )
 
 
+# A name that is given away already, by model, in the words of the forms.
+TAKEN: Final = {
+    Job: _("There is a job with this name already."),
+    Pool: _("There is a pool with this name already."),
+}
+
+
 class Problem(exceptions.APIException):
     """An answer other than the one asked for. `more` goes into the answer beside the message."""
 
@@ -122,7 +131,18 @@ def by_field(error: ValidationError) -> Fields:
     """Return a model's refusal as messages by field; what concerns no single field stands first."""
     if not hasattr(error, "error_dict"):
         return {NON_FIELD_ERRORS: list(error.messages)}
-    return {name: list(messages) for name, messages in error.message_dict.items()}
+    return {
+        name: [message for each in errors for message in _said(each)]
+        for name, errors in error.error_dict.items()
+    }
+
+
+def _said(error: ValidationError) -> list[str]:
+    if error.code == "unique" and error.params:
+        model = error.params["model_class"]
+        if model in TAKEN:
+            return [str(TAKEN[model])]
+    return list(error.messages)
 
 
 def handle(exc: Exception, context: Mapping[str, Any]) -> Response:

@@ -128,6 +128,20 @@ def test_a_pool_made_smaller_names_the_jobs_that_can_not_start(admin: Caller) ->
     assert [each["name"] for each in gone.json()["impossible_jobs"]] == ["big", "small"]
 
 
+def test_a_name_that_is_given_away_is_refused_in_the_words_of_the_form(admin: Caller) -> None:
+    pool("gpu")
+    job = {"name": "nightly", "job_type": "manual", "command": "true"}
+    assert admin("POST", "jobs", job).status_code == 201
+
+    for path, body, said in (
+        ("pools", {"name": "GPU"}, "Einen Pool mit diesem Namen gibt es schon."),
+        ("jobs", job, "Einen Job mit diesem Namen gibt es schon. Wählen Sie einen anderen."),
+    ):
+        answer = admin("POST", path, body, headers={"Accept-Language": "de"})
+
+        assert answer.json()["error"]["fields"] == {"name": [said]}
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
