@@ -66,7 +66,7 @@ def test_status_says_what_waits_and_what_can_not_start(line: Bach) -> None:
 
     said = line("daemon", "status").stdout
 
-    assert [row.split("  ")[-1] for row in said.splitlines()[-3:]] == queue[::-1]
+    assert [row.split("  ")[-1].strip() for row in said.splitlines()[-3:]] == queue[::-1]
     assert "„big“ kann nicht starten: Er braucht " in said
 
 
