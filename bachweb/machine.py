@@ -3,6 +3,7 @@
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterable
 from ipaddress import ip_network
 from pathlib import Path
@@ -129,3 +130,11 @@ def hostname(origin: str) -> str:
     """Return the host of an origin, with brackets around an IPv6 address."""
     name = urlsplit(origin).hostname or ""
     return f"[{name}]" if ":" in name else name
+
+
+def program(base: Path) -> str:
+    """Return how `bach` is called in the project's folder `base`.
+
+    `make run` puts it where no shell looks for it.
+    """
+    return ".venv/bin/bach" if Path(sys.prefix) == base / ".venv" else "bach"

@@ -93,6 +93,10 @@ def exit_code(findings: list[Finding]) -> int:
     return 2 if ERROR in levels else int(WARN in levels)
 
 
+def _bach() -> str:
+    return machine.program(Path(settings.BASE_DIR))
+
+
 def _language() -> str:
     return (translation.get_language() or "de")[:2]
 
@@ -109,11 +113,13 @@ def the_daemon(now: datetime) -> Iterator[Finding]:
         text = _t("Running; its last sign of life was %(seconds)s s ago.") % seen
         yield Finding(OK, "daemon", title, text)
     elif process is None:
-        way_out = _t("Start it: %(command)s") % {"command": "bach daemon start --bg"}
+        way_out = _t("Start it: %(command)s") % {"command": f"{_bach()} daemon start --bg"}
         yield Finding(WARN, "daemon", title, _t("Not running: no job starts."), way_out)
     else:
         text = _t("There (process %(pid)s), but it gives no sign of life.") % {"pid": process.pid}
-        way_out = _t("What it says: bach daemon logs. If it lasts: bach daemon stop, then start it")
+        way_out = _t(
+            "What it says: %(bach)s daemon logs. If it lasts: %(bach)s daemon stop, then start it"
+        ) % {"bach": _bach()}
         yield Finding(ERROR, "daemon", title, text, way_out)
 
 
@@ -138,7 +144,9 @@ def the_pages(_now: datetime) -> Iterator[Finding]:
     """Are they there?"""
     found = [pidfile.holder(file) for file in Path(settings.DATA_DIR).glob("web-*.pid")]
     addresses = [server.address for server in found if server]
-    text = ", ".join(addresses) or _t("Not running. Start them: bach gui start")
+    text = ", ".join(addresses) or _t("Not running. Start them: %(bach)s gui start") % {
+        "bach": _bach()
+    }
     yield Finding(OK if addresses else INFO, "web", _t("Web pages"), text)
 
 
@@ -157,7 +165,9 @@ def the_line(now: datetime) -> Iterator[Finding]:
     }
     room = Run.objects.running().count() < settings.MAX_PARALLEL
     if waited > LONG_WAIT and room:
-        way_out = _t("Why it waits stands on its page and in: bach daemon status")
+        way_out = _t("Why it waits stands on its page and in: %(bach)s daemon status") % {
+            "bach": _bach()
+        }
         yield Finding(WARN, "queue", _t("Queue"), text, way_out)
     else:
         yield Finding(OK, "queue", _t("Queue"), text)
@@ -224,7 +234,8 @@ def the_database(_now: datetime) -> Iterator[Finding]:
         yield Finding(ERROR, "database", title, why, way_out)
         return
     if not file.exists():
-        text, way_out = _t("Nothing has been set up yet."), _t("Start BACH: bach up")
+        text = _t("Nothing has been set up yet.")
+        way_out = _t("Start BACH: %(bach)s up") % {"bach": _bach()}
         yield Finding(WARN, "database", title, text, way_out)
         return
     size = formats.size(file.stat().st_size, _language())

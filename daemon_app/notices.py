@@ -13,6 +13,7 @@ from django.db import DatabaseError
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
+from bachweb import machine
 from daemon_app import alarms, doorbell, pidfile
 from daemon_app.models import Incident, Job, Node, Policy, Pool, reasons
 
@@ -58,7 +59,7 @@ SENTENCES: Final = {
     "database_failing": (
         ERROR,
         _("The database does not answer as it should"),
-        _("“%(error)s”. Look at it with: bach daemon doctor"),
+        _("“%(error)s”. Look at it with: %(bach)s daemon doctor"),
     ),
     "cluster_silent": (
         WARN,
@@ -79,7 +80,10 @@ SENTENCES: Final = {
     "supervisors_failing": (
         ERROR,
         _("No command can be started"),
-        _("What is to start them fails itself: “%(error)s”. Look at it with: bach daemon doctor"),
+        _(
+            "What is to start them fails itself: “%(error)s”. "
+            "Look at it with: %(bach)s daemon doctor"
+        ),
     ),
     "part_fails": (
         ERROR,
@@ -114,6 +118,10 @@ def current(now: datetime) -> list[Notice]:
     return sorted(found, key=_order)
 
 
+def _bach() -> str:
+    return machine.program(Path(settings.BASE_DIR))
+
+
 def _order(notice: Notice) -> tuple[int, float]:
     return WEIGHT.get(notice.level, 1), -notice.since.timestamp() if notice.since else 0.0
 
@@ -121,7 +129,7 @@ def _order(notice: Notice) -> tuple[int, float]:
 def _of_alarm(code: str, since: datetime | None, facts: dict[str, Any]) -> Notice:
     level, title, text = SENTENCES.get(code, (WARN, code, ""))
     try:
-        said = reasons.filled(str(text), {"path": settings.DATA_DIR, **facts})
+        said = reasons.filled(str(text), {"path": settings.DATA_DIR, "bach": _bach(), **facts})
     except (KeyError, TypeError):
         said = str(text)
     return Notice(level, str(title), said, code, since)
@@ -133,14 +141,16 @@ def _of_the_daemon(node: Node | None, now: datetime) -> list[Notice]:
     process = pidfile.holder(Path(settings.DATA_DIR) / "daemon.pid")
     if process is None:
         text = _t(
-            "No job starts without it. What was running goes on. Start it: bach daemon start --bg"
-        )
+            "No job starts without it. What was running goes on. "
+            "Start it: %(bach)s daemon start --bg"
+        ) % {"bach": _bach()}
         level = INFO if node.stopped_at else ERROR
         return [Notice(level, _t("The daemon is not running"), text, "daemon_away", node.seen_at)]
     text = _t(
         "It is there (process %(pid)s) but has given no sign of life. What it says: "
-        "bach daemon logs. If it lasts: bach daemon stop, then bach daemon start --bg"
-    ) % {"pid": process.pid}
+        "%(bach)s daemon logs. If it lasts: %(bach)s daemon stop, "
+        "then %(bach)s daemon start --bg"
+    ) % {"pid": process.pid, "bach": _bach()}
     return [Notice(ERROR, _t("The daemon does not answer"), text, "daemon_silent", node.seen_at)]
 
 

@@ -50,6 +50,18 @@ def test_all_is_well_where_all_is_well() -> None:
     assert {f.check for f in findings} >= set(doctor.CHECKS) - {"cluster"}
 
 
+def test_ways_out_can_be_typed_where_make_run_has_put_bach(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(settings, "BASE_DIR", tmp_path)
+
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    (local,) = found("daemon")
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    (installed,) = found("daemon")
+
+    assert local.way_out.endswith(": .venv/bin/bach daemon start --bg")
+    assert installed.way_out.endswith(": bach daemon start --bg")
+
+
 def test_warnings_and_problems_have_exit_codes_of_their_own() -> None:
     warning = Finding("warn", "x", "x", "x")
     problem = Finding("error", "x", "x", "x")

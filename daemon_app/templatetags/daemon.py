@@ -1,6 +1,5 @@
 """What templates say about times, states and icons. Pages and live regions give `now`."""
 
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
@@ -19,6 +18,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
+from bachweb import machine
 from daemon_app import formats, icons, tiles
 
 register = template.Library()
@@ -265,9 +265,8 @@ def _bar(x: float, y: float, height: float) -> str:
 @register.simple_tag
 @cache
 def bach() -> str:
-    """Return how the program is called: `make run` puts it where no shell looks for it."""
-    local = Path(settings.BASE_DIR) / ".venv"
-    return ".venv/bin/bach" if Path(sys.prefix) == local else "bach"
+    """Return how the program is called."""
+    return machine.program(Path(settings.BASE_DIR))
 
 
 # ── Forms ────────────────────────────────────────────────────────────────────────────────────────

@@ -67,7 +67,9 @@ def test_status_says_what_waits_and_what_can_not_start(line: Bach) -> None:
     said = line("daemon", "status").stdout
 
     assert [row.split("  ")[-1].strip() for row in said.splitlines()[-3:]] == queue[::-1]
-    assert "„big“ kann nicht starten: Er braucht " in said
+    (notice,) = json.loads(line("daemon", "status", "--json").stdout)["notices"]
+    assert notice["code"] == "impossible"
+    assert f"{notice['title']}: {notice['text']}" in said
 
 
 def test_an_empty_line_is_said_to_be_empty(bach: Bach) -> None:
