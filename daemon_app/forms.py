@@ -176,6 +176,7 @@ class PoolRow:
     size: int | None  # None: it is gone
     description: str
     weight: object
+    is_wrong: bool = False
 
 
 class PoolsField(forms.Field):
@@ -184,18 +185,24 @@ class PoolsField(forms.Field):
     widget = PoolsWidget
 
     def clean(self, value: Any) -> dict[str, int]:
-        needs = {}
+        needs, wrong = {}, []
         for pool, typed in (value or {}).items():
             text = str(typed).strip()
-            if text in {"", "0"}:
+            if not text:
                 continue
-            if not (text.isascii() and text.isdigit() and len(text) <= 9):
-                raise ValidationError(
-                    _t("“%(value)s” is no number. How many of “%(pool)s” does a run need?")
-                    % {"value": text[:20], "pool": pool[:40]}
-                )
-            needs[pool] = int(text)
+            if not is_weight(text):
+                said = _t("“%(pool)s”: “%(value)s” is no whole number from 0.")
+                wrong.append(said % {"value": text[:20], "pool": pool[:40]})
+            elif int(text):
+                needs[pool] = int(text)
+        if wrong:
+            raise ValidationError(wrong)
         return needs
+
+
+def is_weight(text: str) -> bool:
+    """Return whether this is a whole number from 0."""
+    return text.isascii() and text.isdigit() and len(text) <= 9
 
 
 def zone_named(name: str) -> ZoneInfo:
@@ -525,9 +532,18 @@ class JobForm(_JobModelForm):
                 known[name].size if name in known else None,
                 known[name].description if name in known else "",
                 wanted.get(name, ""),
+                "pools" in self.errors
+                and self._is_wrong(str(wanted.get(name, "")).strip(), known.get(name)),
             )
             for name in sorted({*known, *wanted})
         ]
+
+    @staticmethod
+    def _is_wrong(typed: str, pool: Pool | None) -> bool:
+        """Return whether this can't be what a run needs of a pool."""
+        if not is_weight(typed):
+            return bool(typed)
+        return int(typed) > (pool.size if pool else 0)
 
     @staticmethod
     def zones() -> list[str]:

@@ -386,25 +386,22 @@ class Job(models.Model):
         if not isinstance(self.pools, dict):
             raise ValidationError(_t("Give one pool per line, for example: gpu=1"))
         sizes = Pool.sizes()
+        wrong = []
         for name, weight in self.pools.items():
+            told = {"weight": weight, "pool": name, "size": sizes.get(name)}
             if isinstance(weight, bool) or not isinstance(weight, int) or weight < 1:
-                raise ValidationError(
-                    _t("The weight in pool “%(pool)s” is a number from 1.") % {"pool": name}
+                wrong.append(_t("The weight in pool “%(pool)s” is a number from 1.") % told)
+            elif name not in sizes:
+                told["known"] = ", ".join(sorted(sizes)) or _t("none yet")
+                wrong.append(_t("There is no pool “%(pool)s”. Known pools: %(known)s.") % told)
+            elif weight > sizes[name]:
+                said = _t(
+                    "This could never start: it needs %(weight)s of pool “%(pool)s”, which has "
+                    "only %(size)s."
                 )
-            if name not in sizes:
-                known = ", ".join(sorted(sizes)) or _t("none yet")
-                raise ValidationError(
-                    _t("There is no pool “%(pool)s”. Known pools: %(known)s.")
-                    % {"pool": name, "known": known}
-                )
-            if weight > sizes[name]:
-                raise ValidationError(
-                    _t(
-                        "This could never start: it needs %(weight)s of pool “%(pool)s”, which has "
-                        "only %(size)s."
-                    )
-                    % {"weight": weight, "pool": name, "size": sizes[name]}
-                )
+                wrong.append(said % told)
+        if wrong:
+            raise ValidationError(wrong)
 
     def _check_deadline(self) -> None:
         """Refuse a deadline before the first start; `store` checks again with its own `now`."""

@@ -494,8 +494,9 @@ class Run(models.Model):
         taken = self.duration(now)
         if taken is None:
             return None
-        if (self.progress or 0) >= TELLING and taken >= TELLING_AFTER:
-            return taken * (DONE - self.progress) / self.progress
+        done = self.progress
+        if done is not None and done >= TELLING and taken >= TELLING_AFTER:
+            return taken * (DONE - done) / done
         return usual - taken if usual is not None and usual > taken else None
 
     @property

@@ -126,8 +126,8 @@ BAD = [
     ("retry_exit_codes", "٣", "kein Exit-Code"),
     ("retry_exit_codes", "75", "mindestens eine"),
     ("on_loss", "weinen", "keine gültige Auswahl"),
-    ("pools", "gpu=viel", "„viel“ ist keine Zahl"),
-    ("pools", "gpu=-1", "keine Zahl"),
+    ("pools", "gpu=viel", "„gpu“: „viel“ ist keine ganze Zahl ab 0"),
+    ("pools", "gpu=-1", "keine ganze Zahl ab 0"),
     ("pools", "gpu=5", "höchstens|nur|könnte nie starten"),
     ("pools", "mond=1", "keinen Pool „mond“"),
     ("priority", "101", "100"),
@@ -474,3 +474,24 @@ def test_a_viewer_gets_no_preview(viewer: Client) -> None:
     answer: Any = viewer.get("/daemon/jobs/preview/", {"job_type": "cron", "schedule": "* * * * *"})
 
     assert answer.status_code == 403
+
+
+def test_each_pool_that_is_wrong_is_named_and_no_other_is_marked(admin: Client) -> None:
+    for name in ("account", "disk", "gpu"):
+        Pool(name=name, size=2).store(now=NOON, by="anna")
+
+    typed = {"pools-account": "viel", "pools-disk": "1", "pools-gpu": "-3"}
+    page = admin.post("/daemon/jobs/new/", GOOD | typed).content.decode()
+    much = admin.post("/daemon/jobs/new/", GOOD | {"pools-disk": "1", "pools-gpu": "3"})
+
+    marked = r'name="pools-(\w+)"[^>]*aria-invalid'
+    assert re.findall(marked, page) == ["account", "gpu"]
+    assert "„account“: „viel“ ist keine ganze Zahl ab 0." in page
+    assert "„gpu“: „-3“ ist keine ganze Zahl ab 0." in page
+    assert re.findall(marked, much.content.decode()) == ["gpu"]
+
+
+def test_a_warning_after_the_time_limit_says_that_as_people_do(admin: Client) -> None:
+    answer = admin.post("/daemon/jobs/new/", GOOD | {"soft_timeout_seconds": "2h"})
+
+    assert "vor dem Zeitlimit von 5 Min. kommen" in text_of(answer)
