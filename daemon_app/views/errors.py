@@ -1,7 +1,13 @@
 """Pages for what went wrong. None of them needs the database or a session."""
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec
+
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+
+Asked = ParamSpec("Asked")
 
 
 def _answer(status: int, template: str, **context: object) -> HttpResponse:
@@ -27,6 +33,28 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Say that there is nothing at this address (404)."""
     return _answer(404, "404.html")
+
+
+def wrong_method(request: HttpRequest) -> HttpResponse:
+    """Say that this address does something, and shows nothing (405)."""
+    response = _answer(405, "405.html")
+    response["Allow"] = "POST"
+    return response
+
+
+View = Callable[Concatenate[HttpRequest, Asked], HttpResponse]
+
+
+def only_post(view: View[Asked]) -> View[Asked]:
+    """Let a view be asked by a form alone; whoever comes by an address gets our own page."""
+
+    @wraps(view)
+    def posted(request: HttpRequest, /, *args: Asked.args, **kwargs: Asked.kwargs) -> HttpResponse:
+        if request.method != "POST":
+            return wrong_method(request)
+        return view(request, *args, **kwargs)
+
+    return posted
 
 
 def too_many_requests(request: HttpRequest, seconds: int) -> HttpResponse:

@@ -13,13 +13,14 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _t
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from daemon_app import scheduler, schedules, tiles
 from daemon_app.forms import JobForm
 from daemon_app.models import Job, Run
 from daemon_app.permissions import requires
 from daemon_app.schedules import ScheduleError
+from daemon_app.views.errors import only_post
 from daemon_app.views.page import done, page, see_other, tell
 
 
@@ -217,7 +218,7 @@ def preview_of(kind: str, text: str, tz: str, subject: Job | None, now: datetime
 
 
 # ── Actions ──────────────────────────────────────────────────────────────────────────────────────
-@require_POST
+@only_post
 @requires("operate")
 def start(request: HttpRequest, pk: int) -> HttpResponse:
     """Start a job now; `beside` another active run of it when the person says so."""
@@ -233,7 +234,7 @@ def start(request: HttpRequest, pk: int) -> HttpResponse:
     return done(request, reverse("job", args=[pk]))
 
 
-@require_POST
+@only_post
 @requires("operate")
 def toggle(request: HttpRequest, pk: int) -> HttpResponse:
     """Switch a job's schedule on or off, as the button said when it was pressed."""

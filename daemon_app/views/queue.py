@@ -6,11 +6,12 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _t
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from daemon_app import scheduler
 from daemon_app.models import Incident, Policy, Run
 from daemon_app.permissions import requires
+from daemon_app.views.errors import only_post
 from daemon_app.views.page import back, done, page, see_other
 
 
@@ -21,7 +22,7 @@ def queue(request: HttpRequest) -> HttpResponse:
     return page(request, "daemon/queue.html", section="queue", now=timezone.now())
 
 
-@require_POST
+@only_post
 @requires("operate")
 def move(request: HttpRequest, pk: int) -> HttpResponse:
     """Move a waiting run to another place in line."""
@@ -51,26 +52,38 @@ def move(request: HttpRequest, pk: int) -> HttpResponse:
 def hold(request: HttpRequest) -> HttpResponse:
     """Ask how, then hold everything: no new starts, or what runs is ended as well."""
     now, by = timezone.now(), request.user.get_username()
-    if request.method == "POST" and (mode := request.POST.get("mode")) in HOLDS:
-        note = " ".join(request.POST.get("note", "").replace("\0", "").split())[:200]
+    mode = request.POST.get("mode", "")
+    note = " ".join(request.POST.get("note", "").replace("\0", "").split())
+    missing = request.method == "POST" and mode not in HOLDS
+    too_long = len(note) > LONGEST_NOTE
+    if request.method == "POST" and not (missing or too_long):
         if scheduler.hold(mode, by=by, now=now, note=note):
             messages.success(request, HOLDS[mode]())
         else:
             messages.info(request, _t("Everything was held already."))
         return see_other(back(request, reverse("overview")))
-    missing = request.method == "POST"
-    context = {"running": Run.objects.running().count(), "missing": missing}
-    status = 422 if missing else 200
+    if request.method != "POST":
+        mode = request.GET.get("mode") or Policy.Hold.DRAIN.value
+    context = {
+        "running": Run.objects.running().count(),
+        "missing": missing,
+        "mode": mode,
+        "note": note,
+        "too_long": too_long,
+        "longest": LONGEST_NOTE,
+    }
+    status = 422 if missing or too_long else 200
     return page(request, "daemon/hold.html", context, section="overview", now=now, status=status)
 
 
+LONGEST_NOTE = 200
 HOLDS = {
     Policy.Hold.DRAIN.value: lambda: _t("Held: what runs goes on, nothing new starts."),
     Policy.Hold.STOP.value: lambda: _t("Held: what runs is being ended, nothing new starts."),
 }
 
 
-@require_POST
+@only_post
 @requires("operate")
 def resume(request: HttpRequest) -> HttpResponse:
     """Let things start again."""
@@ -82,7 +95,7 @@ def resume(request: HttpRequest) -> HttpResponse:
 
 
 # ── Notices ──────────────────────────────────────────────────────────────────────────────────────
-@require_POST
+@only_post
 @requires("operate")
 def seen(request: HttpRequest, pk: int) -> HttpResponse:
     """Mark what happened as seen."""

@@ -18,12 +18,13 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _t
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from daemon_app import hub, output, scheduler, tiles
 from daemon_app.models import Attempt, Job, Run
 from daemon_app.models.run import folder_of
 from daemon_app.permissions import requires
+from daemon_app.views.errors import only_post
 from daemon_app.views.page import done, page, see_other, tell
 
 # What the page shows of a log before any script runs.
@@ -188,19 +189,22 @@ async def _pieces(folder: Path, start: int, end: int | None) -> AsyncIterator[by
 
 
 # ── Actions ──────────────────────────────────────────────────────────────────────────────────────
-@require_POST
+@only_post
 @requires("operate")
 def cancel(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask a run to stop; one that waits is taken out of the line."""
     found = get_object_or_404(Run, pk=pk)
     if scheduler.stop(found, by=request.user.get_username(), now=timezone.now()):
-        messages.success(request, _t("%(job)s is being cancelled.") % {"job": found.job_name})
+        said = _t("%(job)s is being cancelled.")
+        if found.state == Run.State.CANCELLED:
+            said = _t("%(job)s has been taken out of the line.")
+        messages.success(request, said % {"job": found.job_name})
     else:
         messages.info(request, _t("%(job)s had already ended.") % {"job": found.job_name})
     return done(request, reverse("run", args=[pk]))
 
 
-@require_POST
+@only_post
 @requires("operate")
 def again(request: HttpRequest, pk: int) -> HttpResponse:
     """Start the job of this run once more and go to the new run."""

@@ -11,11 +11,13 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _t
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_http_methods, require_safe
 
 from daemon_app.forms import PolicyForm, PoolForm
 from daemon_app.models import Job, Policy, Pool
 from daemon_app.permissions import requires
+from daemon_app.views.errors import only_post
 from daemon_app.views.page import page, see_other
 
 
@@ -26,7 +28,7 @@ def settings(request: HttpRequest) -> HttpResponse:
     return _shown(request)
 
 
-@require_POST
+@only_post
 @requires("edit")
 def policy(request: HttpRequest) -> HttpResponse:
     """Change how much runs at once and what is kept."""
@@ -72,6 +74,9 @@ def _store_pool(request: HttpRequest, subject: Pool) -> HttpResponse:
             form.add_error("name", form.fields["name"].error_messages["unique"])
     if stored:
         messages.success(request, _t("Pool “%(pool)s” has been saved.") % {"pool": stored.name})
+        _warn(request, stored.name, stored.size)
+        if name and name != stored.name:
+            _warn(request, name, 0)
         return see_other(reverse("settings") + "#pools")
     if subject.pk:
         context = {"form": form, "pool": subject, "pool_name": name}
@@ -88,10 +93,22 @@ def pool_delete(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         found.remove()
         messages.success(request, _t("Pool “%(pool)s” has been deleted.") % {"pool": found.name})
+        _warn(request, found.name, 0)
         return see_other(reverse("settings") + "#pools")
     users = _users([found])[found.name]
     context = {"pool": found, "users": users}
     return page(request, "daemon/pool_delete.html", context, section="settings", now=timezone.now())
+
+
+def _warn(request: HttpRequest, pool: str, size: int) -> None:
+    """Leave a warning with the jobs that need more than `size` of a pool."""
+    if short := Job.objects.too_big(pool, size):
+        said = ngettext(
+            "This job can't start any more, it needs more of “%(pool)s”: %(jobs)s.",
+            "These jobs can't start any more, they need more of “%(pool)s”: %(jobs)s.",
+            len(short),
+        )
+        messages.warning(request, said % {"pool": pool, "jobs": ", ".join(map(str, short))})
 
 
 def _users(pools: list[Pool]) -> dict[str, list[Job]]:
@@ -118,7 +135,14 @@ def _shown(
         "default_parallel": configured.MAX_PARALLEL,
         "policy_form": policy_form or PolicyForm(instance=current),
         "pool_form": pool_form or PoolForm(),
-        "pools": [(pool, users[pool.name]) for pool in pools],
+        "pools": [
+            (
+                pool,
+                users[pool.name],
+                [j for j in users[pool.name] if j.pools[pool.name] > pool.size],
+            )
+            for pool in pools
+        ],
     }
     status = 422 if policy_form or pool_form else 200
     return page(

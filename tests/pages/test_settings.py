@@ -156,3 +156,20 @@ def test_a_pool_somebody_changed_meanwhile_is_not_overwritten_in_silence(admin: 
     assert "berta hat diesen Pool geändert, während Sie" in text_of(answer)
     assert kept == {"gpu": 1}
     assert Pool.sizes() == {"gpu": 5}
+
+
+def test_a_pool_made_too_small_or_deleted_names_the_jobs_that_wait_for_it(admin: Client) -> None:
+    pool = Pool(name="gpu", size=4).store(now=NOON, by="anna")
+    job("lora", pools={"gpu": 3})
+    job("klein", pools={"gpu": 1})
+
+    admin.post(f"/daemon/settings/pools/{pool.pk}/", {"name": "gpu", "size": "2"})
+    small = text_of(admin.get("/daemon/settings/"))
+    later = text_of(admin.get("/daemon/settings/"))
+    admin.post(f"/daemon/settings/pools/{pool.pk}/delete/")
+    gone = text_of(admin.get("/daemon/settings/"))
+
+    assert "Dieser Job kann nicht mehr starten, er braucht mehr von „gpu“: lora." in small
+    assert "zu klein für lora" in later
+    assert "nicht mehr starten" not in later
+    assert "sie brauchen mehr von „gpu“: klein, lora." in gone
