@@ -35,6 +35,8 @@ class Notice:
     since: datetime | None = None
     job_id: int | None = None
     incident_id: int | None = None  # what can be marked as seen
+    jobs: tuple[tuple[int, str], ...] = ()  # several, by number and name; `text` names them too
+    advice: str = ""  # `text` without those names, for who shows them as links
 
 
 SENTENCES: Final = {
@@ -175,18 +177,39 @@ def _of_jobs() -> list[Notice]:
         title = _t("“%(job)s” does not start by itself") % {"job": job.name}
         text = _t("Its schedule can't be read: %(error)s Edit it.") % {"error": job.schedule_error}
         found.append(Notice(WARN, title, text, "schedule_broken", job.updated_at, job_id=job.pk))
+    needs: dict[str, list[Job]] = {}
     sizes = Pool.sizes()
     for job in active.exclude(pools={}):
         for pool, need in job.pools.items():
-            if need > (size := sizes.get(pool, 0)):
-                title = _t("“%(job)s” can't start") % {"job": job.name}
-                text = _t(
-                    "It needs %(need)s of pool “%(pool)s”, which has only %(size)s. Make the pool "
-                    "larger, or let the job need less."
-                ) % {"need": need, "pool": pool, "size": size}
-                found.append(Notice(ERROR, title, text, "impossible", job_id=job.pk))
+            if need > sizes.get(pool, 0):
+                needs.setdefault(pool, []).append(job)
                 break
-    return found
+    return found + [_of_pool(pool, sizes.get(pool), jobs) for pool, jobs in needs.items()]
+
+
+def _of_pool(pool: str, size: int | None, jobs: list[Job]) -> Notice:
+    """Return what a pool that is gone (None) or too small means for the jobs that need it."""
+    told = {"pool": pool, "size": size, "n": len(jobs)}
+    if len(jobs) == 1:
+        (job,) = jobs
+        title = _t("“%(job)s” can't start") % {"job": job.name}
+        text = _t("There is no pool “%(pool)s” any more. Make it again, or take it out of the job.")
+        if size is not None:
+            text = _t(
+                "It needs %(need)s of pool “%(pool)s”, which has only %(size)s. Make the pool "
+                "larger, or let the job need less."
+            )
+        text %= {**told, "need": job.pools[pool]}
+        return Notice(ERROR, title, text, "impossible", job_id=job.pk)
+    if size is None:
+        title = _t("Pool “%(pool)s” is missing: %(n)s jobs can't start") % told
+        advice = _t("Make it again, or take it out of the jobs.")
+    else:
+        title = _t("Pool “%(pool)s” is too small: %(n)s jobs can't start") % told
+        advice = _t("It has only %(size)s. Make it larger, or let the jobs need less.") % told
+    names = tuple((job.pk, job.name) for job in jobs)
+    text = f"{advice} ({', '.join(job.name for job in jobs)})"
+    return Notice(ERROR, title, text, "impossible", jobs=names, advice=advice)
 
 
 def _incidents() -> list[Notice]:

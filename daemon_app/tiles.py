@@ -11,7 +11,7 @@ import signal as signals
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
 from math import sqrt
@@ -43,6 +43,8 @@ RUNS_PER_PAGE = 50
 MOST_RUNNING, MOST_WAITING = 20, 10
 MOST_IN_LINE = 200
 MOST_NOTICES = 3
+MOST_NAMED = 8  # jobs that fail, in one notice
+REMEMBERED_FOR = timedelta(days=7)
 STRIP = 30
 MAX_SEARCH = 80
 MOST_PAGES = 1_000_000  # an offset beyond what a database counts is an error
@@ -308,27 +310,34 @@ def daemon(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: 
     return {"node": node, "alive": node is not None and node.is_alive(now)}
 
 
+@region("held", topics=("policy",))
+def held(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return whether everything is held: said at the head of every page."""
+    return {"policy": Policy.current()}
+
+
 # ── Overview ─────────────────────────────────────────────────────────────────────────────────────
 @region("situation", topics=("daemon", "runs", "jobs", "policy"))
 def situation(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return what one sentence says: is somebody scheduling, what runs, what comes."""
     node = Node.latest()
-    running, waiting = _running(), _waiting(now)
+    running_count, waiting_count = _running().count(), _waiting(now).count()
     return {
         "node": node,
         "alive": node is not None and node.is_alive(now),
         "policy": Policy.current(),
-        "running": running.count(),
-        "waiting": waiting.count(),
+        "running": running_count,
+        "waiting": waiting_count,
         "next": _upcoming_jobs()[:1].first(),
         "jobs": Job.objects.exists(),
         "active": Job.objects.active().exists(),
+        "failing": 0 if waiting_count or running_count else _failing_jobs(now).count(),
     }
 
 
 @dataclass(frozen=True)
 class Notice:
-    """A job that needs a person: it failed again and again."""
+    """A job that needs a person: its newest run ended badly, and none succeeded since."""
 
     job: Job
     run: Run | None = None
@@ -359,6 +368,8 @@ class Hint:
     tone: str
     hint: hints.Notice | None = None
     failing: Notice | None = None
+    many: list[Notice] = field(default_factory=list)  # more jobs than are told one by one
+    count: int = 0  # of them, with those that are not named
 
     @property
     def is_calm(self) -> bool:
@@ -370,34 +381,44 @@ class Hint:
 def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return what needs a person: three in view, the worst first, the others behind a fold.
 
-    Jobs that fail again and again come after what keeps the daemon itself from working.
+    Jobs that fail come after what keeps the daemon itself from working; many of them are one.
     """
-    ends = _judged_runs().filter(job=OuterRef("pk"))
-    failing = Job.objects.active().annotate(
-        last_end=Subquery(ends.values("state")[:1]),
-        end_before=Subquery(ends.values("state")[1:2]),
-        last_end_id=Subquery(ends.values("id")[:1]),
-    )
-    failing = failing.filter(last_end__in=Run.UNHAPPY, end_before__in=Run.UNHAPPY)
-    repeated = [_failing(job) for job in failing.order_by("-last_end_id")[:MOST_NOTICES]]
+    failing = _failing_jobs(now).order_by("-last_end_id")
+    jobs = list(failing[: MOST_NAMED + 1])
     told = [hint for hint in hints.current(now) if hint.code not in SAID_ELSEWHERE]
     bad = [hint for hint in told if hint.level == hints.ERROR]
     mild = [hint for hint in told if hint.level != hints.ERROR]
-    shown = [
-        *map(_hint, bad),
-        *(Hint(f"job-{n.job.pk}", "is-fail", failing=n) for n in repeated if n.run),
-        *map(_hint, mild),
-    ]
-    return {
-        "hints": shown[:MOST_NOTICES],
-        "others": shown[MOST_NOTICES:],
-        "more": failing.count() > MOST_NOTICES if len(repeated) == MOST_NOTICES else False,
-    }
+    sick = [each for each in map(_failing, jobs[:MOST_NAMED]) if each.run]
+    if len(sick) > MOST_NOTICES:
+        count = len(jobs) if len(jobs) <= MOST_NAMED else failing.count()
+        of_jobs = [Hint("jobs", "is-fail", many=sick, count=count)]
+    else:
+        of_jobs = [Hint(f"job-{each.job.pk}", "is-fail", failing=each) for each in sick]
+    shown = [*map(_hint, bad), *of_jobs, *map(_hint, mild)]
+    return {"hints": shown[:MOST_NOTICES], "others": shown[MOST_NOTICES:]}
+
+
+def _failing_jobs(now: datetime) -> Any:
+    """Return the jobs that a person should look at, by the end of their newest run.
+
+    One bad end counts for a week, several in a row until one succeeds. A job that was switched off
+    has been looked at.
+    """
+    ends = _judged_runs().filter(job=OuterRef("pk"))
+    jobs = Job.objects.active().annotate(
+        last_end=Subquery(ends.values("state")[:1]),
+        last_ended_at=Subquery(ends.values("ended_at")[:1]),
+        end_before=Subquery(ends.values("state")[1:2]),
+        last_end_id=Subquery(ends.values("id")[:1]),
+    )
+    standing = Q(end_before__in=Run.UNHAPPY) | Q(last_ended_at__gte=now - REMEMBERED_FOR)
+    return jobs.filter(standing, last_end__in=Run.UNHAPPY)
 
 
 def _hint(hint: hints.Notice) -> Hint:
     key = f"incident-{hint.incident_id}" if hint.incident_id else hint.code
     key += f"-{hint.job_id}" if hint.job_id else ""
+    key += f"-{hint.jobs[0][0]}" if hint.jobs else ""
     return Hint(key, TONES.get(hint.level, "is-warn"), hint=hint)
 
 
@@ -490,10 +511,10 @@ def readable(written: bytes) -> str:
     )
 
 
-@region("next", topics=("jobs", "runs"))
+@region("next", topics=("jobs", "runs", "policy"))
 def next_runs(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return the jobs that start next."""
-    return {"jobs": list(_upcoming_jobs()[:6])}
+    return {"jobs": list(_upcoming_jobs()[:6]), "held": Policy.current().is_held}
 
 
 def _upcoming_jobs() -> QuerySet[Job]:
@@ -518,6 +539,11 @@ class Taken:
     used: int
     size: int
     description: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more is in use than there may be: it was made smaller meanwhile."""
+        return self.used > self.size
 
     @property
     def share(self) -> str:
@@ -687,7 +713,7 @@ class Tab:
     current: bool
 
 
-@region("jobs-table", topics=("jobs", "runs"))
+@region("jobs-table", topics=("jobs", "runs", "policy"))
 def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return one page of the jobs; `arg` is the query string of the filter."""
     wanted = Filter.read(arg)
@@ -726,6 +752,7 @@ def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
     history = latest_runs([job.pk for job in shown])
     return {
         "filter": wanted,
+        "held": Policy.current().is_held,
         "rows": [_job_row(job, history[job.pk], now) for job in shown],
         "tabs": [
             Tab(label, counts[key or "all"], wanted.query(state=key), key == state)
@@ -881,7 +908,12 @@ def job_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
     if job is None:
         return None
     runs = latest_runs([job.pk]).get(job.pk, [])
-    return {"job": job, "row": _job_row(job, runs, now), "troubles": _troubles(job)}
+    return {
+        "job": job,
+        "row": _job_row(job, runs, now),
+        "troubles": _troubles(job),
+        "held": Policy.current().is_held,
+    }
 
 
 @dataclass(frozen=True)
@@ -936,13 +968,14 @@ def job_facts(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:
     }
 
 
-@region("job-next", topics=("job:{arg}", "runs"))
+@region("job-next", topics=("job:{arg}", "runs", "policy"))
 def job_next(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
     """Return the next five times of a job."""
     job = _job(arg)
     if job is None:
         return None
-    return {"job": job, "times": job.upcoming(now) if job.is_active else []}
+    times = job.upcoming(now) if job.is_active else []
+    return {"job": job, "times": times, "held": Policy.current().is_held}
 
 
 @region("job-runs", topics=("job:{arg}", "runs"))
@@ -983,6 +1016,7 @@ def run_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
         "why": why(run),
         "way_out": way_out(run),
         "current": _now(run, seconds, run.definition.get("max_retries"), now),
+        "why_last": "" if run.is_active else why_tried(run),
         "tries": [Try(each, state_mark(each.state), why_tried(each)) for each in tries],
         # Those that made room for it; its number is newer than theirs.
         "made_room": list(
@@ -1011,7 +1045,7 @@ class Try:
         return (self.attempt.ended_at - began).total_seconds() if began else None
 
 
-def why_tried(attempt: Attempt) -> str:
+def why_tried(attempt: Attempt | Run) -> str:
     """Return why an attempt ended as it did, in a few words."""
     if attempt.signal and not attempt.reason_code:
         return _t("ended by signal %(signal)s") % {"signal": signal_name(attempt.signal)}
@@ -1058,6 +1092,8 @@ def way_out(run: Run) -> str:
     """Return what to do about an unhappy end whose reason does not say it; else nothing."""
     if run.state == Run.State.TIMED_OUT:
         return _t("Raise the job's time limit, or find out in the output what took so long.")
+    if run.reason_code in {"cpu_limit", "memory_limit"}:
+        return _t("Raise the job's limit, or find out in the output what needed so much.")
     if run.state == Run.State.LOST:
         return _t("Check what the command has done, then start it again.")
     return ""

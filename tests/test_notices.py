@@ -107,6 +107,22 @@ def test_a_rule_that_became_impossible_is_told(board) -> None:
     assert "gpu" in notice.text
 
 
+def test_jobs_that_miss_the_same_pool_are_told_as_one(board) -> None:
+    node()
+    pool = Pool(name="gpu", size=4).store(now=NOON, by="anna")
+    both = [job(name, pools={"gpu": 3}) for name in ("bench", "train")]
+    Pool.objects.update(size=2)
+
+    (small,) = notices.current(NOON)
+    pool.remove()
+    (gone,) = notices.current(NOON)
+
+    assert small.title == "Pool “gpu” is too small: 2 jobs can't start"
+    assert gone.title == "Pool “gpu” is missing: 2 jobs can't start"
+    assert gone.jobs == tuple((each.pk, each.name) for each in both)
+    assert "bench, train" in gone.text
+
+
 def test_a_broken_schedule_is_told_once(board) -> None:
     node()
     broken = job("odd")

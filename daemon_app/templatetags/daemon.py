@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,24 @@ def theme_icons() -> SafeString:
 def zone() -> str:
     """Return the zone in which this page shows its times."""
     return timezone.get_current_timezone_name()
+
+
+@register.filter
+@cache
+def same_clock(name: str, other: str) -> bool:
+    """Return whether clocks in two zones show the same, whatever the zones are called.
+
+    Judged by their offsets on every third day of the past and the coming year.
+    """
+    if name == other:
+        return True
+    began = timezone.now() - timedelta(days=366)
+    days = (began + timedelta(days=n) for n in range(0, 732, 3))
+    try:
+        one, two = ZoneInfo(name), ZoneInfo(other)
+    except (KeyError, ValueError):
+        return False
+    return all(day.astimezone(one).utcoffset() == day.astimezone(two).utcoffset() for day in days)
 
 
 @register.filter

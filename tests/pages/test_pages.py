@@ -9,6 +9,7 @@ import pytest
 from django.test import AsyncClient, Client
 from django.utils import timezone
 
+from daemon_app import tiles
 from daemon_app.models import Account, Attempt, Job, Node, Run
 from daemon_app.models.access import Role
 from daemon_app.models.run import folder_of
@@ -173,7 +174,7 @@ def test_a_job_that_fails_again_and_again_is_brought_to_notice(alive: Node, admi
 
     assert "krank ist 2-mal in Folge fehlgeschlagen. Der Befehl endete mit Exit 1." in said
     assert "gesund ist" not in said
-    assert "einmal ist" not in said
+    assert "einmal ist fehlgeschlagen." in said
 
 
 # ── Lists ────────────────────────────────────────────────────────────────────────────────────────
@@ -529,3 +530,45 @@ def test_an_error_of_ours_is_said_without_database_or_session(rf: Any) -> None:
     }.items():
         assert answer.status_code == status
         assert "<h1>" in answer.content.decode()
+
+
+def test_the_last_attempt_has_its_reason_once_it_has_ended(admin: Client, db: None) -> None:
+    of = ended(job("zweimal"), State.FAILED, attempt=2, exit_code=4)
+    Attempt.objects.create(
+        run=of, number=1, fence=1, state=State.FAILED, exit_code=3, ended_at=timezone.now()
+    )
+
+    said = text_of(admin.get(f"/daemon/runs/{of.pk}/"))
+
+    assert re.search(r"Versuch 1 .{0,20}Exit 3", said)
+    assert re.search(r"Versuch 2 Fehlschlag Exit 4", said)
+
+
+def test_a_limit_that_was_crossed_has_a_way_out(admin: Client, db: None) -> None:
+    of = ended(job("hungrig"), State.FAILED, reason_code="memory_limit", reason_facts={"limit": 9})
+
+    assert "Erhöhen Sie die Grenze des Jobs" in text_of(admin.get(f"/daemon/runs/{of.pk}/"))
+
+
+@pytest.mark.parametrize(
+    ("zone", "same"),
+    [("Etc/UTC", True), ("UCT", True), ("Africa/Abidjan", True), ("Asia/Tokyo", False)],
+)
+def test_a_zone_is_named_only_where_its_clocks_differ(
+    admin: Client, settings: Any, zone: str, same: bool
+) -> None:
+    settings.TIME_ZONE = "UTC"
+    of = job("nachts", job_type="cron", schedule="0 3 * * *", timezone=zone)
+
+    with timezone.override("UTC"):
+        said = tiles.render("job-head", str(of.pk), tiles.Viewer("viewer", "de"), timezone.now())
+
+    assert (f"({zone})" not in (said or "")) is same
+
+
+def test_what_is_started_by_hand_is_never_missed(admin: Client, db: None) -> None:
+    by_hand = text_of(admin.get(f"/daemon/jobs/{job('hand').pk}/"))
+    planned = job("plan", job_type="cron", schedule="0 3 * * *")
+
+    assert "Wenn verpasst" not in by_hand
+    assert "Wenn verpasst" in text_of(admin.get(f"/daemon/jobs/{planned.pk}/"))

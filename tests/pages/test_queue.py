@@ -167,6 +167,23 @@ def test_holding_may_end_what_runs_and_that_is_said(operator: Client) -> None:
     assert "Mit allem anderen angehalten von the operator." in said
 
 
+def test_ending_what_runs_as_well_keeps_the_note(operator: Client) -> None:
+    operator.post("/daemon/hold/", {"mode": "drain", "note": "Wartung"})
+    operator.post("/daemon/hold/", {"mode": "stop", "note": ""})
+
+    policy = Policy.current()
+    assert (policy.hold, policy.hold_note) == (Policy.Hold.STOP, "Wartung")
+
+
+def test_a_note_that_is_too_long_is_refused_and_kept_in_its_field(operator: Client) -> None:
+    answer = operator.post("/daemon/hold/", {"mode": "drain", "note": "x" * 201})
+
+    assert answer.status_code == 422
+    assert "höchstens 200 Zeichen" in text_of(answer)
+    assert "x" * 201 in answer.content.decode()
+    assert not Policy.current().is_held
+
+
 def test_without_a_choice_nothing_is_held(operator: Client) -> None:
     answer = operator.post("/daemon/hold/", {"mode": "sofort"})
 
@@ -313,3 +330,90 @@ def test_a_second_attempt_is_counted(viewer: Client) -> None:
     running(of, attempt=2)
 
     assert "Versuch 2 von 4" in text_of(viewer.get("/daemon/"))
+
+
+# ── What is held, and what waits for its time ────────────────────────────────────────────────────
+def test_while_everything_is_held_no_start_is_promised(operator: Client) -> None:
+    now = timezone.now()
+    of = job("bald", job_type="interval", schedule="1h", now=now)
+    before = text_of(operator.get("/daemon/"))
+    Policy.set_hold(Policy.Hold.DRAIN, now=now, by="anna")
+
+    said = text_of(operator.get("/daemon/"))
+    page = text_of(operator.get(f"/daemon/jobs/{of.pk}/"))
+
+    assert "nach dem Fortsetzen" not in before
+    assert said.count("nach dem Fortsetzen") == 2
+    assert not re.search(r"in (59|1) (Min|Std)", said)
+    assert "nach dem Fortsetzen" in page
+    assert not re.search(r"in (59|1) (Min|Std)", page)
+
+
+@pytest.mark.parametrize("address", ["/daemon/jobs/", "/daemon/settings/", "/daemon/runs/"])
+def test_every_page_says_that_everything_is_held(viewer: Client, address: str) -> None:
+    sign = 'class="chip is-held"'
+    before = viewer.get(address).content.decode()
+    Policy.set_hold(Policy.Hold.DRAIN, now=timezone.now(), by="anna")
+
+    assert sign not in before
+    assert sign in viewer.get(address).content.decode()
+
+
+def test_what_still_runs_may_be_ended_as_well(operator: Client) -> None:
+    of = running(job("lang"))
+    Policy.set_hold(Policy.Hold.DRAIN, now=timezone.now(), by="anna")
+
+    offered = operator.get("/daemon/").content.decode()
+    asked = operator.get("/daemon/hold/?mode=stop").content.decode()
+    Run.objects.filter(pk=of.pk).update(state=Run.State.SUCCEEDED)
+
+    assert 'href="/daemon/hold/?mode=stop"' in offered
+    assert 'value="stop" checked' in asked
+    assert 'href="/daemon/hold/?mode=stop"' not in operator.get("/daemon/").content.decode()
+
+
+def test_a_retry_says_in_one_sentence_when_it_comes(viewer: Client) -> None:
+    later = timezone.now() + timedelta(seconds=90)
+    again = waiting("zweite", attempt=2, not_before=later)
+    caught = waiting("spaet", not_before=later, reason_code="spread")
+
+    said = text_of(viewer.get("/daemon/queue/")) + text_of(viewer.get("/daemon/"))
+    page = text_of(viewer.get(f"/daemon/runs/{again.pk}/"))
+
+    assert re.search(r"Nächster Versuch in (1 Min|90 s|89 s)", said)
+    assert "Wartet auf den nächsten Versuch" not in said + page
+    assert re.search(r"Wird in .{1,12} nachgeholt, damit nicht alles auf einmal startet", said)
+    assert caught.not_before == later
+
+
+def test_more_in_use_than_there_is_now_is_said(viewer: Client) -> None:
+    Pool(name="gpu", size=1).store(now=timezone.now(), by="anna")
+    running(job("alt", pools={"gpu": 1}), pools={"gpu": 2})
+
+    page = viewer.get("/daemon/queue/")
+
+    assert "2 belegt, nur noch 1 erlaubt" in text_of(page)
+    assert 'class="gauge over"' in page.content.decode()
+
+
+def test_taking_a_run_out_of_the_line_says_so(operator: Client) -> None:
+    operator.post(f"/daemon/runs/{waiting('weg').pk}/cancel/")
+
+    assert "weg wurde aus der Warteschlange genommen" in text_of(operator.get("/daemon/queue/"))
+
+
+def test_priority_and_a_place_given_by_hand_are_both_shown(viewer: Client) -> None:
+    waiting("eilig", priority=50, rank=1)
+
+    said = text_of(viewer.get("/daemon/queue/"))
+
+    assert "von Hand gereiht" in said
+    assert "Priorität 50" in said
+
+
+def test_the_address_of_a_button_is_no_blank_page(operator: Client) -> None:
+    answer = operator.get(f"/daemon/runs/{waiting('da').pk}/move/")
+
+    assert answer.status_code == 405
+    assert answer["Allow"] == "POST"
+    assert "gehört zu einem Knopf" in text_of(answer)

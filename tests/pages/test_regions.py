@@ -1,15 +1,15 @@
 """Live regions: rendered for a role and a language, the same on the page and by the hub."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
-from django.utils import translation
+from django.utils import timezone, translation
 
 from daemon_app import tiles
-from daemon_app.models import Job, Run
+from daemon_app.models import Job, Node, Run
 from tests.jobs import NOON, job, run
 
 GERMAN = tiles.Viewer(role="operator", language="de")
@@ -158,29 +158,60 @@ def failures(name: str, *states: str) -> Job:
     return of
 
 
-def test_who_fails_again_and_again_is_named_whatever_else_failed_since(db: None) -> None:
+def told(now: datetime = NOON) -> list[tuple[str, int]]:
+    """Return the jobs that are said to fail one by one, and how often in a row."""
+    context = tiles.notices(GERMAN, None, now) or {}
+    found = [hint.failing for hint in context["hints"] if hint.failing]
+    return [(notice.job.name, notice.in_a_row) for notice in found]
+
+
+def test_who_failed_and_has_not_succeeded_since_is_named(db: None) -> None:
     failures("repeated", "failed", "timed_out", "lost", *["skipped"] * 40)
-    failures("mended", "failed", "failed", "succeeded", "failed")
+    failures("mended", "failed", "failed", "succeeded")
     failures("stopped", "failed", "failed", "cancelled")
-    for n in range(4):
-        failures(f"once-{n}", "succeeded", "failed")
+    failures("once", "succeeded", "failed")
 
-    context = tiles.notices(GERMAN, None, NOON) or {}
-
-    told = [hint.failing for hint in context["hints"] if hint.failing]
-    assert [(notice.job.name, notice.in_a_row) for notice in told] == [("repeated", 3)]
-    assert not context["more"]
+    assert told() == [("once", 1), ("repeated", 3)]
 
 
-def test_three_that_failed_last_are_named_and_that_there_are_more(db: None) -> None:
-    for n in range(6):
-        failures(f"job-{n}", "failed", "failed")
+def test_what_failed_once_stands_until_it_succeeds_is_paused_or_a_week_is_over(db: None) -> None:
+    of = failures("einmal", "lost")
+    later = NOON + timedelta(days=8)
 
-    context = tiles.notices(GERMAN, None, NOON) or {}
+    before, long_after = told(), told(later)
+    of.set_active(False, now=NOON, by="anna")
+    paused = told()
+    of.set_active(True, now=NOON, by="anna")
+    run(of, state="succeeded", started_at=NOON, ended_at=NOON)
 
-    told = [hint.failing for hint in context["hints"] if hint.failing]
-    assert [notice.job.name for notice in told] == ["job-5", "job-4", "job-3"]
-    assert context["more"]
+    assert (before, long_after, paused, told()) == ([("einmal", 1)], [], [], [])
+
+
+def test_more_jobs_than_fit_are_one_notice_with_their_logs(db: None) -> None:
+    for n in range(10):
+        failures(f"job-{n}", "failed")
+
+    html = tiles.render("notices", None, GERMAN, NOON) or ""
+
+    assert html.count('<section class="notice') == 1
+    assert "10 Jobs sind fehlgeschlagen:" in html
+    assert html.count("#log") == 8
+    assert "?state=failed" in html
+
+
+def test_while_a_job_stands_failed_the_overview_has_no_green_tick(db: None) -> None:
+    now = timezone.now()
+    Node.objects.create(host="here", pid=1, started_at=now, seen_at=now)
+    of = job("krank")
+    run(of, state="failed", started_at=now, ended_at=now)
+
+    failed = tiles.render("situation", None, GERMAN, now) or ""
+    run(of, state="succeeded", started_at=now, ended_at=now)
+    mended = tiles.render("situation", None, GERMAN, now) or ""
+
+    assert "is-ok" not in failed
+    assert "ein Job ist fehlgeschlagen" in failed
+    assert "is-ok" in mended
 
 
 def test_a_page_number_beyond_all_counting_is_an_empty_page(viewer: Client) -> None:
