@@ -620,6 +620,8 @@ def _gates(run: Run, now: datetime) -> list[Gate]:
         size = room.sizes.get(pool, 0)
         free = max(size - room.of_pool[pool], 0)
         words = _t("Pool %(pool)s: needs %(need)s, free are %(free)s of %(size)s")
+        if pool not in room.sizes:
+            words = _t("Pool %(pool)s: there is none any more")
         gates.append(
             Gate(need <= free, words % {"pool": pool, "need": need, "free": free, "size": size})
         )

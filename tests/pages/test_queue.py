@@ -417,3 +417,13 @@ def test_the_address_of_a_button_is_no_blank_page(operator: Client) -> None:
     assert answer.status_code == 405
     assert answer["Allow"] == "POST"
     assert "gehört zu einem Knopf" in text_of(answer)
+
+
+def test_a_run_whose_pool_is_gone_says_so_at_its_gate(viewer: Client) -> None:
+    pool = Pool(name="gpu", size=1).store(now=timezone.now(), by="anna")
+    of = waiting("ohne", pools={"gpu": 1})
+    pool.remove()
+
+    said = text_of(viewer.get(f"/daemon/runs/{of.pk}/"))
+
+    assert "Pool gpu: gibt es nicht mehr" in said
