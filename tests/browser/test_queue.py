@@ -241,3 +241,31 @@ def test_the_new_pages_are_sound_in_every_view(
         found += [f"{name} with large text: moves sideways"] if overflow(owner) else []
 
     assert found == []
+
+
+def test_a_failure_and_a_hold_are_seen_in_every_view(
+    fresh_stack: Stack,
+    owner: Page,
+    axe: Callable[[Page], list[str]],
+    overflow: Callable[[Page], int],
+    in_all_views: Callable[[Page], Iterator[str]],
+    screenshot: Callable[..., Path],
+) -> None:
+    make(owner, "krank", "exit 3")
+    expect(owner.get_by_text("Fehlschlag").first).to_be_visible(timeout=START)
+    one_place(owner)
+    make(owner, "lang", "sleep 300")
+    make(owner, "wartet", "echo da")
+
+    owner.goto("/daemon/hold/")
+    owner.get_by_label("Warum").fill("Wartung")
+    owner.get_by_role("button", name="Alles anhalten").click()
+    live(owner)
+
+    expect(owner.get_by_text("krank ist fehlgeschlagen.")).to_be_visible()
+    expect(owner.get_by_role("link", name="Auch beenden")).to_be_visible()
+    for view in in_all_views(owner):
+        expect(owner.locator(".held-sign a")).to_be_visible()
+        assert axe(owner) == [], view
+        assert overflow(owner) == 0, view
+        screenshot(owner, f"held-{view}")
