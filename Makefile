@@ -3,8 +3,10 @@
 VENV = .venv
 PYTHON = $(VENV)/bin/python
 TEMPLATES = $$(find templates -name '*.html' -o -name '*.txt' | sort)
-# Tests run on these; the one that $(VENV) has runs all of them, the others all but the browser's.
+# Tests run on these; the one that $(VENV) has runs all of them, the others those where a Python may
+# make a difference: processes, files, clocks, the shell. Pages and rights are Django's on each.
 TESTED = 3.11 3.13
+ON_EACH = tests/ground tests/schedules tests/live tests/cli tests/test_*.py daemon_app
 
 .PHONY: help run test lint format bench faults messages lock clean
 .DEFAULT_GOAL = help
@@ -28,8 +30,8 @@ test: ## install what the tests need, a browser included, and run them all
 	  [ $$version != $$here ] || continue; \
 	  python=$$(.ci/python $$version) || { echo "No Python $$version here: not tested on it."; continue; }; \
 	  .ci/venv .venv-$$version requirements-dev.txt $$python; \
-	  echo ".venv-$$version/bin/python -m pytest"; \
-	  .venv-$$version/bin/python -m pytest; \
+	  echo ".venv-$$version/bin/python -m pytest $(ON_EACH)"; \
+	  .venv-$$version/bin/python -m pytest $(ON_EACH); \
 	done
 
 lint: ## style, templates, types, floors, catalogue

@@ -326,8 +326,8 @@ def test_stopping_everything_asks_what_runs_to_stop_and_leaves_the_line() -> Non
 def test_a_hold_is_told_once_and_its_kind_can_be_changed() -> None:
     assert scheduler.hold("drain", by="anna", now=NOON)
     assert not scheduler.hold("drain", by="ben", now=NOON)
-    assert scheduler.hold("stop", by="ben", now=NOON)
-    assert Policy.current().held_by == "ben"
+    assert scheduler.hold("stop", by="ben", now=NOON + HOUR)
+    assert (Policy.current().held_by, Policy.current().held_at) == ("ben", NOON)
     assert scheduler.resume(by="ben", now=NOON)
     assert not scheduler.resume(by="ben", now=NOON)
 

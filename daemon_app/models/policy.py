@@ -88,11 +88,12 @@ class Policy(models.Model):
     def set_hold(cls, hold: str, *, now: datetime, by: str, note: str = "") -> bool:
         """Hold everything, or resume with ""; return whether that changed anything.
 
-        What goes from "no new starts" to "everything stopped" keeps its note unless it has its own.
+        What goes from "no new starts" to "everything stopped" keeps since when it is held, and its
+        note unless it has its own.
         """
         with transaction.atomic():
-            cls.objects.get_or_create(pk=1)
-            held: dict[str, Any] = {"held_at": now, "held_by": by}
+            rules, _made = cls.objects.get_or_create(pk=1)
+            held: dict[str, Any] = {"held_at": rules.held_at or now, "held_by": by}
             if note:
                 held["hold_note"] = note[:200]
             if not hold:
