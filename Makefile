@@ -4,8 +4,7 @@ VENV = .venv
 PYTHON = $(VENV)/bin/python
 TEMPLATES = $$(find templates -name '*.html' -o -name '*.txt' | sort)
 # Tests run on these; the one that $(VENV) has runs all of them, the others those where a Python may
-# make a difference: processes, files, clocks, the shell. Pages and rights are Django's on each. They
-# run at the same time: tests mostly wait for processes, not for the processor.
+# make a difference: processes, files, clocks, the shell. Pages and rights are Django's on each.
 TESTED = 3.11 3.13
 ON_EACH = tests/ground tests/schedules tests/live tests/cli tests/test_*.py daemon_app
 
@@ -23,23 +22,17 @@ run: ## install what is needed and start BACH at http://localhost:8000/daemon
 test: ## install what the tests need, a browser included, and run them all
 	@.ci/venv $(VENV) requirements-dev.txt
 	@$(PYTHON) tests/browser/chromium.py
-	@mkdir -p test-results; others=; \
+	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest tests/browser
+	@set -e; \
 	here=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in $(TESTED); do \
 	  [ $$version != $$here ] || continue; \
 	  python=$$(.ci/python $$version) || { echo "No Python $$version here: not tested on it."; continue; }; \
-	  .ci/venv .venv-$$version requirements-dev.txt $$python || exit 1; \
-	  echo "Meanwhile: .venv-$$version/bin/python -m pytest $(ON_EACH)"; \
-	  .venv-$$version/bin/python -m pytest $(ON_EACH) > test-results/python-$$version.log 2>&1 & \
-	  others="$$others $$version:$$!"; trap "kill $$! 2>/dev/null" EXIT; \
-	done; \
-	echo "$(PYTHON) -m pytest"; failed=0; \
-	$(PYTHON) -m pytest && $(PYTHON) -m pytest tests/browser || failed=1; \
-	for other in $$others; do \
-	  wait $${other#*:} || failed=1; \
-	  echo "Python $${other%%:*}:"; cat test-results/python-$${other%%:*}.log; \
-	done; \
-	exit $$failed
+	  .ci/venv .venv-$$version requirements-dev.txt $$python; \
+	  echo ".venv-$$version/bin/python -m pytest $(ON_EACH)"; \
+	  .venv-$$version/bin/python -m pytest $(ON_EACH); \
+	done
 
 lint: ## style, templates, types, floors, catalogue
 	@.ci/venv $(VENV) requirements-dev.txt

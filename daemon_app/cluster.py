@@ -17,6 +17,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Callable
+from multiprocessing.queues import Queue as PlainQueue
 from typing import Any, NoReturn, Self
 
 import django_q.cluster as stock
@@ -70,7 +71,11 @@ class MarkedLock:
 
 
 class MarkedQueue(Queue):
-    """A queue whose locks can be freed when their holder has died."""
+    """A queue whose locks can be freed when their holder has died.
+
+    django-q2's counts what is in it under one lock more: whoever was killed while counting stopped
+    all others for ever. What is asked is only whether there is anything, and the pipe knows that.
+    """
 
     _rlock: Any
     _wlock: Any
@@ -79,6 +84,22 @@ class MarkedQueue(Queue):
         super().__init__(*args, **kwargs)
         self._rlock = MarkedLock(self._rlock)
         self._wlock = MarkedLock(self._wlock)
+
+    def put(self, *args: Any, **kwargs: Any) -> None:
+        """Put an object into the queue, uncounted."""
+        PlainQueue.put(self, *args, **kwargs)
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the next object, uncounted."""
+        return PlainQueue.get(self, *args, **kwargs)
+
+    def empty(self) -> bool:
+        """Return whether there is nothing to get."""
+        return PlainQueue.empty(self)
+
+    def qsize(self) -> int:
+        """Return 0 for an empty queue and 1 for any other."""
+        return int(not self.empty())
 
     def heal(self, pid: int | None) -> bool:
         """Free what a dead process held; return whether it held anything."""
