@@ -17,7 +17,6 @@ import signal
 import socket
 import uuid
 from collections.abc import Callable
-from multiprocessing.queues import Queue as PlainQueue
 from typing import Any, NoReturn, Self
 
 import django_q.cluster as stock
@@ -70,12 +69,32 @@ class MarkedLock:
         self.release()
 
 
+class Counter:
+    """What is in a queue, by two numbers: one that only grows by puts, one only by gets."""
+
+    def __init__(self) -> None:
+        self._put = multiprocessing.RawValue("L", 0)
+        self._got = multiprocessing.RawValue("L", 0)
+
+    def increment(self, n: int) -> None:
+        """Count one put (1) or one get (-1); each is done by one process alone."""
+        counted = self._put if n > 0 else self._got
+        counted.value += 1
+
+    @property
+    def value(self) -> int:
+        """How many have been put and not been got."""
+        return max(int(self._put.value) - int(self._got.value), 0)
+
+
 class MarkedQueue(Queue):
     """A queue whose locks can be freed when their holder has died.
 
     django-q2's counts what is in it under one lock more: whoever was killed while counting stopped
-    all others for ever. What is asked is only whether there is anything, and the pipe knows that.
+    all others for ever. Ours counts without one.
     """
+
+    size: "Counter"
 
     _rlock: Any
     _wlock: Any
@@ -84,22 +103,7 @@ class MarkedQueue(Queue):
         super().__init__(*args, **kwargs)
         self._rlock = MarkedLock(self._rlock)
         self._wlock = MarkedLock(self._wlock)
-
-    def put(self, *args: Any, **kwargs: Any) -> None:
-        """Put an object into the queue, uncounted."""
-        PlainQueue.put(self, *args, **kwargs)
-
-    def get(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the next object, uncounted."""
-        return PlainQueue.get(self, *args, **kwargs)
-
-    def empty(self) -> bool:
-        """Return whether there is nothing to get."""
-        return PlainQueue.empty(self)
-
-    def qsize(self) -> int:
-        """Return 0 for an empty queue and 1 for any other."""
-        return int(not self.empty())
+        self.size = Counter()
 
     def heal(self, pid: int | None) -> bool:
         """Free what a dead process held; return whether it held anything."""
