@@ -527,8 +527,8 @@ class Runner:
     def _put_back(self, end: Ending) -> bool:
         """Put a run back in line whose job wants another attempt; False when this was the last."""
         held = self._over.get(end.run_id)
-        if held is None:
-            return False
+        if held is None or not held.rules.get("max_retries"):
+            return False  # most: no question to the database for them
         # A loss that was repeated is no failure: it has not used up a retry.
         losses = Attempt.objects.filter(run=end.run_id, state=Run.State.LOST).count()
         if not wants_retry(end, held.rules, held.attempt - losses):
