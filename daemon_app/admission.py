@@ -163,7 +163,11 @@ def line(now: datetime, limit: int | None = None) -> list[Waiting]:
         Waiting(run, position, blocked.code, blocked.facts)
         for position, (run, blocked) in enumerate(_judged(light, now), 1)
     ]
-    later = _waiting().filter(not_before__gt=now, due_at__lte=now).order_by("not_before", "pk")
+    later = (
+        Run.objects.queued()
+        .filter(not_before__gt=now, due_at__lte=now)
+        .order_by("not_before", "pk")
+    )
     rest = None if limit is None else limit - len(shown)
     shown += [_later(run) for run in later.only(*SHOWN)[:rest]]
     return shown
@@ -171,7 +175,7 @@ def line(now: datetime, limit: int | None = None) -> list[Waiting]:
 
 def length(now: datetime) -> int:
     """Return how many runs are in line."""
-    return _waiting().filter(due_at__lte=now).count()
+    return Run.objects.queued().filter(due_at__lte=now).count()
 
 
 def waiting(run: Run, now: datetime) -> Waiting | None:
@@ -194,12 +198,8 @@ def waiting_among(runs: Iterable[Run], now: datetime) -> dict[int, Waiting]:
     return found
 
 
-def _waiting() -> QuerySet[Run]:
-    return Run.objects.queued()
-
-
 def _ready(now: datetime) -> QuerySet[Run]:
-    return _waiting().filter(not_before__lte=now).order_by(*IN_ORDER)
+    return Run.objects.queued().filter(not_before__lte=now).order_by(*IN_ORDER)
 
 
 def _later(run: Run) -> Waiting:
