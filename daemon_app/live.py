@@ -15,7 +15,8 @@ TOPICS_PER_BELL = 100
 def changed(*topics: str) -> None:
     """Ring every web process on this host with `topics` after the current commit.
 
-    Topics: "runs", "run:<id>", "jobs", "job:<id>", "log:<run id>", "daemon", "account:<id>".
+    Topics: "runs", "run:<id>", "jobs", "job:<id>", "log:<run id>", "daemon",
+    "policy", "incidents", "alarms", "account:<id>".
     A bell may be lost or doubled; rows and files say what is true.
     """
     transaction.on_commit(lambda: _ring(dict.fromkeys(topics)), robust=True)
