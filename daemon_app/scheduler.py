@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _t
 
 from daemon_app import admission, executor, live
 from daemon_app.models import Incident, Job, Policy, Run, reasons
-from daemon_app.models.run import MISSED_ROWS, ON_TIME, adapted
+from daemon_app.models.run import MISSED_ROWS, ON_TIME, adapted, summary
 from daemon_app.schedules import ScheduleError
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def _occurrences(job: Job, now: datetime) -> tuple[list[_Occurrence], datetime |
     count = found.count - len(chosen)
     recorded = []
     if count > MISSED_ROWS:
-        facts = {"count": count, "first": first.isoformat(), "last": missed[-1].isoformat()}
+        facts = summary(count, first, missed[-1])
         recorded = [_Occurrence(missed[-1], Run.State.MISSED, "misfire_summary", facts)]
     else:
         recorded = [_Occurrence(at, Run.State.MISSED, _why_missed(job, at, now)) for at in missed]

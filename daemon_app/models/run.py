@@ -158,9 +158,8 @@ class RunQuerySet(models.QuerySet["Run"]):
         found = job.plan.missed(first, until, most, anchor=job.anchor)
         instants, facts = list(found.newest), {}
         if found.count > most:
-            last = instants[-1]
-            instants, code = [last], "misfire_summary"
-            facts = {"count": found.count, "first": first.isoformat(), "last": last.isoformat()}
+            instants, code = instants[-1:], "misfire_summary"
+            facts = summary(found.count, first, instants[0])
         missed = [
             Run(
                 job=job,
@@ -551,6 +550,11 @@ class Attempt(models.Model):
         """Where this attempt's output is kept; the run's own folder until the next one begins."""
         kept = folder_of(self.run_id) / "attempts" / str(self.fence)
         return kept if kept.exists() else folder_of(self.run_id)
+
+
+def summary(count: int, first: datetime, last: datetime) -> dict[str, Any]:
+    """Return the facts of a row that stands for `count` missed instants."""
+    return {"count": count, "first": first.isoformat(), "last": last.isoformat()}
 
 
 def folder_of(run_id: int) -> Path:
