@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 NUMBER_FILE = "installation"
 BACKUPS = "backups/*.sqlite3"
-MAGIC = b"SQLite format 3\0"
 # Reading all of a larger one would keep everybody waiting; its first pages must do.
 MOST_CHECKED = 512 * 1024 * 1024  # bytes
 PATIENCE = 20.0  # seconds that somebody else may have it locked
@@ -61,7 +60,8 @@ class Trouble:
 def examine(file: Path, folder: Path) -> Trouble | None:
     """Return why the database in `file` must not be used with the data in `folder`; else None.
 
-    Nothing is changed. A folder in which nothing ever was is no trouble.
+    Nothing is changed. A folder in which nothing ever was is no trouble. Only SQLite opens the
+    file: closing it ourselves would let go of every lock that this process has on it.
     """
     number = _number_in(folder)
     used = number is not None or _has_runs(folder)
@@ -70,9 +70,6 @@ def examine(file: Path, folder: Path) -> Trouble | None:
         if not file.exists() or file.stat().st_size == 0:
             gone = "empty" if file.exists() else "gone"
             return Trouble(gone) if used else None
-        with file.open("rb") as start:
-            if start.read(len(MAGIC)) != MAGIC:
-                return Trouble("not_sqlite")
         return _judged(file, number)
     except OSError as error:
         return Trouble("unreadable", error.strerror or "")
@@ -88,7 +85,8 @@ def _judged(file: Path, number: int | None) -> Trouble | None:
         locked = "locked" in str(error) or "busy" in str(error)
         return None if locked else Trouble("unreadable", str(error))
     except sqlite3.DatabaseError as error:
-        return Trouble("damaged", str(error))
+        foreign = error.sqlite_errorcode == sqlite3.SQLITE_NOTADB
+        return Trouble("not_sqlite") if foreign else Trouble("damaged", str(error))
     if damage:
         return Trouble("damaged", damage)
     if number is None or found == number:

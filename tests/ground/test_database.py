@@ -2,6 +2,8 @@
 
 import contextlib
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -116,6 +118,19 @@ def test_one_without_a_number_is_not_believed(file: Path, folder: Path) -> None:
     make(file)
 
     assert trouble(folder) == "unknown"
+
+
+def test_a_look_does_not_let_go_of_the_locks_of_this_process(file: Path, folder: Path) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as ours:
+        ours.execute("INSERT INTO t(text) VALUES ('ours')")
+
+        assert examine(file, folder) is None
+
+        # Believing itself alone, the other would remove the log that we go on writing into.
+        write = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('DELETE FROM t')"
+        subprocess.run([sys.executable, "-c", f"{write}; c.commit(); c.close()", file], check=True)
+        assert file.with_name(f"{file.name}-wal").exists()
+        assert ours.execute("SELECT count(*) FROM t").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("page", range(2, 12, 3))
