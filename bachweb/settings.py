@@ -2,7 +2,8 @@
 
 Variables a person may set: BACH_DATA_DIR, BACH_HOST, BACH_PORT, BACH_ORIGINS, BACH_TLS,
 BACH_TRUSTED_PROXIES, BACH_TIME_ZONE, BACH_MAX_PARALLEL, BACH_PUBLIC_STATUS, BACH_API_WRITES,
-BACH_ON_STOP, BACH_DRAIN_SECONDS, DATABASE_URL (`docs/settings.md`).
+BACH_ON_STOP, BACH_DRAIN_SECONDS, BACH_TICK_SECONDS, GPU_SERVICE_URL, OLLAMA_URL, DATABASE_URL
+(`docs/settings.md`).
 """
 
 import os
@@ -171,6 +172,14 @@ MAX_PARALLEL = number("BACH_MAX_PARALLEL", 4, 1, 1000)
 # What a stop of the daemon means for running commands: they go on, or they get so many seconds.
 ON_STOP = choice("BACH_ON_STOP", "leave", "drain")
 DRAIN_SECONDS = number("BACH_DRAIN_SECONDS", 60, 0, 86_400)
+
+# ── Health ───────────────────────────────────────────────────────────────────────────────────────
+TICK_SECONDS = number("BACH_TICK_SECONDS", 30, 1, 3600)
+# What the rules on the settings page do not say otherwise.
+GPU_SERVICE_URL = os.environ.get("GPU_SERVICE_URL") or "http://localhost:17803"
+OLLAMA_URL = os.environ.get("OLLAMA_URL") or "http://localhost:11434"
+# What other programs read of us.
+EXPORTS_DIR = DATA_DIR / "exports"
 
 # ── Language and time ────────────────────────────────────────────────────────────────────────────
 LANGUAGE_CODE = "de"

@@ -243,7 +243,7 @@ class Bench:
 
     def web_cpu(self) -> float:
         """Return the CPU seconds that the web process has used."""
-        ticks = 0
+        ticks = 0.0
         for process in self.stack.processes():
             if "web" in process.name():
                 times = process.cpu_times()

@@ -97,6 +97,19 @@ class Job(models.Model):
         REPORT = "report", _("report")
         REPEAT = "repeat", _("repeat once")
 
+    class Presence(models.TextChoices):
+        """What becomes of a run when a person comes back."""
+
+        CONTINUE = "continue", _("goes on")
+        DISPLACE = "displace", _("makes way and goes back in line")
+        CANCEL = "cancel", _("is ended")
+
+    class GateAction(models.TextChoices):
+        """What becomes of a run whose conditions are not met in time."""
+
+        SKIP = "skip", _("skip it")
+        RUN = "run", _("start it anyway")
+
     class LimitAction(models.TextChoices):
         """What happens when a run goes beyond its limits of CPU time or memory."""
 
@@ -186,6 +199,51 @@ class Job(models.Model):
     priority = models.SmallIntegerField(
         _("priority"), default=0, validators=[MinValueValidator(-100), MaxValueValidator(100)]
     )
+
+    # ── Conditions for a start (semantics 6) ─────────────────────────────────────────────────────
+    only_when_idle = models.BooleanField(_("only when idle"), default=False)
+    on_presence = models.CharField(
+        _("when somebody comes back"),
+        max_length=10,
+        choices=Presence.choices,
+        default=Presence.CONTINUE,
+    )
+    ask_signal = models.CharField(
+        _("asked to make way by"),
+        max_length=10,
+        choices=[(name, f"SIG{name}") for name in ("TERM", "INT", "HUP", "USR1", "USR2")],
+        default="TERM",
+    )
+    min_vram_mb = models.PositiveIntegerField(
+        _("free VRAM at least"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(10_000_000)],
+    )
+    needs_services = models.JSONField(_("services that must answer"), default=list, blank=True)
+    min_disk_mb = models.PositiveIntegerField(
+        _("free disk at least"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(1_000_000_000)],
+    )
+    max_load_percent = models.PositiveIntegerField(
+        _("load of the machine at most"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+    )
+    window = models.CharField(_("only at these times"), max_length=200, blank=True)
+    in_quiet_hours = models.BooleanField(_("in quiet hours too"), default=False)
+    finish_by = models.CharField(_("done by"), max_length=5, blank=True)
+    gate_action = models.CharField(
+        _("when the conditions are not met in time"),
+        max_length=10,
+        choices=GateAction.choices,
+        default=GateAction.SKIP,
+    )
+    # The skill this job runs instead of a command; such jobs come with the program.
+    skill = models.CharField(max_length=40, blank=True, editable=False, db_index=True)
 
     cpu_limit_seconds = models.PositiveIntegerField(
         _("CPU time at most"),
@@ -622,7 +680,31 @@ class Job(models.Model):
             "on_loss": self.on_loss,
             "leave_descendants": self.leave_descendants,
             "timezone": self.timezone,
+            "on_presence": self.on_presence,
+            "ask_signal": self.ask_signal,
+            "skill": self.skill,
         }
+
+    def needs(self) -> dict[str, Any]:
+        """Return what has to be true before a run of this job starts: only what is asked for.
+
+        Keys: idle, vram_mb, services, disk_mb, load_percent, window, in_quiet_hours, finish_by,
+        action (what happens when `finish_by` or the longest wait is near), zone.
+        """
+        asked: dict[str, Any] = {
+            "idle": self.only_when_idle,
+            "vram_mb": self.min_vram_mb,
+            "services": self.needs_services,
+            "disk_mb": self.min_disk_mb,
+            "load_percent": self.max_load_percent,
+            "window": self.window,
+            "in_quiet_hours": self.in_quiet_hours,
+            "finish_by": self.finish_by,
+        }
+        asked = {name: value for name, value in asked.items() if value}
+        if self.gate_action != self.GateAction.SKIP:
+            asked["action"] = self.gate_action
+        return asked | {"zone": self.timezone} if asked else {}
 
 
 def _check_variables(value: object, reserved: re.Pattern[str] | None = RESERVED_VARIABLES) -> None:

@@ -18,6 +18,16 @@ class Node(models.Model):
     started_at = models.DateTimeField(_("running since"))
     seen_at = models.DateTimeField(_("last sign of life"))
     stopped_at = models.DateTimeField(_("stopped"), null=True, blank=True)
+    # The last sign of a person that this host has seen; other hosts read it here.
+    active_at = models.DateTimeField(_("last activity"), null=True, blank=True)
+    # None: not known yet, which counts as busy.
+    idle = models.BooleanField(_("idle"), null=True)
+    idle_since = models.DateTimeField(_("idle or busy since"), null=True, blank=True)
+    # Why it is not idle: [{"signal", "code", "facts"}, …], the weightiest first.
+    idle_reasons = models.JSONField(default=list, blank=True)
+    # When it becomes idle if nothing happens; None when that can't be said.
+    idle_from = models.DateTimeField(null=True, blank=True)
+    users = models.PositiveIntegerField(_("active users"), default=0)
 
     class Meta:
         db_table = "daemon_nodes"

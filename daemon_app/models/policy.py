@@ -45,6 +45,53 @@ class Policy(models.Model):
         default=2048,
         validators=[MinValueValidator(1), MaxValueValidator(10_000_000)],
     )
+    # ── Health, idleness, displacement (semantics 5 to 7) ────────────────────────────────────────
+    gpu_service_url = models.CharField(_("GPU service"), max_length=500, blank=True)
+    ollama_url = models.CharField(_("Ollama"), max_length=500, blank=True)
+    slow_ms = models.PositiveIntegerField(
+        _("slow from"), default=1000, validators=[MinValueValidator(1), MaxValueValidator(60_000)]
+    )
+    vram_high_percent = models.PositiveIntegerField(
+        _("VRAM is high from"),
+        default=80,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+    )
+    vram_target_percent = models.PositiveIntegerField(
+        _("free VRAM down to"),
+        default=60,
+        validators=[MinValueValidator(0), MaxValueValidator(100)],
+    )
+    disk_low_gb = models.PositiveIntegerField(
+        _("disk is low below"), default=10, validators=[MaxValueValidator(1_000_000)]
+    )
+    idle_after_seconds = models.PositiveIntegerField(
+        _("idle after"), default=120, validators=[MinValueValidator(1), MaxValueValidator(86_400)]
+    )
+    # Empty: that signal is not looked at.
+    foreign_load_percent = models.PositiveIntegerField(
+        _("load of others counts from"),
+        null=True,
+        blank=True,
+        default=90,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+    )
+    watch_logins = models.BooleanField(_("people at this machine count"), default=True)
+    watch_gpu = models.BooleanField(_("other programs on the GPU count"), default=True)
+    quiet_hours = models.CharField(_("quiet hours"), max_length=200, blank=True)
+    config_folders = models.JSONField(_("folders to check"), default=list, blank=True)
+
+    class Presence(models.TextChoices):
+        """What a person has said of being here."""
+
+        UNSAID = "", _("by what is seen")
+        HERE = "here", _("here")
+        AWAY = "away", _("away")
+
+    presence = models.CharField(max_length=10, choices=Presence.choices, blank=True, editable=False)
+    presence_until = models.DateTimeField(null=True, editable=False)
+    presence_at = models.DateTimeField(null=True, editable=False)
+    presence_by = models.CharField(max_length=150, blank=True, editable=False)
+
     hold = models.CharField(max_length=10, choices=Hold.choices, blank=True, editable=False)
     held_at = models.DateTimeField(null=True, editable=False)
     held_by = models.CharField(max_length=150, blank=True, editable=False)
@@ -77,7 +124,7 @@ class Policy(models.Model):
     def store(self, *, now: datetime, by: str) -> Self:
         """Write changed rules; raises ValidationError. A hold is not among them: see `set_hold`."""
         self.full_clean()
-        rules = {f: getattr(self, f) for f in ("max_parallel", *KEPT)}
+        rules: dict[str, Any] = {f: getattr(self, f) for f in ("max_parallel", *KEPT, *WATCHED)}
         rules |= {"updated_at": now, "updated_by": by}
         with transaction.atomic():
             Policy.objects.update_or_create(pk=1, defaults=rules)
@@ -105,6 +152,12 @@ class Policy(models.Model):
 
 
 KEPT = ("keep_days", "keep_runs", "keep_output_mb")
+# What is looked at, and from when on it counts.
+WATCHED = (
+    *("gpu_service_url", "ollama_url", "slow_ms", "vram_high_percent", "vram_target_percent"),
+    *("disk_low_gb", "idle_after_seconds", "foreign_load_percent", "watch_logins", "watch_gpu"),
+    *("quiet_hours", "config_folders"),
+)
 
 
 class Pool(models.Model):

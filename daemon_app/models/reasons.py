@@ -48,6 +48,10 @@ SENTENCES: Final = {
     "waits_held": _("Waits: everything is held by %(who)s."),
     "waits_retry": _("Waits for its next attempt."),
     "waits_spread": _("Waits its turn to be caught up, so that not everything starts at once."),
+    # ── Conditions: open ones begin with gate_, closed ones with waits_ ──────────────────────────
+    "gate_idle": _("The machine is idle."),
+    "waits_idle": _("Waits until the machine is idle."),
+    "waits_idle_unknown": _("Waits: it is not known whether the machine is idle."),
     "cpu_limit": _("It used more CPU time than the %(limit)s s it may."),
     "memory_limit": _("It used more memory than the %(limit)s MB it may."),
     "overlap": _("Skipped: run %(run)s was still active."),

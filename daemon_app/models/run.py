@@ -245,6 +245,7 @@ class Run(models.Model):
         MANUAL = "manual", _("by hand")
         API = "api", _("API")
         CLI = "cli", _("command line")
+        TICK = "tick", _("tick")
 
     ACTIVE: ClassVar = (State.QUEUED, State.RUNNING)
     UNHAPPY: ClassVar = (State.FAILED, State.TIMED_OUT, State.LOST)
@@ -300,7 +301,17 @@ class Run(models.Model):
     output_lines = models.BigIntegerField(default=0)
     last_line = models.CharField(max_length=200, blank=True)
 
+    # What has to be true before it starts: see `Job.needs`. A person may start it all the same.
+    needs = models.JSONField(default=dict, blank=True)
+    forced_by = models.CharField(max_length=150, blank=True)
+    # The gates' readings when it was started: [{"gate", "open", "code", "facts"}, …].
+    start_readings = models.JSONField(default=list, blank=True)
+
     displacements = models.PositiveIntegerField(default=0)
+    # Displaced so often in a row without having had its least slice of time.
+    short_slices = models.PositiveIntegerField(default=0)
+    # What the command asked us to keep for when it goes on.
+    progress_token = models.CharField(max_length=4096, blank=True)
     progress = models.PositiveSmallIntegerField(null=True)
     progress_label = models.CharField(max_length=200, blank=True)
 
@@ -550,6 +561,31 @@ class Attempt(models.Model):
         """Where this attempt's output is kept; the run's own folder until the next one begins."""
         kept = folder_of(self.run_id) / "attempts" / str(self.fence)
         return kept if kept.exists() else folder_of(self.run_id)
+
+
+class Wait(models.Model):
+    """A time in which a run waited, and for what; written while it waited, never made up later."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="waits")
+    code = models.CharField(max_length=40)
+    facts = models.JSONField(default=dict, blank=True)
+    began_at = models.DateTimeField()
+    # When it was last seen to be so.
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "daemon_waits"
+        verbose_name = _("wait")
+        verbose_name_plural = _("waits")
+        ordering = ["run", "id"]
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    @property
+    def sentence(self) -> str:
+        """What it waited for, in the current language."""
+        return reasons.sentence(self.code, self.facts)
 
 
 def summary(count: int, first: datetime, last: datetime) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""What is true of a host at a moment, as far as a start depends on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.conf import settings
+
+from daemon_app.models import Node, Policy, Snapshot
+from daemon_app.readings import Reading
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Readings, idleness and time, looked at once for a whole line of runs.
+
+    `idle` is None while it is not known, which counts as busy. `readings` are the newest tick's by
+    check, empty when the last tick is too long ago to say anything of now. `reserved_vram_mb` is
+    what runs that were admitted will still take.
+    """
+
+    now: datetime
+    idle: bool | None = None
+    idle_since: datetime | None = None
+    idle_from: datetime | None = None
+    idle_reasons: tuple[Mapping[str, Any], ...] = ()
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    measured_at: datetime | None = None
+    reserved_vram_mb: float = 0.0
+    quiet_hours: str = ""
+
+    @classmethod
+    def current(cls, now: datetime, host: str | None = None) -> Self:
+        """Return what the database knows of `host`; None means the one that spoke last."""
+        node = Node.objects.filter(host=host).first() if host else Node.latest()
+        newest = Snapshot.objects.newest(node.host) if node else None
+        fresh = newest is not None and newest.is_fresh(now, tick())
+        known = node is not None and node.is_alive(now)
+        return cls(
+            now=now,
+            idle=node.idle if node and known else None,
+            idle_since=node.idle_since if node else None,
+            idle_from=node.idle_from if node and known else None,
+            idle_reasons=tuple(node.idle_reasons) if node else (),
+            readings=newest.read() if newest and fresh else {},
+            measured_at=newest.at if newest else None,
+            quiet_hours=Policy.current().quiet_hours,
+        )
+
+
+def tick() -> timedelta:
+    """Return the time between two health ticks."""
+    return timedelta(seconds=settings.TICK_SECONDS)
