@@ -1,6 +1,7 @@
 """What the settings need to know of this machine: private files, the time zone, its addresses."""
 
 import os
+import re
 import secrets
 import stat
 import sys
@@ -109,6 +110,29 @@ def plain_origin(origin: str) -> str:
     origin = origin.lower()
     default = {"http": ":80", "https": ":443"}.get(origin.partition(":")[0], "")
     return origin.removesuffix(default)
+
+
+def service(name: str, given: str) -> str:
+    """Return the address of a service that the variable `name` gives, without a slash at its end.
+
+    Raises ImproperlyConfigured for what is no plain http address.
+    """
+    given = given.strip()
+    try:
+        parts = urlsplit(given)
+        usable = (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not re.search(r"[\x00-\x20\x7f]|[@?#\\]", given)
+        )
+    except ValueError as error:  # a port beyond 65535, half an IPv6 address
+        msg = f"{name} wants http://host[:port], not {given!r}: {error}"
+        raise ImproperlyConfigured(msg) from error
+    if not usable:
+        msg = f"{name} wants http://host[:port], not {given!r}"
+        raise ImproperlyConfigured(msg)
+    return given.rstrip("/")
 
 
 def networks(entries: Iterable[str]) -> list[str]:

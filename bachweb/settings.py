@@ -176,8 +176,10 @@ DRAIN_SECONDS = number("BACH_DRAIN_SECONDS", 60, 0, 86_400)
 # ── Health ───────────────────────────────────────────────────────────────────────────────────────
 TICK_SECONDS = number("BACH_TICK_SECONDS", 30, 1, 3600)
 # What the rules on the settings page do not say otherwise.
-GPU_SERVICE_URL = os.environ.get("GPU_SERVICE_URL") or "http://localhost:17803"
-OLLAMA_URL = os.environ.get("OLLAMA_URL") or "http://localhost:11434"
+GPU_SERVICE_URL = machine.service(
+    "GPU_SERVICE_URL", os.environ.get("GPU_SERVICE_URL") or "http://localhost:17803"
+)
+OLLAMA_URL = machine.service("OLLAMA_URL", os.environ.get("OLLAMA_URL") or "http://localhost:11434")
 # What other programs read of us.
 EXPORTS_DIR = DATA_DIR / "exports"
 

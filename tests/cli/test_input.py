@@ -130,6 +130,16 @@ def test_a_file_that_is_no_database_is_a_fault_with_its_place(bach: Bach) -> Non
         ({"BACH_TLS": "vielleicht"}, "BACH_TLS"),
         ({"BACH_ORIGINS": "example.org"}, "BACH_ORIGINS"),
         ({"BACH_DATA_DIR": "/proc/1/nein"}, "/proc/1/nein"),
+        ({"BACH_TICK_SECONDS": "0"}, "BACH_TICK_SECONDS"),
+        ({"BACH_TICK_SECONDS": "30s"}, "BACH_TICK_SECONDS"),
+        ({"GPU_SERVICE_URL": "localhost:17803"}, "GPU_SERVICE_URL"),
+        ({"GPU_SERVICE_URL": "http://localhost:99999"}, "GPU_SERVICE_URL"),
+        ({"GPU_SERVICE_URL": "http://localhost:0"}, "GPU_SERVICE_URL"),
+        ({"OLLAMA_URL": "ftp://localhost"}, "OLLAMA_URL"),
+        ({"OLLAMA_URL": "http://"}, "OLLAMA_URL"),
+        ({"OLLAMA_URL": "http://anna:secret@localhost:11434"}, "OLLAMA_URL"),
+        ({"OLLAMA_URL": "http://local host"}, "OLLAMA_URL"),
+        ({"OLLAMA_URL": "http://[::1"}, "OLLAMA_URL"),
     ],
 )
 def test_a_setting_that_cannot_be_right_is_named(
