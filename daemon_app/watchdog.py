@@ -159,7 +159,8 @@ class Watchdog:
         """Hear that a step took so long that it may have waited for the database."""
         if self._slow_since is None:
             self._slow_since = since
-        self._waited += min(seconds, LONGEST_WAIT)
+        # Longer than that it stood still, in the middle of a step.
+        self._waited += seconds if seconds <= LONGEST_WAIT else 0.0
 
     def written(self) -> None:
         """Hear that the database takes writes."""

@@ -150,6 +150,18 @@ def test_sleep_and_standstill_are_told_and_the_schedule_looked_at(dog: Dog, cloc
     assert dog.runner.pardoned == 120
 
 
+def test_a_standstill_in_the_middle_of_a_step_is_no_wait_for_the_database(dog: Dog, clock) -> None:
+    dog.begin()
+    dog.look()
+    begun = clock.mono()
+    clock.passes(17)
+    dog.waited(begun, 17)
+
+    dog.look()
+
+    assert ("stalled", 17) in told()
+
+
 def test_what_is_too_late_after_a_sleep_does_not_start(dog: Dog, clock) -> None:
     dog.begin()
     picky = job(now=clock.now(), misfire="skip")
