@@ -1,17 +1,23 @@
-"""Who may start now, and why the others wait: slots, pools, overlap, and everything held.
+"""Who may start now, and why the others wait: gates, slots, pools, overlap, everything held.
 
 The runner asks before it claims, the pages ask to explain; both by the same rules.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from django.db.models import F, QuerySet
 
+from daemon_app import gates
+from daemon_app.gates.conditions import Conditions
 from daemon_app.models import Node, Policy, Pool, Run, reasons
+
+# By then a command has taken the VRAM it needs, as far as nobody can measure it.
+GROWN_AFTER = timedelta(seconds=60)
+MIB = 1 << 20
 
 Order = tuple[bool, int, int, float, int]
 
@@ -26,11 +32,13 @@ class Candidate:
     limit: int  # runs of its job at once
     pools: Mapping[str, int] = field(default_factory=dict)
     beside: bool = False
+    needs: Mapping[str, Any] | None = field(default_factory=dict)  # None: whatever is true
 
     @classmethod
     def of(cls, run: Run, limit: int) -> "Candidate":
         """Return the candidate that a queued run is, in a job that runs `limit` times at once."""
-        return cls(run.pk, run.job_id, order(run), limit, run.pools, run.beside)
+        needs = None if run.forced_by else run.needs
+        return cls(run.pk, run.job_id, order(run), limit, run.pools, run.beside, needs)
 
 
 def order(run: Run) -> Order:
@@ -53,15 +61,36 @@ class Blocked:
 
 
 class Room:
-    """How much may run, and what is taken of it."""
+    """How much may run, what is taken of it, and what is true of the machine."""
 
-    def __init__(self, parallel: int, sizes: Mapping[str, int], *, held: str = "") -> None:
+    def __init__(
+        self,
+        parallel: int,
+        sizes: Mapping[str, int],
+        *,
+        held: str = "",
+        conditions: Conditions | None = None,
+    ) -> None:
         self.parallel = parallel
         self.sizes = sizes
         self.held = held
         self.taken = 0
         self.of_pool: Counter[str] = Counter()
         self.of_job: Counter[int] = Counter()
+        # VRAM in MB that runs were admitted for and have not taken yet, by run.
+        self.of_vram: dict[int, float] = {}
+        self.conditions = conditions
+
+    @property
+    def conditions(self) -> Conditions | None:
+        """What gates go by; without it all of them are open."""
+        return self._conditions
+
+    @conditions.setter
+    def conditions(self, conditions: Conditions | None) -> None:
+        self._conditions = conditions
+        # Thousands of runs in line ask for the same few things.
+        self._said: dict[str, gates.Verdict | None] = {}
 
     def occupy(self, job_id: int, pools: Mapping[str, int]) -> None:
         """Count a run of `job_id` that takes its weights from `pools`."""
@@ -77,12 +106,30 @@ class Room:
             del self.of_job[job_id]
         self.of_pool.subtract(pools)
 
+    def take_in(self, candidate: Candidate) -> None:
+        """Count an admitted run, with the VRAM that it is going to take."""
+        self.occupy(candidate.job_id, candidate.pools)
+        if candidate.needs and (vram := candidate.needs.get("vram_mb")):
+            self.of_vram[candidate.run_id] = vram
+
+    def closed_gate(self, needs: Mapping[str, Any]) -> gates.Verdict | None:
+        """Return the first gate that is closed to a run with `needs`; None when all are open."""
+        if self._conditions is None:
+            return None
+        if needs.get("vram_mb"):
+            reserved = sum(self.of_vram.values())
+            return gates.closed(needs, replace(self._conditions, reserved_vram_mb=reserved))
+        key = repr(needs)
+        if key not in self._said:
+            self._said[key] = gates.closed(needs, self._conditions)
+        return self._said[key]
+
     @property
     def is_full(self) -> bool:
         """Whether nothing can start, whatever it needs."""
         return bool(self.held) or self.taken >= self.parallel
 
-    def judge(self, candidate: Candidate, reserved: set[str]) -> Blocked | None:  # noqa: PLR0911 - one for each reason
+    def judge(self, candidate: Candidate, reserved: set[str]) -> Blocked | None:
         """Return why `candidate` may not start; None when it may.
 
         `reserved` are pools for which a run further ahead in the line waits. A run that waits for
@@ -92,6 +139,16 @@ class Room:
             return Blocked("waits_held", {"who": self.held})
         if not candidate.beside and self.of_job[candidate.job_id] >= candidate.limit:
             return Blocked("waits_overlap", {"n": self.of_job[candidate.job_id]})
+        # Before the pools: who waits for something else must not keep others from theirs.
+        if candidate.needs is not None and (gate := self.closed_gate(candidate.needs)):
+            return Blocked(gate.code, gate.facts)
+        if blocked := self._judge_pools(candidate, reserved):
+            return blocked
+        if self.taken >= self.parallel:
+            return Blocked("waits_slots", {"n": self.parallel})
+        return None
+
+    def _judge_pools(self, candidate: Candidate, reserved: set[str]) -> Blocked | None:
         ahead = None
         for pool, need in candidate.pools.items():
             if pool not in self.sizes:
@@ -107,11 +164,7 @@ class Room:
                 )
             if pool in reserved:
                 ahead = Blocked("waits_turn", {"pool": pool})
-        if ahead:
-            return ahead
-        if self.taken >= self.parallel:
-            return Blocked("waits_slots", {"n": self.parallel})
-        return None
+        return ahead
 
 
 def admit(room: Room, line: Iterable[Candidate]) -> Iterator[Candidate]:
@@ -121,8 +174,21 @@ def admit(room: Room, line: Iterable[Candidate]) -> Iterator[Candidate]:
         if room.is_full:
             return
         if room.judge(candidate, reserved) is None:
-            room.occupy(candidate.job_id, candidate.pools)
+            room.take_in(candidate)
             yield candidate
+
+
+def still_to_take(
+    vram_mb: float, used_bytes: int | None, started_at: datetime, measured_at: datetime | None
+) -> float:
+    """Return the MB of VRAM that a run was admitted for and that no reading shows as taken yet.
+
+    Where its own use is not measured, a reading of a minute after its start shows all of it.
+    """
+    if used_bytes is not None:
+        return max(vram_mb - used_bytes / MIB, 0.0)
+    grown = measured_at is not None and measured_at - started_at >= GROWN_AFTER
+    return 0.0 if grown else vram_mb
 
 
 # ── For people ───────────────────────────────────────────────────────────────────────────────────
@@ -145,7 +211,8 @@ class Waiting:
 SHOWN = (
     *("id", "job_id", "job_name", "trigger", "started_by", "state", "priority", "rank", "pools"),
     *("due_at", "not_before", "expires_at", "queued_at", "attempt", "beside", "reason_code"),
-    *("reason_facts", "blocking_run_id", "stop_requested_by"),
+    *("reason_facts", "blocking_run_id", "stop_requested_by", "needs", "forced_by"),
+    *("displacements", "progress_token"),
 )
 # `order`, as the database says it
 IN_ORDER = (F("rank").asc(nulls_last=True), "-priority", "due_at", "pk")
@@ -158,10 +225,10 @@ def line(now: datetime, limit: int | None = None) -> list[Waiting]:
     that are written shortly before they are due are not in it.
     """
     rows = _ready(now).annotate(job_limit=F("job__max_instances")).only(*SHOWN)[:limit]
-    light = ((run, run.job_id, run.job_limit, run.pools, run.beside) for run in rows)
+    judged = _judged(((run, Candidate.of(run, run.job_limit)) for run in rows), now)
     shown = [
         Waiting(run, position, blocked.code, blocked.facts)
-        for position, (run, blocked) in enumerate(_judged(light, now), 1)
+        for position, (run, blocked) in enumerate(judged, 1)
     ]
     later = (
         Run.objects.queued()
@@ -189,8 +256,11 @@ def waiting_among(runs: Iterable[Run], now: datetime) -> dict[int, Waiting]:
     found = {pk: _later(run) for pk, run in wanted.items() if run.not_before > now}
     if len(found) == len(wanted):
         return found
-    light = _ready(now).values_list("pk", "job_id", "job__max_instances", "pools", "beside")
-    for position, (pk, blocked) in enumerate(_judged(light.iterator(), now), 1):
+    light = _ready(now).values_list(
+        *("pk", "job_id", "job__max_instances", "pools", "beside", "needs", "forced_by")
+    )
+    judged = _judged(((row[0], _candidate(*row)) for row in light.iterator()), now)
+    for position, (pk, blocked) in enumerate(judged, 1):
         if pk in wanted:
             found[pk] = Waiting(wanted[pk], position, blocked.code, blocked.facts)
             if len(found) == len(wanted):
@@ -202,8 +272,25 @@ def _ready(now: datetime) -> QuerySet[Run]:
     return Run.objects.queued().filter(not_before__lte=now).order_by(*IN_ORDER)
 
 
+NOWHERE: Order = (True, 0, 0, 0.0, 0)
+
+
+def _candidate(  # noqa: PLR0913, PLR0917 - a row
+    pk: int,
+    job_id: int,
+    limit: int,
+    pools: Mapping[str, int],
+    beside: bool,
+    needs: Mapping[str, Any],
+    forced_by: str,
+) -> Candidate:
+    return Candidate(pk, job_id, NOWHERE, limit, pools, beside, None if forced_by else needs)
+
+
 def _later(run: Run) -> Waiting:
     code = "waits_retry" if run.attempt > 1 else "waits_spread"
+    if run.reason_code == "displaced":
+        code = "waits_displaced"
     return Waiting(run, None, code, {**run.reason_facts, "at": run.not_before})
 
 
@@ -211,32 +298,38 @@ Item = TypeVar("Item")
 
 
 def _judged(
-    line: Iterable[tuple[Item, int, int, Mapping[str, int], bool]], now: datetime
+    line: Iterable[tuple[Item, Candidate]], now: datetime
 ) -> Iterator[tuple[Item, Blocked]]:
-    """Yield each of `line` with why it waits: (anything, job, the job's limit, pools, beside)."""
-    room, running = current_room()
+    """Yield each of `line` with why it waits."""
+    room, running = current_room(now)
     node = Node.latest()
     silent = node is None or not node.is_alive(now)
     reserved: set[str] = set()
-    for item, job_id, limit, pools, beside in line:
-        candidate = Candidate(0, job_id, (True, 0, 0, 0.0, 0), limit, pools, beside)
+    for item, candidate in line:
         blocked = room.judge(candidate, reserved)
         if blocked is None:
-            room.occupy(job_id, pools)
+            room.take_in(candidate)
             blocked = Blocked("waits_daemon" if silent else "waits_starting")
         elif blocked.code == "waits_overlap":
-            blocked = Blocked(blocked.code, {**blocked.facts, "run": running.get(job_id)})
+            blocked = Blocked(blocked.code, {**blocked.facts, "run": running.get(candidate.job_id)})
         yield item, blocked
 
 
-def current_room() -> tuple[Room, dict[int, int]]:
-    """Return the room as the database knows it, and the newest running run of each job."""
+def current_room(now: datetime | None = None) -> tuple[Room, dict[int, int]]:
+    """Return the room as the database knows it, and the newest running run of each job.
+
+    Without `now` it only counts: gates are left open.
+    """
     policy = Policy.current()
     held = (policy.held_by or "?") if policy.is_held else ""
-    room = Room(policy.parallel, Pool.sizes(), held=held)
+    conditions = Conditions.current(now) if now else None
+    room = Room(policy.parallel, Pool.sizes(), held=held, conditions=conditions)
     newest: dict[int, int] = {}
-    running = Run.objects.running().order_by("pk").values_list("pk", "job_id", "pools")
-    for pk, job_id, pools in running:
+    running = Run.objects.running().order_by("pk")
+    asked = ("pk", "job_id", "pools", "needs", "peak_vram_bytes", "started_at")
+    for pk, job_id, pools, needs, used, started_at in running.values_list(*asked):
         room.occupy(job_id, pools)
+        if conditions and started_at and (vram := needs.get("vram_mb")):
+            room.of_vram[pk] = still_to_take(vram, used, started_at, conditions.measured_at)
         newest[job_id] = pk
     return room, newest

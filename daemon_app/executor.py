@@ -74,6 +74,12 @@ def tell_line() -> None:
     transaction.on_commit(lambda: _ring_runner({"op": "rules"}), robust=True)
 
 
+def tell_anew(run_id: int, due: float) -> None:
+    """Tell this host's runner, after the commit, that a waiting run's row is to be read again."""
+    message = {"op": "anew", "run": run_id, "due": due}
+    transaction.on_commit(lambda: _ring_runner(message), robust=True)
+
+
 def _ring_runner(message: dict[str, object], patience: float = 0.0) -> None:
     runtime = doorbell.runtime_dir(settings.DATA_DIR)
     doorbell.deliver(runtime, "runner", json.dumps(message).encode(), patience)

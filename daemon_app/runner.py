@@ -13,20 +13,21 @@ import shutil
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import F
 
-from daemon_app import admission, cgroups, live, processes, progress, supervisor
+from daemon_app import admission, cgroups, gates, live, processes, progress, supervisor
 from daemon_app.admission import Candidate
+from daemon_app.gates.conditions import Conditions
 from daemon_app.gpu import MeterThread, Usage, run_of
-from daemon_app.models import Attempt, Incident, Job, Policy, Pool, Run
+from daemon_app.models import Attempt, Displacement, Incident, Job, Policy, Pool, Run, Wait
 from daemon_app.models.run import Ending, folder_of
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,9 @@ LONGEST_PAUSE = 600.0  # seconds between two attempts
 JITTER = 0.1
 NOTHING = Usage(None, None)
 PROGRESS_EVERY = 1.0  # seconds between two looks at what commands say of their progress
+MOST_WAITS = 500  # runs from the front of the line of which is kept what they wait for
+SEEN_EVERY = 60.0  # seconds between two notes that a run still waits for the same
+SOMEBODY = {"signal": "", "code": "came_back", "facts": {}}
 
 
 @dataclass
@@ -73,6 +77,36 @@ class Held:
     attempt: int = 1
     rules: Mapping[str, Any] = field(default_factory=dict)  # of its definition
     used: Usage = NOTHING  # of GPUs, before this daemon watched it
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    begun_at: datetime | None = None
+    cause: dict[str, Any] | None = None  # why it was asked to make way, once it was
+
+
+class Yielding(Protocol):
+    """Who asks runs to make way when somebody comes back: `presence.Sentry`."""
+
+    def watch(self, run_id: int, folder: Path, fence: int, how: str) -> None:
+        """Ask this run to make way ("displace") or to end ("cancel") when somebody comes."""
+
+    def release(self, run_id: int) -> None:
+        """Let a run be that has ended."""
+
+    @property
+    def state(self) -> "Idleness":
+        """Whether somebody is here, as of now."""
+
+
+class Idleness(Protocol):
+    """Whether a host is idle (None: unknown), since when, why not, and from when on it will be."""
+
+    @property
+    def idle(self) -> bool | None: ...
+    @property
+    def since(self) -> datetime | None: ...
+    @property
+    def idle_from(self) -> datetime | None: ...
+    @property
+    def reasons(self) -> Sequence[Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -83,6 +117,7 @@ class Prepared:
     attempt: int
     rules: Mapping[str, Any]
     error: str = ""  # why there is none
+    yields: bool = False  # it makes way when somebody comes back
 
 
 class Runner:
@@ -98,6 +133,7 @@ class Runner:
         self.launcher = supervisor.Launcher(runtime, warm=WARM)
         self.gpus = MeterThread(runtime, partial(run_of, token=run_token()))
         self.room = admission.Room(0, {})
+        self.sentry: Yielding | None = None
         self._heap: list[tuple[float, int]] = []  # (earliest start, run id) of those to come
         self._line: list[Candidate] = []  # those whose time has come, in order
         self._waiting: dict[int, Candidate | None] = {}  # all of them; None: not read yet
@@ -108,7 +144,10 @@ class Runner:
         self._forgotten: set[int] = set()  # runs whose rows are gone, and that still live
         self._doomed: list[Path] = []  # folders to remove when there is time
         self._progress: dict[int, tuple[int | None, str]] = {}  # told and not written yet
+        self._starts: dict[int, list[dict[str, Any]]] = {}  # gates at the start, to be written
+        self._waits: dict[int, tuple[Wait, float]] = {}  # what is kept of waits, and since when
         self._knows_rules = False
+        self._knows_conditions = False
         self.draining = False  # nothing is started any more
         # Due instants are wall time; how long we wait between looks is not.
         self._look_at = 0.0
@@ -126,6 +165,7 @@ class Runner:
         # Starts go before ends: a command waits for its second, an ended one for nothing.
         self._start_due(now)
         self._write_endings()
+        self._write_starts()
         self._remove_some()
         self._read_ahead()
         if self._held:
@@ -196,6 +236,7 @@ class Runner:
     HEARD: ClassVar[Mapping[str, str]] = {
         "start": "_hear_starts",
         "stop": "_hear_stop",
+        "anew": "_hear_change",
         "ended": "_hear_end",
         "forget": "_hear_removal",
         "started": "_hear_nothing",  # the row says so since the claim
@@ -203,6 +244,8 @@ class Runner:
         "phase": "_note_phase",
         "progress": "_note_progress",
         "usage": "_note_usage",
+        "conditions": "_hear_conditions",
+        "displaced": "_hear_displacement",
     }
 
     # ── Messages ─────────────────────────────────────────────────────────────────────────────────
@@ -221,6 +264,12 @@ class Runner:
     def _hear_starts(self, told: dict[str, Any]) -> None:
         self.expect((int(run_id), float(due)) for run_id, due in told["runs"])
 
+    def _hear_change(self, told: dict[str, Any]) -> None:
+        """Read a waiting run's row again: somebody lets it start whatever its conditions say."""
+        run_id = int(told["run"])
+        self._leave_line(run_id)
+        self._expect(run_id, float(told["due"]))
+
     def _hear_stop(self, told: dict[str, Any]) -> None:
         self._leave_line(int(told["run"]))
         self._stop(int(told["run"]))
@@ -238,6 +287,9 @@ class Runner:
     def _hear_rules(self, _told: dict[str, Any]) -> None:
         self._learn_rules()
         self._read_line_anew()
+
+    def _hear_conditions(self, _told: dict[str, Any]) -> None:
+        self._knows_conditions = False
 
     def _expect(self, run_id: int, due: float) -> None:
         if run_id not in self._held:
@@ -261,6 +313,29 @@ class Runner:
         self.room.sizes = Pool.sizes()
         self.room.held = (policy.held_by or "?") if policy.is_held else ""
         self._knows_rules = True
+
+    def _learn_conditions(self) -> None:
+        """Look at what is true of this host, for the gates."""
+        now = _instant(time.time())
+        conditions = Conditions.current(now, self.owner)
+        if self.sentry:
+            # Who is here it knows at once; the row comes later.
+            state = self.sentry.state
+            conditions = replace(
+                conditions,
+                idle=state.idle,
+                idle_since=state.since,
+                idle_from=state.idle_from,
+                idle_reasons=tuple(state.reasons),
+            )
+        for run_id, held in self._held.items():
+            if (vram := held.needs.get("vram_mb")) and held.begun_at:
+                used = self._used(run_id, held).peak_vram_bytes
+                self.room.of_vram[run_id] = admission.still_to_take(
+                    vram, used, held.begun_at, conditions.measured_at
+                )
+        self.room.conditions = conditions
+        self._knows_conditions = True
 
     def _read_line_anew(self) -> None:
         """Put the line into the order its rows have now."""
@@ -316,7 +391,9 @@ class Runner:
 
     def _described(self, run: Run) -> Prepared:
         try:
-            return Prepared(specification(run, self.runtime), run.attempt, run.definition)
+            yields = run.definition.get("on_presence") in YIELDING and not run.forced_by
+            launch = specification(run, self.runtime)
+            return Prepared(launch, run.attempt, run.definition, yields=yields)
         except Exception as error:
             log.exception("run %s can't be described", run.pk)
             return Prepared({}, run.attempt, {}, repr(error))
@@ -340,6 +417,8 @@ class Runner:
             if not self._knows_rules:
                 self._learn_rules()
             self._line_up(now)
+            if self._line and not self._knows_conditions:
+                self._learn_conditions()
             while not self.room.is_full and self._line:
                 batch = list(itertools.islice(admission.admit(self.room, self._line), PER_CLAIM))
                 if not batch:
@@ -395,12 +474,14 @@ class Runner:
             for candidate in batch:
                 if candidate.run_id not in self._held:
                     self.room.release(candidate.job_id, candidate.pools)
+                    self.room.of_vram.pop(candidate.run_id, None)
             raise
         for candidate in batch:
             self._leave_line(candidate.run_id)
             if candidate.run_id not in fences:
                 # Over, or somebody else's, or everything was held this moment: looked at again.
                 self.room.release(candidate.job_id, candidate.pools)
+                self.room.of_vram.pop(candidate.run_id, None)
                 self._expect(candidate.run_id, time.time() + 1)
 
     def _launch_all(self, batch: list[Candidate], fences: dict[int, int]) -> None:
@@ -415,9 +496,38 @@ class Runner:
                 each.pools,
                 prepared.attempt,
                 prepared.rules,
+                needs=each.needs or {},
+                begun_at=_instant(time.time()),
             )
         for each in ours:
             self._launch(each.run_id, fences[each.run_id], self._prepared[each.run_id])
+        for each in ours:
+            if self._prepared[each.run_id].yields:
+                self._watch(each.run_id, fences[each.run_id])
+            if self.room.conditions and (each.needs or each.run_id in self._waits):
+                said = gates.verdicts(each.needs or {}, self.room.conditions)
+                self._starts[each.run_id] = [verdict.as_json() for verdict in said]
+
+    def _watch(self, run_id: int, fence: int) -> None:
+        """Have a run make way when somebody comes back, and at once if somebody has meanwhile."""
+        held = self._held.get(run_id)
+        if held is None or self.sentry is None:
+            return
+        how = str(held.rules.get("on_presence"))
+        self.sentry.watch(run_id, folder_of(run_id), fence, how)
+
+    def _write_starts(self) -> None:
+        """Keep what the gates said of runs that were started, and that their wait is over."""
+        if not self._starts:
+            return
+        starts, self._starts = self._starts, {}
+        waits = [self._waits.pop(run_id)[0] for run_id in self._waits.keys() & starts]
+        with contextlib.suppress(DatabaseError), transaction.atomic():
+            for run_id, said in starts.items():
+                Run.objects.filter(pk=run_id).update(start_readings=said)
+            Wait.objects.filter(pk__in=[wait.pk for wait in waits]).update(
+                seen_at=_instant(time.time())
+            )
 
     def _launch(self, run_id: int, fence: int, prepared: Prepared) -> None:
         try:
@@ -473,8 +583,78 @@ class Runner:
         held = self._held.get(run_id)
         if not held or held.fence != result["fence"]:
             return
+        if result["outcome"] == "displaced" and self._made_way(run_id, held, result):
+            return
         if not (found_no_room(result) and self._waits_for_room(run_id)):
             self._end(ending(run_id, result, held.rules, self._used(run_id, held)))
+
+    # ── Making way for people ────────────────────────────────────────────────────────────────────
+    def _hear_displacement(self, told: dict[str, Any]) -> None:
+        """Note on the row that a run was asked to make way, by whom it was seen."""
+        run_id = int(told["run"])
+        held = self._held.get(run_id)
+        if held is None or held.fence != told["fence"]:
+            return
+        held.cause = {**SOMEBODY, **told["cause"], "at": float(told["at"])}
+        if held.rules.get("on_presence") == Job.Presence.CANCEL:
+            for run in Run.objects.running().filter(pk=run_id, fence=held.fence):
+                run.request_stop(by="", now=_instant(time.time()), code="presence")
+            return
+        with transaction.atomic():
+            ours = Run.objects.running().filter(pk=run_id, fence=held.fence)
+            ours.update(reason_code="displacing", reason_facts=held.cause)
+            live.changed("runs", f"run:{run_id}")
+
+    def _made_way(self, run_id: int, held: Held, result: dict[str, Any]) -> bool:
+        """Put a run that made way back in line; False when it is to end after all."""
+        now = _instant(time.time())
+        end = ending(run_id, result, held.rules, self._used(run_id, held))
+        try:
+            cause = held.cause or self._noted_cause(run_id)
+            not_before = Run.objects.displace(
+                end, cause=cause, now=now, token=str(result.get("token") or "")
+            )
+        except DatabaseError:
+            log.exception("run %s could not be put back in line; looked at again", run_id)
+            return True  # still held
+        if not_before is None:
+            return False  # somebody has cancelled it meanwhile, or it is gone
+        self._let_go(run_id)
+        self._expect(run_id, not_before.timestamp())
+        try:
+            self._record_displacement(end, cause, result)
+        except DatabaseError:
+            log.exception("how run %s made way could not be recorded", run_id)
+        return True
+
+    def _noted_cause(self, run_id: int) -> dict[str, Any]:
+        """Return what the row says of why: a daemon before this one may have heard."""
+        noted = Run.objects.filter(pk=run_id, reason_code="displacing").values("reason_facts")
+        return next((dict(row["reason_facts"]) for row in noted), dict(SOMEBODY))
+
+    def _record_displacement(
+        self, end: Ending, cause: dict[str, Any], result: dict[str, Any]
+    ) -> None:
+        run = Run.objects.filter(pk=end.run_id).only("job_id", "job_name").first()
+        if run is None:
+            return
+        asked, arrived = result.get("asked_at"), cause.get("at") or result.get("asked_at")
+        lasted = end.ended_at - end.started_at if end.started_at else None
+        Displacement.objects.create(
+            run=run,
+            job_id=run.job_id,
+            job_name=run.job_name,
+            host=self.owner,
+            at=_instant(arrived or time.time()),
+            cause={name: cause[name] for name in SOMEBODY},
+            asked_seconds=_since(arrived, asked),
+            yielded_seconds=_since(arrived, result.get("yielded_at") or result["ended_at"]),
+            phase=result.get("phase") or "",
+            slice_seconds=lasted.total_seconds() if lasted else None,
+            token=str(result.get("token") or ""),
+        )
+        with transaction.atomic():
+            live.changed("presence", f"job:{run.job_id}", f"run:{run.pk}")
 
     def _waits_for_room(self, run_id: int) -> bool:
         """Put a run back in line that found the disk full before anything of it had begun."""
@@ -501,6 +681,9 @@ class Runner:
         held = self._held.pop(run_id, None)
         if held:
             self.room.release(held.job_id, held.pools)
+        self.room.of_vram.pop(run_id, None)
+        if self.sentry:
+            self.sentry.release(run_id)
         self._progress.pop(run_id, None)
         self.gpus.forget(run_id)
         return held
@@ -529,9 +712,10 @@ class Runner:
         held = self._over.get(end.run_id)
         if held is None or not held.rules.get("max_retries"):
             return False  # most: no question to the database for them
-        # A loss that was repeated is no failure: it has not used up a retry.
-        losses = Attempt.objects.filter(run=end.run_id, state=Run.State.LOST).count()
-        if not wants_retry(end, held.rules, held.attempt - losses):
+        # A loss that was repeated is no failure, nor is making way: they use up no retry.
+        no_failures = (Run.State.LOST, Attempt.DISPLACED)
+        others = Attempt.objects.filter(run=end.run_id, state__in=no_failures).count()
+        if not wants_retry(end, held.rules, held.attempt - others):
             return False
         pause = retry_pause(end.run_id, held.rules, held.attempt)
         return self._again(end, held.attempt, pause)
@@ -573,6 +757,9 @@ class Runner:
             percent = told.get("progress")
             percent = None if percent is None else min(max(round(float(percent)), 0), 100)
             self._progress[run_id] = (percent, str(told.get("label") or "")[:200])
+            if token := told.get("token"):
+                # Rare, and what it can't do without.
+                Run.objects.running().filter(pk=run_id).update(progress_token=str(token)[:4096])
 
     def _write_progress(self) -> None:
         """Write what commands have said of their progress; at most once a second."""
@@ -624,7 +811,11 @@ class Runner:
         self._held[run.pk] = Held(
             run.fence, 0.0, run.job_id, run.pools, run.attempt, run.definition, used
         )
+        self._held[run.pk].needs = run.needs
+        self._held[run.pk].begun_at = run.started_at
         self.room.occupy(run.job_id, run.pools)
+        if run.definition.get("on_presence") in YIELDING and not run.forced_by:
+            self._watch(run.pk, run.fence)
         # What it told while nobody was there to hear it.
         news: dict[str, Any] = {"run": run.pk, "fence": run.fence}
         with contextlib.suppress(OSError):
@@ -636,6 +827,7 @@ class Runner:
         now = time.monotonic()
         if self._line:
             self._learn_rules()
+            self._learn_conditions()
         still = set(Run.objects.queued().values_list("pk", flat=True)) if self._waiting else set()
         for run_id in list(self._waiting.keys() - still):
             self._leave_line(run_id)
@@ -644,6 +836,10 @@ class Runner:
             seen = supervisor.look(folder_of(run_id))
             begun = seen.fence is not None and seen.fence >= held.fence
             if seen.kind == "ended" and seen.result and seen.result["fence"] == held.fence:
+                if seen.result["outcome"] == "displaced" and self._made_way(
+                    run_id, held, seen.result
+                ):
+                    continue
                 self._end(ending(run_id, seen.result, held.rules, self._used(run_id, held)))
             elif (seen.kind == "gone" and begun) or (
                 seen.kind != "running"
@@ -655,6 +851,33 @@ class Runner:
         if lost:
             self._give_up(lost)
         self._write_endings()
+        self._record_waits(now)
+
+    def _record_waits(self, clock: float) -> None:
+        """Keep what runs at the front of the line wait for: later nobody could say."""
+        now = _instant(time.time())
+        reserved: set[str] = set()
+        waiting: dict[int, admission.Blocked] = {}
+        for candidate in itertools.islice(self._line, MOST_WAITS):
+            blocked = self.room.judge(candidate, reserved)
+            if blocked and (blocked.code not in PLAIN_WAITS or candidate.run_id in self._waits):
+                waiting[candidate.run_id] = blocked
+        over = [self._waits.pop(pk)[0].pk for pk in self._waits.keys() - waiting.keys()]
+        for run_id, blocked in waiting.items():
+            wait, seen = self._waits.get(run_id, (None, clock))
+            if wait is not None and wait.code == blocked.code:
+                if clock - seen >= SEEN_EVERY:
+                    over.append(wait.pk)
+                    self._waits[run_id] = wait, clock
+                continue
+            if wait is not None:
+                over.append(wait.pk)
+            facts = dict(blocked.facts)
+            wait = Wait(run_id=run_id, code=blocked.code, facts=facts, began_at=now, seen_at=now)
+            wait.save(force_insert=True)
+            self._waits[run_id] = wait, clock
+        if over:
+            Wait.objects.filter(pk__in=over).update(seen_at=now)
 
     def _never_begins(self, run_id: int) -> bool:
         """Make sure that a launch which was lost on its way does not begin later after all."""
@@ -790,6 +1013,7 @@ def specification(run: Run, runtime: Path) -> dict[str, Any]:
         "ionice": "idle" if wanted["idle_io"] else None,
         "leave_descendants": wanted["leave_descendants"],
         "stop_command": wanted.get("stop_command") or None,
+        "ask_signal": wanted.get("ask_signal") or "TERM",
         "cpu_limit": wanted.get("cpu_limit_seconds"),
         "memory_limit": (wanted.get("memory_limit_mb") or 0) * MIB or None,
         "limit_sustain": wanted.get("limit_sustain_seconds"),
@@ -800,6 +1024,8 @@ def specification(run: Run, runtime: Path) -> dict[str, Any]:
 
 def command_line(wanted: dict[str, Any]) -> list[str]:
     """Return the arguments to execute: by the shell, split, or a script with its arguments."""
+    if wanted.get("skill"):
+        return [sys.executable, "-m", "daemon_app.skills", wanted["skill"]]
     if wanted["script_path"]:
         script = os.path.expanduser(wanted["script_path"])  # noqa: PTH111 - a string is sent
         start = [sys.executable, script] if script.endswith(".py") else [script]
@@ -837,8 +1063,20 @@ def environment(run: Run, runtime: Path) -> dict[str, str]:
         "BACH_DUE": run.due_at.astimezone(UTC).isoformat(),
         "BACH_ATTEMPT": str(run.attempt),
         "BACH_PROGRESS": str(run.folder / "progress"),
+        "BACH_STOP": str(run.folder / "asked"),
         "BACH_RUNTIME": str(runtime),
+        **({"BACH_PROGRESS_TOKEN": run.progress_token} if run.progress_token else {}),
+        **(_own_environment() if run.definition.get("skill") else {}),
     }
+
+
+def _own_environment() -> dict[str, str]:
+    """Return what a skill gets besides: it is a part of us, and works on the same data."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
+    ours |= {"BACH_DATA_DIR": str(settings.DATA_DIR), "DJANGO_SETTINGS_MODULE": "bachweb.settings"}
+    if connection.vendor == "sqlite":
+        ours["DATABASE_URL"] = f"sqlite:///{connection.settings_dict['NAME']}"
+    return ours
 
 
 def run_token() -> str:
@@ -918,6 +1156,10 @@ NOT_STARTED = {
     "ELIBBAD": "bad_interpreter",
 }
 SHELL_CODES = {126, 127}
+YIELDING = {Job.Presence.DISPLACE, Job.Presence.CANCEL}
+# Waits that are plain to see from the other runs of the time; kept only between others.
+PLAIN_WAITS = {"waits_slots", "waits_turn"}
+OURS = ("BACH_", "DATABASE_URL", "GPU_SERVICE_URL", "OLLAMA_URL", "DJANGO_")
 # What a crossed limit is called, and the rule that set it.
 LIMITS = {"cpu_limit": "cpu_limit_seconds", "memory_limit": "memory_limit_mb"}
 MIB = 1 << 20
@@ -936,7 +1178,7 @@ def _verdict(  # noqa: PLR0911 - one for each end
         return Run.State.FAILED, code, {"limit": rules.get(LIMITS[code])}
     if outcome == "timed_out":
         return Run.State.TIMED_OUT, "timed_out", {}
-    if outcome == "stopped":
+    if outcome in {"stopped", "displaced"}:
         return Run.State.CANCELLED, "cancelled", {}
     if outcome == "not_started":
         error = str(result.get("error") or "")
@@ -973,6 +1215,11 @@ def _remark(result: dict[str, Any], rules: Mapping[str, Any]) -> tuple[str, dict
     if soft_timeout and result["duration"] > soft_timeout:
         return "slow", {"limit": round(soft_timeout)}
     return "", {}
+
+
+def _since(first: float | None, last: float | None) -> float | None:
+    """Return the seconds between two instants; None when one of them is not known."""
+    return None if first is None or last is None else max(last - first, 0.0)
 
 
 def _instant(seconds: float) -> datetime:

@@ -9,9 +9,11 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
+from django.db.models.functions import Least
 from django.utils.translation import gettext as _t
 
 from daemon_app import admission, executor, live
+from daemon_app.gates import finish_by
 from daemon_app.models import Incident, Job, Policy, Run, reasons
 from daemon_app.models.run import MISSED_ROWS, ON_TIME, adapted, summary
 from daemon_app.schedules import ScheduleError
@@ -31,6 +33,8 @@ SPREAD = timedelta(minutes=5)
 RESEND_AFTER = timedelta(seconds=15)
 # Beyond this many waiting runs a start is refused, so that a storm can't fill the disk.
 MOST_QUEUED = 10_000
+# Who forces a run that would otherwise not be done in time: its own job's rule.
+LAST_CHANCE = "job"
 # A schedule that waits for an instant further ahead than this beyond its rule was written by a
 # clock that was wrong.
 WRONG_CLOCK = timedelta(hours=3)
@@ -314,6 +318,12 @@ def _row(
     limits = [job.deadline] if job.deadline and trigger == Run.Trigger.SCHEDULE else []
     if job.max_wait_seconds:
         limits.append(max(due_at, now) + timedelta(seconds=job.max_wait_seconds))
+    needs = job.needs()
+    if trigger not in {Run.Trigger.SCHEDULE, Run.Trigger.TICK}:
+        needs["in_quiet_hours"] = True  # somebody is there who wants it
+    if job.finish_by and (last := finish_by.latest_start(needs, max(due_at, now), _expected(job))):
+        needs["last_start"] = last.isoformat()
+        limits.append(last)
     return Run(
         job=job,
         job_name=job.name,
@@ -324,10 +334,16 @@ def _row(
         definition=definition,
         priority=job.priority,
         pools=job.pools,
+        needs=needs,
         state=Run.State.QUEUED,
         queued_at=now,
         submitted_at=now,
     )
+
+
+def _expected(job: Job) -> timedelta:
+    """Return how long a run of `job` will probably take; no time where nothing is known."""
+    return job.median_duration() or timedelta(0)
 
 
 def _refuse(run: Run) -> None:
@@ -380,11 +396,13 @@ def start(  # noqa: PLR0913 - who, how, when and two wishes
     now: datetime,
     idempotency_key: str | None = None,
     beside: bool = False,
+    forced: bool = False,
 ) -> Started:
     """Start a job now, paused and inactive ones too; the schedule does not move.
 
     Returns the run, the earlier run of the same `idempotency_key`, or why none was started.
-    `beside` starts it although other runs of the job are active: a person has said so.
+    `beside` starts it although other runs of the job are active, `forced` whatever its conditions
+    say, and it makes way for nobody: a person has said so.
     """
     with transaction.atomic():
         locked = Job.objects.select_for_update().filter(pk=job.pk).first()
@@ -398,6 +416,7 @@ def start(  # noqa: PLR0913 - who, how, when and two wishes
             return refusal
         run = _row(locked, now, locked.definition(), now, trigger)
         run.started_by, run.idempotency_key, run.beside = by, idempotency_key, beside
+        run.forced_by = (by or "?") if forced else ""
         active = _active_runs([locked.pk]).get(locked.pk, _Active())
         placed = _admit(locked, active, run)
         if run.state != Run.State.QUEUED:
@@ -408,6 +427,26 @@ def start(  # noqa: PLR0913 - who, how, when and two wishes
         _submit([run], now)
         live.changed("runs", f"run:{run.pk}", f"job:{job.pk}")
     return Started(run)
+
+
+def force(run: Run, *, by: str, now: datetime) -> bool:
+    """Let a waiting run start whatever its conditions say, and make way for nobody.
+
+    Places and pools it still waits for, but for no pause. False when it does not wait (any more)
+    or was told so before.
+    """
+    with transaction.atomic():
+        forced = (
+            Run.objects.queued()
+            .filter(pk=run.pk, forced_by="")
+            .update(forced_by=by or "?", not_before=Least(F("not_before"), now))
+        )
+        if forced:
+            executor.tell_anew(run.pk, now.timestamp())
+            live.changed("runs", f"run:{run.pk}")
+    if forced:
+        log.info("run %s is started whatever its conditions say, by %s", run.pk, by)
+    return bool(forced)
 
 
 def _refusal() -> Started | None:
@@ -535,14 +574,35 @@ def sweep(now: datetime, known: Collection[int] = ()) -> list[executor.Due]:
 
 
 def _expire(now: datetime) -> None:
-    for run in Run.objects.queued().filter(expires_at__lte=now, attempt=1)[:PER_TICK]:
+    for run in Run.objects.queued().filter(expires_at__lte=now)[:PER_TICK]:
+        assert run.expires_at is not None  # the query asked for it
         waited = run.definition.get("max_wait_seconds")
         limit = max(run.due_at, run.queued_at) + timedelta(seconds=waited or 0)
-        if waited and run.expires_at and run.expires_at >= limit:
-            run.skip(now=now, code="waited_too_long", seconds=waited)
+        last_start = run.needs.get("last_start")
+        if last_start and run.expires_at >= datetime.fromisoformat(last_start):
+            code, facts = "finish_by_skip", {"at": run.needs["finish_by"]}
+        elif waited and run.expires_at >= limit:
+            code, facts = "waited_too_long", {"seconds": waited}
         else:
-            run.skip(now=now, code="deadline")
-        executor.ask_to_stop(run.pk)
+            code, facts = "deadline", {}
+        if code != "deadline" and run.needs.get("action") == Job.GateAction.RUN:
+            _waive(run, now)
+        elif run.skip(now=now, code=code, **facts):
+            executor.ask_to_stop(run.pk)
+
+
+def _waive(run: Run, now: datetime) -> None:
+    """Let a run start although its conditions are not met: it was its last chance."""
+    with transaction.atomic():
+        Run.objects.queued().filter(pk=run.pk, expires_at=run.expires_at).update(
+            forced_by=LAST_CHANCE,
+            expires_at=None,
+            reason_code="gate_waived",
+            reason_facts={},
+            not_before=Least(F("not_before"), now),
+        )
+        executor.tell_anew(run.pk, now.timestamp())
+        live.changed("runs", f"run:{run.pk}")
 
 
 def expire(now: datetime, seen_at: datetime) -> int:

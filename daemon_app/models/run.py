@@ -26,6 +26,9 @@ MISSED_ROWS = 100
 MOST_FALSE_STARTS = 3
 # The progress of a command that has nothing left to do, in per cent.
 DONE = 100
+# A run that had less than this before it was displaced has had little of it: the next pause grows.
+LEAST_SLICE = timedelta(minutes=2)
+PAUSES = (0, 0, 5, 10, 20, 40, 60)  # minutes, by how many slices in a row were too short
 # What it says sooner makes of a slow beginning an estimate of years.
 TELLING, TELLING_AFTER = 2, timedelta(seconds=10)
 
@@ -91,7 +94,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         statement = (
             "UPDATE daemon_runs SET state = %s, fence = fence + 1, owner = %s, started_at = %s, "  # noqa: S608 - marks only
             # Why it waited is no remark on a run that runs.
-            "reason_code = CASE WHEN reason_code IN ('retry', 'spread') THEN '' "
+            "reason_code = CASE WHEN reason_code IN ('retry', 'spread', 'displaced') THEN '' "
             "ELSE reason_code END "
             f"WHERE state = %s AND id IN ({marks}) AND not_before <= %s "
             "AND NOT EXISTS (SELECT 1 FROM daemon_policy WHERE hold <> '') RETURNING id, fence"
@@ -186,6 +189,46 @@ class RunQuerySet(models.QuerySet["Run"]):
 
         The attempt is kept as a row of its own. A run that was asked to stop is never put back.
         """
+        return self._back_in_line(
+            ending,
+            ending.state,
+            not_before=not_before,
+            expires_at=None,  # it did begin in time
+            reason_code=code,
+            reason_facts=facts,
+        )
+
+    def displace(
+        self, ending: Ending, *, cause: dict[str, Any], now: datetime, token: str = ""
+    ) -> datetime | None:
+        """Put a run that made way for a person back in line; return when it may go on.
+
+        None when it is not ours to put back. No failure and no retry: it keeps what it said to go
+        on from, and pauses longer each time that it was given less than its least slice (semantics
+        6). `ending.state` is not looked at.
+        """
+        run = self.running().filter(pk=ending.run_id, fence=ending.fence).first()
+        if run is None:
+            return None
+        started_at = ending.started_at or run.started_at
+        had_its_slice = bool(started_at and ending.ended_at - started_at >= LEAST_SLICE)
+        short = 0 if had_its_slice else run.short_slices + 1
+        not_before = now + timedelta(minutes=PAUSES[min(short, len(PAUSES) - 1)])
+        last_start = run.needs.get("last_start")
+        back = self._back_in_line(
+            ending,
+            Attempt.DISPLACED,
+            not_before=not_before,
+            expires_at=last_start and datetime.fromisoformat(last_start),
+            displacements=F("displacements") + 1,
+            short_slices=short,
+            progress_token=token or run.progress_token,
+            reason_code="displaced",
+            reason_facts=cause,
+        )
+        return not_before if back else None
+
+    def _back_in_line(self, ending: Ending, state: str, **changes: Any) -> bool:
         with transaction.atomic():
             running = Run.objects.filter(
                 pk=ending.run_id, fence=ending.fence, state=Run.State.RUNNING
@@ -194,24 +237,21 @@ class RunQuerySet(models.QuerySet["Run"]):
             if before is None or not running.update(
                 state=Run.State.QUEUED,
                 attempt=F("attempt") + 1,
-                not_before=not_before,
-                submitted_at=not_before,
-                expires_at=None,  # it did begin in time
+                submitted_at=changes["not_before"],
                 started_at=None,
                 phase="",
                 progress=None,
                 progress_label="",
                 gpu_seconds=None,
                 peak_vram_bytes=None,
-                reason_code=code,
-                reason_facts=facts,
+                **changes,
             ):
                 return False
             Attempt.objects.create(
                 run_id=ending.run_id,
                 number=before["attempt"],
                 fence=ending.fence,
-                state=ending.state,
+                state=state,
                 reason_code=ending.reason_code,
                 reason_facts=ending.reason_facts,
                 started_at=ending.started_at or before["started_at"],
@@ -516,12 +556,18 @@ class Run(models.Model):
 
 
 class Attempt(models.Model):
-    """One try of a run that was tried again; the last one is the run's own row."""
+    """One start of a run that was started again; the last one is the run's own row.
+
+    It failed and was tried again, was lost and repeated, or made way for a person.
+    """
+
+    DISPLACED = "displaced"
+    STATES: ClassVar = [*Run.State.choices, (DISPLACED, _("made way"))]
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="attempts")
     number = models.PositiveSmallIntegerField()
     fence = models.PositiveIntegerField()
-    state = models.CharField(max_length=10, choices=Run.State.choices)
+    state = models.CharField(max_length=10, choices=STATES)
     reason_code = models.CharField(max_length=40, blank=True)
     reason_facts = models.JSONField(default=dict, blank=True)
     started_at = models.DateTimeField(null=True)
