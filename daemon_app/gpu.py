@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 LIBRARY: Final = "libnvidia-ml.so.1"
 PCI_DEVICES: Final = Path("/sys/bus/pci/devices")
 NVIDIA, DISPLAY = "0x10de", "0x03"  # vendor; the class of VGA and 3D controllers begins so
+MEBIBYTE: Final = 1 << 20
 DEEPEST: Final = 100  # generations from a process up to the command it descends from
 
 PERIOD: Final = 1.0  # seconds between samples
@@ -138,17 +139,11 @@ class Meter:
         """Return the PCI addresses of NVIDIA's GPUs; none where the bus is hidden (WSL)."""
         if mono >= self._listed_until:
             self._listed_until = mono + LISTED_FOR
-            self._listed = [
-                device.name
-                for device in sorted(self._pci_devices.glob("*"))
-                if _read(device / "vendor") == NVIDIA
-                and _read(device / "class").startswith(DISPLAY)
-            ]
+            self._listed = _plugged_in(self._pci_devices)
         return self._listed
 
     def _asleep(self, address: str) -> bool:
-        status = _read(self._pci_devices / address / "power" / "runtime_status")
-        return status in {"suspended", "suspending"}
+        return _sleeps(self._pci_devices / address)
 
     def _may_sleep(self, address: str | int) -> bool:
         return _read(self._pci_devices / str(address) / "power" / "control") == "auto"
@@ -366,6 +361,84 @@ class MeterThread:
                 self.tell(run_id)
         for run_id in self._told.keys() - set(known):
             del self._told[run_id]
+
+
+class Memory(NamedTuple):
+    """How much memory a GPU has, and how much of it is free, in MiB."""
+
+    name: str
+    free_mb: float
+    total_mb: float
+
+
+class NoMemoryError(Exception):
+    """The memory of GPUs is not known; `code` says why: "absent", "asleep" or "failed"."""
+
+    def __init__(self, code: str, said: str = "") -> None:
+        super().__init__(said)
+        self.code = code
+
+
+def memories(pci_devices: Path = PCI_DEVICES) -> list[Memory]:
+    """Return the memory of each GPU that is awake; raises NoMemoryError when none can be asked.
+
+    NVML is let go of at once: looked at now and then, a GPU may fall asleep between.
+    """
+    present = _plugged_in(pci_devices)
+    awake = [address for address in present if not _sleeps(pci_devices / address)]
+    if present and not awake:
+        raise NoMemoryError("asleep")
+    try:
+        ctypes.CDLL(LIBRARY)  # before the bindings, which take 5 MB
+        nvml = importlib.import_module("pynvml")
+    except (OSError, ImportError) as error:
+        raise NoMemoryError("absent") from error
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        raise NoMemoryError("failed", str(error)) from error
+    try:
+        return _asked(nvml, awake)
+    finally:
+        with suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
+
+
+def _asked(nvml: Any, addresses: list[str]) -> list[Memory]:
+    """Ask the GPUs at `addresses`, or all where the bus is hidden; one that is lost is left out."""
+    found, failed = [], None
+    try:
+        devices: Iterable[str | int] = addresses or range(nvml.nvmlDeviceGetCount())
+    except nvml.NVMLError as error:
+        raise NoMemoryError("failed", str(error)) from error
+    for device in devices:
+        by_address = isinstance(device, str)
+        find = "nvmlDeviceGetHandleByPciBusId" if by_address else "nvmlDeviceGetHandleByIndex"
+        try:
+            handle = getattr(nvml, find)(device)
+            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+            name = str(nvml.nvmlDeviceGetName(handle))
+        except nvml.NVMLError as error:
+            failed = error
+        else:
+            found.append(Memory(name, memory.free / MEBIBYTE, memory.total / MEBIBYTE))
+    if not found:
+        raise NoMemoryError("failed" if failed else "absent", str(failed or ""))
+    return found
+
+
+def _plugged_in(pci_devices: Path) -> list[str]:
+    """Return the PCI addresses of NVIDIA's GPUs."""
+    return [
+        device.name
+        for device in sorted(pci_devices.glob("*"))
+        if _read(device / "vendor") == NVIDIA and _read(device / "class").startswith(DISPLAY)
+    ]
+
+
+def _sleeps(device: Path) -> bool:
+    """Return whether a device of the bus is suspended: a question would wake it."""
+    return _read(device / "power" / "runtime_status") in {"suspended", "suspending"}
 
 
 def run_of(pid: int, token: str) -> int | None:

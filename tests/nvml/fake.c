@@ -3,6 +3,7 @@
      gpu <PCI address>                         the GPUs, in order
      process <address> compute|graphics <pid> <bytes, or -1 for "not available">
      busy <address> <pid> <time stamp, µs> <per cent>
+     memory <address> <bytes> <bytes used> <name>
      error <function> <code> [<address>]       that function answers with this code
 
    Every call is added to $FAKE_NVML.calls, as "<function> <address>". */
@@ -81,6 +82,39 @@ int nvmlDeviceGetHandleByPciBusId_v2(const char *address, void **handle) {
     for (unsigned i = 0; i < count; i++)
         if (strcmp(addresses[i], address) == 0) { *handle = addresses[i]; return SUCCESS; }
     return NOT_FOUND;
+}
+
+typedef struct { unsigned long long total, free, used; } Memory;
+
+/* Read what is said of a GPU's memory; a GPU of which nothing is said has 8 GiB, all of it free. */
+static Memory memory_of(const char *handle, char *name) {
+    char line[256], address[32];
+    Memory memory = {8ULL << 30, 8ULL << 30, 0};
+    FILE *file = answers();
+    strcpy(name, "Fake GPU");
+    while (fgets(line, sizeof line, file)) {
+        unsigned long long total, used;
+        char found[64];
+        if (sscanf(line, "memory %31s %llu %llu %63[^\n]", address, &total, &used, found) != 4) continue;
+        if (strcmp(address, handle)) continue;
+        memory = (Memory){total, total - used, used};
+        strcpy(name, found);
+    }
+    fclose(file);
+    return memory;
+}
+
+int nvmlDeviceGetMemoryInfo(void *handle, Memory *into) {
+    char name[64];
+    *into = memory_of(handle, name);
+    return called("nvmlDeviceGetMemoryInfo", handle);
+}
+
+int nvmlDeviceGetName(void *handle, char *into, unsigned length) {
+    char name[64];
+    memory_of(handle, name);
+    snprintf(into, length, "%s", name);
+    return called("nvmlDeviceGetName", handle);
 }
 
 static int listed(const char *handle, const char *kind, unsigned *count, Process *into) {
