@@ -14,6 +14,7 @@ import click
 from daemon_app.cli import (
     access,
     clicks,
+    demo,
     doctor,
     incidents,
     jobs,
@@ -81,7 +82,7 @@ for command in (
     access.token,
 ):
     daemon.add_command(command)
-for part in (start.up, start.gui, daemon, progress.progress):
+for part in (start.up, start.gui, daemon, progress.progress, demo.demo):
     bach.add_command(part)
 
 
