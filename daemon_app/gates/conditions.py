@@ -1,5 +1,7 @@
 """What is true of a host at a moment, as far as a start depends on it."""
 
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,7 +19,8 @@ class Conditions:
 
     `idle` is None while it is not known, which counts as busy. `readings` are the newest tick's by
     check, empty when the last tick is too long ago to say anything of now. `reserved_vram_mb` is
-    what runs that were admitted will still take.
+    what runs that were admitted will still take. `load_percent` is of all processors together,
+    over the last minute; None where it can't be read, or is another machine's.
     """
 
     now: datetime
@@ -29,6 +32,9 @@ class Conditions:
     measured_at: datetime | None = None
     reserved_vram_mb: float = 0.0
     quiet_hours: str = ""
+    load_percent: float | None = None
+    # What `hours.opening` has worked out: thousands of runs in line ask for the same times.
+    openings: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def current(cls, now: datetime, host: str | None = None) -> Self:
@@ -46,7 +52,17 @@ class Conditions:
             readings=newest.read() if newest and fresh else {},
             measured_at=newest.at if newest else None,
             quiet_hours=Policy.current().quiet_hours,
+            load_percent=load() if node is None or node.host == socket.gethostname() else None,
         )
+
+
+def load() -> float | None:
+    """Return the load of this machine in per cent of its processors; None when it doesn't say."""
+    try:
+        average, _five, _fifteen = os.getloadavg()
+    except OSError:
+        return None
+    return 100 * average / (os.cpu_count() or 1)
 
 
 def tick() -> timedelta:

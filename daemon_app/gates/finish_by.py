@@ -1,25 +1,62 @@
-"""Done by a time of day: a run must begin early enough, as long as its job usually takes."""
+"""Done by a time of day: when a run must start at the latest."""
 
 from collections.abc import Mapping
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
+
+from django.conf import settings
+
+from daemon_app.gates import GATES, Verdict
+from daemon_app.gates.conditions import Conditions
+from daemon_app.schedules import ScheduleError, zones
+
+
+@GATES.register("finish_by")
+def finish_by(needs: Mapping[str, Any], conditions: Conditions) -> Verdict | None:
+    """Tell by when a run has to start; closed once that has passed and it is to be skipped.
+
+    The latest start is what whoever wrote the run put into its needs as `last_start`, since only
+    they knew when it was due and how long it usually takes.
+    """
+    clock = needs.get("finish_by")
+    if not clock:
+        return None
+    facts = {"finish_by": clock, "until": needs.get("last_start")}
+    try:
+        latest = datetime.fromisoformat(needs["last_start"])
+    except (KeyError, TypeError, ValueError):
+        return Verdict("finish_by", True, "gate_finish_by", facts)
+    late = conditions.now > latest
+    if late and needs.get("action") != "run":
+        return Verdict("finish_by", False, "waits_finish_by", facts)
+    return Verdict("finish_by", True, "gate_finish_by_late" if late else "gate_finish_by", facts)
+
+
+def finishes_at(needs: Mapping[str, Any], due_at: datetime) -> datetime | None:
+    """Return the first instant after `due_at` at which the clock shows the time to be done by.
+
+    None when nothing is asked for. A time that a clock change leaves out is the end of the gap.
+    """
+    try:
+        hour, minute = map(int, str(needs.get("finish_by") or "").split(":"))
+        zone = zones.zone(needs.get("zone") or settings.TIME_ZONE)
+        wall = zones.wall(due_at, zone).replace(hour=hour, minute=minute, second=0, microsecond=0)
+    except (ValueError, ScheduleError):
+        return None
+    for days in (0, 1, 2):
+        found = zones.first_instant(wall + timedelta(days=days), zone)
+        if found > due_at:
+            return found
+    return None
 
 
 def latest_start(
     needs: Mapping[str, Any], due_at: datetime, expected: timedelta
 ) -> datetime | None:
-    """Return when a run due at `due_at` has to begin to be done by its job's time of day.
+    """Return when a run due at `due_at` has to start to be done in time; None for whenever.
 
-    That is the next such time after `due_at`, less how long the run is `expected` to take, and
-    never before `due_at`. None when the job does not ask for it.
+    `expected` is how long it takes. A run that takes longer than there is time has to start when
+    it is due.
     """
-    text = needs.get("finish_by")
-    if not text:
-        return None
-    zone = ZoneInfo(needs["zone"])
-    local = due_at.astimezone(zone)
-    end = datetime.combine(local.date(), time.fromisoformat(text), zone)
-    if end <= local:
-        end = datetime.combine(local.date() + timedelta(days=1), time.fromisoformat(text), zone)
-    return max(end.astimezone(due_at.tzinfo) - expected, due_at)
+    end = finishes_at(needs, due_at)
+    return None if end is None else max(end - expected, due_at)

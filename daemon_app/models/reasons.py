@@ -5,8 +5,11 @@ The row keeps no finished text, so that each reader gets their own language.
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from typing import Final
 
+from django.utils import timezone
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
@@ -55,6 +58,38 @@ SENTENCES: Final = {
     "gate_idle": _("The machine is idle."),
     "waits_idle": _("Waits until the machine is idle."),
     "waits_idle_unknown": _("Waits: it is not known whether the machine is idle."),
+    "gate_window": _("It may run at this time (%(times)s)."),
+    "waits_window": _("Waits for its time (%(times)s): again from %(until)s."),
+    "waits_window_unknown": _("Waits: its times “%(times)s” can't be read any more. Edit the job."),
+    "gate_quiet_hours": _("These are no quiet hours (%(times)s)."),
+    "gate_in_quiet_hours": _("It may run in quiet hours too (%(times)s)."),
+    "waits_quiet_hours": _("Waits for the end of the quiet hours (%(times)s) at %(until)s."),
+    "gate_services": _("What it needs answers: %(services)s."),
+    "waits_service_down": _("Waits for %(service)s: no answer from there."),
+    "waits_service_unknown": _("Waits for %(service)s: it is not known whether it answers."),
+    "gate_vram": _("Enough VRAM is free: %(value)s MB, it needs %(threshold)s MB."),
+    "waits_vram": _("Waits for VRAM: it needs %(threshold)s MB, free are %(value)s MB."),
+    "waits_vram_reserved": _(
+        "Waits for VRAM: it needs %(threshold)s MB; of the %(free_mb)s MB that are free, "
+        "%(reserved_mb)s MB are promised to runs that have just started."
+    ),
+    "waits_vram_unknown": _("Waits: it is not known how much VRAM is free."),
+    "waits_vram_impossible": _(
+        "Can't start: it needs %(threshold)s MB of VRAM, the GPU has only %(total_mb)s MB."
+    ),
+    "gate_disk": _("Enough disk is free: %(value)s MB, it needs %(threshold)s MB."),
+    "waits_disk": _("Waits for free disk: it needs %(threshold)s MB, free are %(value)s MB."),
+    "waits_disk_unknown": _("Waits: it is not known how much disk is free."),
+    "gate_load": _("The load of the machine is %(value)s %%, at most %(threshold)s %%."),
+    "waits_load": _(
+        "Waits for the load of the machine to fall to %(threshold)s %%; it is %(value)s %%."
+    ),
+    "waits_load_unknown": _("Waits: the load of the machine is not known."),
+    "gate_finish_by": _("To be done by %(finish_by)s."),
+    "gate_finish_by_late": _(
+        "It can no longer be done by %(finish_by)s, and is to start all the same."
+    ),
+    "waits_finish_by": _("Does not start any more: it could no longer be done by %(finish_by)s."),
     "waits_displaced": _("Made way (%(why)s) and goes on after a pause."),
     "displacing": _("Makes way: %(why)s."),
     "displaced": _("Made way: %(why)s. It goes on when the machine is idle."),
@@ -62,6 +97,41 @@ SENTENCES: Final = {
     "presence": _("Ended because somebody came back."),
     "gate_waived": _("Started although its conditions were not met: it was its last chance."),
     "finish_by_skip": _("Skipped: it could no longer be done by %(at)s."),
+    # ── What a check found ───────────────────────────────────────────────────────────────────────
+    "service_ok": _("Answers in %(ms)s ms."),
+    "service_slow": _("Answers slowly, in %(ms)s ms (slow from %(limit)s ms)."),
+    "service_refused": _("Nothing listens at %(url)s."),
+    "service_unreachable": _("There is no way to %(url)s."),
+    "service_timeout": _("No answer within %(seconds)s s."),
+    "service_no_name": _("The name in %(url)s is not known."),
+    "service_tls": _("%(url)s can't show a certificate that is trusted here."),
+    "service_broke_off": _("The answer broke off, or was no HTTP."),
+    "service_redirect": _("Answers with a redirect (%(status)s), which is not followed."),
+    "service_status": _("Answers with error %(status)s."),
+    "service_encoded": _("Answers in an encoding that was not asked for."),
+    "service_too_big": _("The answer is too large."),
+    "service_not_json": _("The answer is no JSON."),
+    "service_bad_url": _("“%(url)s” is no address that can be asked."),
+    "service_odd": _("The answer makes no sense."),
+    "service_ill": _("Says of itself that it is not well."),
+    "check_no_answer": _("No answer within %(seconds)s s."),
+    "check_hangs": _("No answer for %(seconds)s s; it is asked again once it has come back."),
+    "check_failed": _("The check failed (%(error)s)."),
+    "vram_ok": _("%(used_mb)s MB of %(total_mb)s MB in use."),
+    "vram_high": _("%(used_mb)s MB of %(total_mb)s MB in use, more than %(limit)s %%."),
+    "vram_asleep": _("The GPU sleeps and is not woken for this."),
+    "vram_failed": _("The driver of the GPU does not answer."),
+    "vram_none": _("The GPU service is down, and there is no NVIDIA library here."),
+    "disk_ok": _("%(free_mb)s MB free."),
+    "disk_filling": _("%(free_mb)s MB free; at this rate full in %(full_in_seconds)s s."),
+    "disk_low": _("Only %(free_mb)s MB free."),
+    "disk_low_filling": _("Only %(free_mb)s MB free; at this rate full in %(full_in_seconds)s s."),
+    "disk_full": _("The disk is full: %(free_mb)s MB free."),
+    "disk_failed": _("%(path)s can't be looked at (%(error)s)."),
+    "users_none": _("Nobody was here in the last %(seconds)s s."),
+    "users_one": _("One person was here in the last %(seconds)s s."),
+    "users_many": _("%(count)s people were here in the last %(seconds)s s."),
+    "users_failed": _("Who is here can't be looked at (%(error)s)."),
     "cpu_limit": _("It used more CPU time than the %(limit)s s it may."),
     "memory_limit": _("It used more memory than the %(limit)s MB it may."),
     "overlap": _("Skipped: run %(run)s was still active."),
@@ -103,38 +173,105 @@ SENTENCES: Final = {
 }
 
 
-def sentence(code: str, facts: Mapping[str, object]) -> str:
+# Said in place of the plain sentence where more is known: the first all of whose facts are there.
+FULLER: Final = {
+    "gate_idle": (_("The machine is idle since %(since)s."),),
+    "waits_idle": (
+        _("Waits until the machine is idle (%(why)s); if nothing happens, that is at %(until)s."),
+        _("Waits until the machine is idle (%(why)s)."),
+        _("Waits until the machine is idle; if nothing happens, that is at %(until)s."),
+    ),
+    "waits_idle_unknown": (_("Waits: it is not known whether the machine is idle (%(why)s)."),),
+    "gate_window": (_("It may run at this time (%(times)s), until %(until)s."),),
+    "gate_quiet_hours": (_("Quiet hours (%(times)s) begin at %(until)s."),),
+    "waits_service_down": (_("Waits for %(service)s: no answer from there (%(why)s)."),),
+    "waits_service_unknown": (
+        _("Waits for %(service)s: it is not known whether it answers (%(why)s)."),
+        _("Waits for %(service)s: nothing has been measured since %(since)s."),
+    ),
+    "waits_vram": (
+        _("Waits for VRAM: it needs %(threshold)s MB, free are %(value)s MB. Loaded: %(held_by)s."),
+    ),
+    "waits_vram_unknown": (
+        _("Waits: it is not known how much VRAM is free (%(why)s)."),
+        _("Waits: how much VRAM is free has not been measured since %(since)s."),
+    ),
+    "waits_disk_unknown": (
+        _("Waits: how much disk is free has not been measured since %(since)s."),
+    ),
+    "gate_finish_by": (_("To be done by %(finish_by)s; for that it starts at %(until)s at last."),),
+}
+
+# How facts that name a check are read out.
+NAMES: Final = {"gpu_service": _("GPU service"), "ollama": "Ollama"}
+NAMED: Final = ("service", "services")
+
+
+def sentence(code: str, facts: Mapping[str, object], now: datetime | None = None) -> str:
     """Return the reason in the reader's language; "" for no code, the code when it is unknown."""
     if not code:
         return ""
     inner = facts.get("facts")
-    if isinstance(inner, Mapping):  # a reason within the reason
-        facts = {**facts, "why": sentence(str(facts.get("code")), inner).rstrip(".")}
-    text = SENTENCES.get(code)
-    if text is None:
+    if isinstance(inner, Mapping) and facts.get("code"):  # a reason within the reason
+        why = sentence(str(facts.get("code")), inner, now).rstrip(".")
+        facts = {**facts, "why": why}
+    if code not in SENTENCES:
         return code
-    try:
-        return filled(str(text), facts)
-    except (KeyError, TypeError):
-        return _t("%(code)s (no details kept)") % {"code": code}
+    known = {name: value for name, value in facts.items() if value is not None}
+    for text in FULLER.get(code, ()):
+        with suppress(KeyError, TypeError):
+            return filled(str(text), known, now)
+    with suppress(KeyError, TypeError):
+        return filled(str(SENTENCES[code]), facts, now)
+    return _t("%(code)s (no details kept)") % {"code": code}
 
 
-# A number of seconds in a sentence.
+FACT = re.compile(r"%\((\w+)\)s")
+# A number of seconds, or of megabytes, in a sentence.
 LENGTH = re.compile(r"%\((\w+)\)s s\b")
+SIZE = re.compile(r"%\((\w+)\)s MB\b")
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)")
 
 
-def filled(text: str, facts: Mapping[str, object]) -> str:
-    """Return `text` with its facts; where it counts seconds it says "1 Std. 30 Min." instead.
+def filled(text: str, facts: Mapping[str, object], now: datetime | None = None) -> str:
+    """Return `text` with its facts, as people write them.
 
-    Raises KeyError for a fact that is not there.
+    Seconds become "1 Std. 30 Min.", thousands of MB GB, instants "heute 22:00" as seen from `now`,
+    which is this moment when none is given. Raises KeyError for a fact that is not there.
     """
     language = "en" if (get_language() or "de").startswith("en") else "de"
-    lengths = {
-        name: formats.duration(value, language)
-        for name in LENGTH.findall(text)
-        if isinstance(value := facts[name], int | float)
-    }
-    return LENGTH.sub(lambda m: f"%({m[1]})s" if m[1] in lengths else m[0], text) % {
-        **facts,
-        **lengths,
-    }
+    now = now or timezone.now()
+    told = {name: _told(name, facts[name], now, language) for name in FACT.findall(text)}
+    for pattern, written in ((LENGTH, _length), (SIZE, _size)):
+        for name in pattern.findall(text):
+            if (measure := written(facts[name], language)) is not None:
+                told[name] = measure
+                # The unit is part of it; elsewhere in the text the name stands alone.
+                text = re.sub(rf"%\({name}\)s (?:s|MB)\b", f"%({name})s", text)
+    return text % told
+
+
+def _told(name: str, value: object, now: datetime, language: str) -> object:
+    if isinstance(value, str) and INSTANT.fullmatch(value):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return value
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return formats.moment(value, now, timezone.get_current_timezone(), language)
+    if isinstance(value, Mapping) and language in value:  # said in both languages already
+        return value[language]
+    if isinstance(value, list | tuple):
+        return ", ".join(str(_told(name, each, now, language)) for each in value)
+    return NAMES.get(value, value) if name in NAMED and isinstance(value, str) else value
+
+
+def _length(value: object, language: str) -> str | None:
+    return formats.duration(value, language) if isinstance(value, int | float) else None
+
+
+def _size(value: object, language: str) -> str | None:
+    """Return thousands of MB as GB; None for what is read best as it is."""
+    if not isinstance(value, int | float) or value < 1000:
+        return None
+    return formats.size(round(value * 1_000_000), language)

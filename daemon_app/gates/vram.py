@@ -1,0 +1,60 @@
+"""Enough free VRAM on one GPU, after what runs that have just started will still take."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from daemon_app.gates import GATES, Verdict
+from daemon_app.gates.conditions import Conditions
+from daemon_app.gates.hours import iso
+from daemon_app.readings import State
+
+# Models that are named as what holds the VRAM, the largest first.
+MOST_NAMED = 3
+
+
+@GATES.register("vram")
+def vram(needs: Mapping[str, Any], conditions: Conditions) -> Verdict | None:
+    """Judge the free VRAM in MB, of the GPU that has most of it where several are told."""
+    asked = needs.get("vram_mb")
+    if not asked:
+        return None
+    facts: dict[str, Any] = {"threshold": asked, "unit": "MB"}
+    reading = conditions.readings.get("vram")
+    if reading is None or reading.state is State.UNKNOWN or _most(reading.facts, "free_mb") is None:
+        facts["since"] = iso(conditions.measured_at)
+        if reading is not None and reading.code:
+            facts |= {"code": reading.code, "facts": dict(reading.facts)}
+        return Verdict("vram", False, "waits_vram_unknown", facts)
+    free, total = _most(reading.facts, "free_mb") or 0.0, _most(reading.facts, "total_mb")
+    left = max(free - conditions.reserved_vram_mb, 0.0)
+    facts |= {"value": round(left), "free_mb": round(free)}
+    if total is not None:
+        facts["total_mb"] = round(total)
+        if asked > total:
+            return Verdict("vram", False, "waits_vram_impossible", facts)
+    if asked <= left:
+        return Verdict("vram", True, "gate_vram", facts)
+    if asked <= free:
+        facts["reserved_mb"] = round(conditions.reserved_vram_mb)
+        return Verdict("vram", False, "waits_vram_reserved", facts)
+    if held_by := _models(reading.facts):
+        facts["held_by"] = held_by
+    return Verdict("vram", False, "waits_vram", facts)
+
+
+def largest(facts: Mapping[str, Any]) -> float | None:
+    """Return the MB of the largest GPU that a reading of VRAM tells; None when it tells none."""
+    return _most(facts, "total_mb")
+
+
+def _most(facts: Mapping[str, Any], name: str) -> float | None:
+    """Return the largest of what the devices tell, or the whole machine's where none is told."""
+    devices = [each.get(name) for each in facts.get("devices") or [] if isinstance(each, Mapping)]
+    told = [value for value in devices or [facts.get(name)] if isinstance(value, int | float)]
+    return max(told, default=None)
+
+
+def _models(facts: Mapping[str, Any]) -> list[str]:
+    models = [each for each in facts.get("models") or [] if isinstance(each, Mapping)]
+    models.sort(key=lambda each: -float(each.get("vram_mb") or 0))
+    return [str(each.get("model")) for each in models[:MOST_NAMED] if each.get("model")]
