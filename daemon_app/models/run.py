@@ -220,6 +220,8 @@ class RunQuerySet(models.QuerySet["Run"]):
             Attempt.DISPLACED,
             not_before=not_before,
             expires_at=last_start and datetime.fromisoformat(last_start),
+            # Also what might run beside people: it would only be in their way again.
+            needs={**run.needs, "idle": True},
             displacements=F("displacements") + 1,
             short_slices=short,
             progress_token=token or run.progress_token,
