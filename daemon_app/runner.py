@@ -152,6 +152,7 @@ class Runner:
         # Due instants are wall time; how long we wait between looks is not.
         self._look_at = 0.0
         self._wishes_at = 0.0
+        self._gates_at = float("inf")  # when the clock alone opens a gate
         self._retry_at = 0.0
         self._progress_at = 0.0
 
@@ -194,7 +195,7 @@ class Runner:
         if self._held:
             waits += [self._wishes_at - clock, self._look_at - clock]
         if self._line:
-            waits.append(self._look_at - clock)
+            waits += [self._look_at - clock, self._gates_at - time.time()]
         if self._progress:
             waits.append(self._progress_at - clock)
         if self._doomed or (self._unread and self._has_room):
@@ -336,6 +337,10 @@ class Runner:
                 )
         self.room.conditions = conditions
         self._knows_conditions = True
+        front = itertools.islice(self._line, MOST_WAITS)
+        distinct = {repr(each.needs): each.needs for each in front if each.needs is not None}
+        changes = (gates.next_change(needs, conditions) for needs in distinct.values())
+        self._gates_at = min((at.timestamp() for at in changes if at), default=float("inf"))
 
     def _read_line_anew(self) -> None:
         """Put the line into the order its rows have now."""
@@ -417,7 +422,7 @@ class Runner:
             if not self._knows_rules:
                 self._learn_rules()
             self._line_up(now)
-            if self._line and not self._knows_conditions:
+            if self._line and (not self._knows_conditions or now >= self._gates_at):
                 self._learn_conditions()
             while not self.room.is_full and self._line:
                 batch = list(itertools.islice(admission.admit(self.room, self._line), PER_CLAIM))
