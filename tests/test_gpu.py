@@ -22,9 +22,12 @@ from daemon_app.gpu import (
     RETRY,
     RETRY_ABSENT,
     STALE,
+    Memory,
     Meter,
     MeterThread,
+    NoMemoryError,
     Usage,
+    memories,
     run_of,
 )
 from tests.service import Service, ended, running, soon, started
@@ -33,6 +36,7 @@ from tests.service import until as until_true
 FAKE = Path(__file__).parent / "nvml" / "fake.c"
 ONE, TWO = "0000:01:00.0", "0000:02:00.0"
 MB = 1 << 20
+GB = 1 << 30
 OWNERS = {100: 1, 101: 1, 200: 2}  # pid: run
 
 # <nvml.h>
@@ -477,17 +481,11 @@ def test_while_nothing_runs_nothing_is_asked_and_the_thread_goes(
     assert not thread.is_measuring
 
 
-def test_an_nvml_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
-    hanging, asked = threading.Event(), threading.Event()
-    thread = MeterThread(tmp_path, OWNERS.get, period=0.01, pci_devices=tmp_path)
-
-    def hang(mono: float) -> None:
-        asked.set()
-        hanging.wait(20)
-
-    thread.meter.sample = hang  # type: ignore[method-assign]
+def test_an_nvml_that_hangs_holds_nobody_up(machine: Machine, thread: MeterThread) -> None:
+    machine.plug_in(ONE)
+    machine.answer(f"hang nvmlDeviceGetComputeRunningProcesses {ONE}")
     thread.start()
-    asked.wait(20)
+    until(lambda: any("RunningProcesses" in call for call in machine.calls()))
 
     begun = time.monotonic()
     thread.start()
@@ -495,10 +493,48 @@ def test_an_nvml_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
     thread.rest()
     thread.close(patience=0.1)
     took = time.monotonic() - begun
+    hangs = thread.is_measuring
+    machine.answer()
 
     assert took < 1
-    hanging.set()
+    assert hangs
     until(lambda: not thread.is_measuring)
+
+
+# ── how much memory there is ─────────────────────────────────────────────────────────────────────
+def test_each_gpu_tells_its_memory_and_is_let_go_of(machine: Machine) -> None:
+    machine.plug_in(ONE)
+    machine.plug_in(TWO)
+    machine.answer(f"memory {ONE} {24 * GB} {6 * GB} RTX 4090", f"memory {TWO} {8 * GB} 0 T4")
+
+    found = memories(machine.pci_devices)
+
+    assert found == [Memory("RTX 4090", 18_432, 24_576), Memory("T4", 8192, 8192)]
+    assert machine.calls()[-1] == "nvmlShutdown"
+
+
+def test_a_gpu_that_is_lost_is_left_out_and_none_left_is_said(machine: Machine) -> None:
+    machine.plug_in(ONE)
+    machine.plug_in(TWO)
+    machine.answer(f"error nvmlDeviceGetMemoryInfo {GPU_IS_LOST} {ONE}")
+    assert len(memories(machine.pci_devices)) == 1
+
+    machine.answer(f"error nvmlDeviceGetMemoryInfo {RESET_REQUIRED}")
+
+    with pytest.raises(NoMemoryError) as none_left:
+        memories(machine.pci_devices)
+    assert none_left.value.code == "failed"
+    assert machine.calls()[-1] == "nvmlShutdown"
+
+
+def test_gpus_that_sleep_are_not_woken_for_their_memory(machine: Machine) -> None:
+    machine.plug_in(ONE, status="suspended", control="auto")
+
+    with pytest.raises(NoMemoryError) as asleep:
+        memories(machine.pci_devices)
+
+    assert asleep.value.code == "asleep"
+    assert machine.calls() == []
 
 
 # ── whose process it is ──────────────────────────────────────────────────────────────────────────

@@ -5,11 +5,13 @@
      busy <address> <pid> <time stamp, µs> <per cent>
      memory <address> <bytes> <bytes used> <name>
      error <function> <code> [<address>]       that function answers with this code
+     hang <function> [<address>]               that function does not return while this line stands
 
    Every call is added to $FAKE_NVML.calls, as "<function> <address>". */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SUCCESS = 0, NOT_FOUND = 6, DRIVER_NOT_LOADED = 9, INSUFFICIENT_SIZE = 7 };
 #define MOST 16
@@ -25,6 +27,23 @@ static FILE *answers(void) {
     return fopen(file ? file : "/dev/null", "r");
 }
 
+/* Wait while the file says that this function hangs, as one does whose driver is being reset. */
+static void hang(const char *function, const char *address) {
+    char line[256], name[64], where[32];
+    int hangs = 1;
+    while (hangs) {
+        FILE *file = answers();
+        hangs = 0;
+        while (fgets(line, sizeof line, file)) {
+            where[0] = '\0';
+            if (sscanf(line, "hang %63s %31s", name, where) < 1) continue;
+            if (strcmp(name, function) == 0 && (!where[0] || strcmp(where, address) == 0)) hangs = 1;
+        }
+        fclose(file);
+        if (hangs) usleep(5000);
+    }
+}
+
 /* Note the call; return the code it is to answer with. */
 static int called(const char *function, const char *address) {
     char path[4096], line[256], name[64], where[32];
@@ -34,6 +53,7 @@ static int called(const char *function, const char *address) {
     FILE *calls = fopen(path, "a");
     fprintf(calls, "%s %s\n", function, address);
     fclose(calls);
+    hang(function, address);
     FILE *file = answers();
     while (fgets(line, sizeof line, file)) {
         where[0] = '\0';
