@@ -27,11 +27,11 @@ def is_reported(words: list[str]) -> bool:
     """Report a run's progress; False when that was not possible."""
     from daemon_app import progress
 
-    said = progress.from_words(words)
-    if said is None:
-        return False
     try:
+        said = progress.from_words(*progress.split_token(words))
+        if said is None:
+            return False
         progress.report(said, os.environ)
-    except (progress.NotInRunError, OSError):
+    except (progress.NotInRunError, progress.TokenError, OSError):
         return False
     return True

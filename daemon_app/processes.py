@@ -413,6 +413,16 @@ def descendants(pid: int, *, zombies: bool = False) -> list[Process]:
     return found if zombies else [each for each in found if each.state not in "ZX"]
 
 
+def listens(pid: int, number: int) -> bool:
+    """Say whether a process has a handler of its own for a signal; False where nobody tells."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            caught = file.read().partition(b"SigCgt:")[2].split(maxsplit=1)
+        return bool(int(caught[0], 16) >> (number - 1) & 1)
+    except (OSError, IndexError, ValueError):
+        return False
+
+
 def living(pids: Iterable[int]) -> list[Process]:
     """Return those of these processes that live; no zombies."""
     found = (_stat(pid) for pid in pids)

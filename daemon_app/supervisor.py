@@ -16,8 +16,11 @@ of them, and nothing of ours stands between. The run's folder holds the truth:
                  has room for the result, because it has had room for the lock
     output.*     what the command wrote (see `output`)
     phase        how far a stop has come: asked, term, kill
-    progress     what the command said last of its progress, also to `bach progress`
+    progress     what the command said last of its progress, also to `bach progress`; its token
+                 lies beside it, see `progress`
     stop         a wish to stop: "stop" or "kill", and the fence it is for
+    displace     a wish that the run makes room for somebody, and the fence it is for
+    asked        made when that is followed, under the name that BACH_STOP gives to the command
     result.json  how it ended; written once, whole
     attempts/    what earlier attempts have left, each in a folder named by its fence
 """
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, NoReturn, Self
 
 GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL
+DISPLACE_SECONDS = 5.0  # from asking for room to SIGTERM, and from there to SIGKILL
 HEED_SECONDS = 2.0  # at most, from the end of the stop command to SIGTERM
 LINGER_SECONDS = 5.0  # for descendants that hold the output after the command has ended
 BREATH_SECONDS = 0.05  # for other descendants: most that one meets here are just about to end
@@ -135,6 +139,12 @@ class Launcher:
             stop_command    str for /bin/sh, tried before SIGTERM; sees BACH_COMMAND_PID. SIGTERM
                             follows 2 s (or the grace, if shorter) after it has ended, at once if
                             it has failed, and after the grace in any case
+            ask_signal      "TERM", "INT", "HUP", "USR1" or "USR2", by which the command is asked to
+                            make room; "TERM". That one goes to the whole tree. Any other
+                            goes to those alone who listen for it, so that no helper dies of it (a
+                            shell listens for INT, and ends); where nobody listens, USR1 and USR2
+                            go to nobody, the rest to all
+            yield_seconds   from asking for room to SIGTERM, and from there to SIGKILL; 5
             nice            int, as for nice(1)
             ionice          "idle", "best-effort" or "best-effort:0" to "…:7"
             umask           int, of the command; 0o022
@@ -347,9 +357,15 @@ def look(folder: Path | str) -> Sighting:
 
 
 def request_stop(
-    folder: Path | str, how: Literal["stop", "kill"] = "stop", fence: int | None = None
+    folder: Path | str, how: Literal["stop", "kill", "displace"] = "stop", fence: int | None = None
 ) -> bool:
     """Ask for the end of the run in `folder`: "stop" asks politely first, "kill" does not.
+
+    "displace" asks it to make room for somebody: the file appears that BACH_STOP names, the stop
+    command starts, `ask_signal` is sent; then come SIGTERM and SIGKILL, each `yield_seconds` later.
+    Its outcome is "displaced", but "exited" if the command had ended before it was asked, or has
+    finished all the same: exit code 0 and progress 100. Any other wish wins over this one, whether
+    it came before or comes later: then the outcome is "stopped", and its own grace counts.
 
     With a `fence` that attempt is meant, also when it has not begun yet and an earlier one has left
     its end here. False when there is nothing to stop any more. True when a supervisor was told, or
@@ -361,7 +377,9 @@ def request_stop(
         return False
     os.makedirs(folder, mode=0o700, exist_ok=True)
     wish = how if fence is None else f"{how} {fence}"
-    output.write_whole(f"{folder}/stop", wish.encode())
+    # In a file of its own, so that one who displaces never overwrites another's wish to stop.
+    name = "displace" if how == "displace" else "stop"
+    output.write_whole(f"{folder}/{name}", wish.encode())
     # Looked at again: a supervisor that began meanwhile has missed the file, or is still to see it.
     found = look(folder)
     if found.kind == "running" and found.identity is not None:
@@ -663,8 +681,13 @@ class _Run:
         )
         self.remarks: list[str] = []
         self.error: processes.StartError | None = None
-        self.reason: str | None = None  # "timed_out", "stopped" or "over_limit", once we end it
+        # "timed_out", "stopped", "over_limit" or "displaced", once we end it
+        self.reason: str | None = None
         self.phase: str | None = None
+        self.told_phase: str | None = None  # not that of mere leftovers
+        self.patience = self.grace  # from one rung of the ladder to the next
+        self.displacing = False  # down a ladder of its own
+        self.asked_at: float | None = None  # epoch
         self.command: int | None = None  # process id
         self.status: int | None = None  # of the command, once it has ended
         self.stopper: int | None = None  # process id of the stop command
@@ -685,12 +708,12 @@ class _Run:
         self.started = self.ended = 0.0  # by the monotonic clock, like all that follow
         self.streams: dict[int, int] = {}  # open reading end → STDOUT or STDERR
         self.listeners: dict[int, progress.Listener] = {}  # … → who hears its progress
-        self.progress: progress.Progress | None = None
-        self.told_progress: progress.Progress | None = None
-        self.progress_at = 0.0  # epoch
+        path = spec["env"].get(progress.FILE)
+        own_path = f"{self.folder}/{progress.NAME}"
+        self.progress = _Report(own_path, path)
+        self.token = _Report(progress.token_path(own_path), path and progress.token_path(path))
         self.progress_bell_at = 0.0  # not before
         self.progress_kept_at = float("-inf")
-        self.kept_progress: tuple[progress.Progress, float] | None = None  # as `progress.read`
         self.events = select.poll()
         # What is to be done, and when (monotonic). Each action sees itself whether to come again.
         self.due: dict[Callable[[_Run, float], None], float] = {}
@@ -715,8 +738,8 @@ class _Run:
             self._tell_end(json.dumps(self._result()))
             return True
         try:
-            if self._read_wish() is not None:
-                self.reason = "stopped"
+            if wish := self._read_wish():
+                self.reason = "displaced" if wish == "displace" else "stopped"
             elif self._start():
                 self._watch()
         except Exception:  # noqa: BLE001 - one run must not take others with it
@@ -808,8 +831,7 @@ class _Run:
         """
         aside = f"{self.folder}/{ATTEMPTS}/{fence}"
         names = set(os.listdir(self.folder)) - {"lock", ATTEMPTS}
-        if self._read_wish(only_ours=True) is not None:
-            names.discard("stop")
+        names.difference_update(name for name in WISHES if self._read(name, only_ours=True))
         try:
             os.makedirs(aside, 0o700, exist_ok=True)
             for name in names:
@@ -830,13 +852,17 @@ class _Run:
     def _note(self, who: Mapping[str, Any]) -> None:
         os.write(self.lock, json.dumps(who).encode() + b"\n")
 
-    def _read_wish(self, *, only_ours: bool = False) -> str | None:
-        """Return how this attempt is to end, None if nobody wishes that.
+    def _read_wish(self) -> str | None:
+        """Return how this attempt is to end, None if nobody wishes that."""
+        return self._read("stop") or self._read("displace")
 
-        A wish may leave open which attempt it is for; `only_ours` does without such.
+    def _read(self, wish: str, *, only_ours: bool = False) -> str | None:
+        """Return what the file of a wish says for this attempt.
+
+        It may leave open which attempt it is for; `only_ours` does without such.
         """
         try:
-            with open(f"{self.folder}/stop", "rb") as file:
+            with open(f"{self.folder}/{wish}", "rb") as file:
                 how, _, fence = file.read(40).decode(errors="replace").partition(" ")
         except OSError:
             return None
@@ -1052,12 +1078,37 @@ class _Run:
         """Follow a wish to stop, which came by signal."""
         if self.supervisor.wished:
             self.supervisor.wished = False
-            wish = self._read_wish()
-            if wish is not None:
-                self._end("stopped", time.monotonic(), at_once=wish == "kill")
+            wish, now = self._read_wish(), time.monotonic()
+            if wish == "displace":
+                self._displace(now)
+            elif wish is not None:
+                if self.displacing:
+                    self._overrule(now)
+                self._end("stopped", now, at_once=wish == "kill")
         if self.supervisor.terminated:
             self.supervisor.terminated = False
             self._end("stopped", time.monotonic())
+
+    def _displace(self, now: float) -> None:
+        """Have the run make room, unless it is about to end in any case."""
+        if self.phase is not None:
+            return
+        self.patience = _given(self.spec, "yield_seconds", DISPLACE_SECONDS)
+        self._reap()  # who has just ended by itself was not displaced
+        if self.status is None:
+            self.reason, self.displacing = "displaced", True
+            self._enter("asked", now)
+        else:
+            self._enter("term", now)
+
+    def _overrule(self, now: float) -> None:
+        """Turn a displacement into a stop, with the grace that one has."""
+        self.displacing, self.patience = False, self.grace
+        if self.status is None:
+            self.reason = "stopped"
+        if self.phase != "kill":
+            # It has been asked, be it by a signal that it may take as news: now SIGTERM is next.
+            self.due[_Run._escalate] = now if self.phase == "asked" else now + self.patience
 
     def _end(self, reason: str, now: float, *, at_once: bool = False) -> None:
         """Step onto the ladder, or jump to its last rung."""
@@ -1077,17 +1128,15 @@ class _Run:
             self._enter("kill", now)
 
     def _enter(self, phase: str, now: float) -> None:
+        """Do what belongs to a rung of the ladder, and tell of it: who has to end comes first."""
         if self.phase == phase:
             return
         self.phase = phase
-        if self.reason is not None:  # else the command has ended, and this is about leftovers
-            try:
-                output.write_whole(f"{self.folder}/phase", phase.encode())
-            except OSError as error:
-                self.remarks.append(f"phase: {_name(error)}")
-            self._announce(phase)
-        self.due[_Run._escalate] = now + self.grace
-        if phase == "asked":
+        self.due[_Run._escalate] = now + self.patience
+        at = time.time()
+        if phase == "asked" and self.displacing:
+            at = self._ask_for_room()
+        elif phase == "asked":
             self._ask()
         elif phase == "term":
             self._term()
@@ -1095,6 +1144,44 @@ class _Run:
             del self.due[_Run._escalate]
             self.kill_until = now + KILL_SECONDS
             self._kill(now)
+        if self.reason is not None:  # else the command has ended, and this is about leftovers
+            self.told_phase = phase
+            self.asked_at = at if self.asked_at is None else self.asked_at
+            try:
+                output.write_whole(f"{self.folder}/phase", phase.encode())
+            except OSError as error:
+                self.remarks.append(f"phase: {_name(error)}")
+            self._announce(phase, at)
+
+    def _ask_for_room(self) -> float:
+        """Ask in all the ways there are; return when the signal went out (epoch)."""
+        try:
+            output.write_whole(f"{self.folder}/{ASKED}", DISPLACED)
+        except OSError as error:
+            self.remarks.append(f"{ASKED}: {_name(error)}")
+        name = self.spec.get("ask_signal") or "TERM"
+        if name not in ASK_SIGNALS:
+            self.remarks.append(f"ask_signal: {name}")
+        number = ASK_SIGNALS.get(name, signal.SIGTERM)
+        asked = self._whom_to_ask(number)  # before there is a stop command among them
+        if self.spec.get("stop_command"):
+            self._ask()
+        at = time.time()
+        self._signal(asked, number)
+        return at
+
+    def _whom_to_ask(self, number: int) -> list[processes.Process]:
+        """Return who gets the signal by which the command is asked to make room.
+
+        A shell does not hand on what it gets, so the tree gets it, not only the command. But most
+        programs know nothing of USR1 and die of it: a pipe's other end, or the shell that was to
+        tell how its command has ended.
+        """
+        tree = self._tree()
+        if number == signal.SIGTERM:
+            return tree
+        listening = [each for each in tree if processes.listens(each.pid, number)]
+        return listening or ([] if number in MERE_NEWS else tree)
 
     def _ask(self) -> None:
         """Run the stop command. Its own output goes where the command's errors go."""
@@ -1115,7 +1202,8 @@ class _Run:
                 )
         except processes.StartError as error:
             self.remarks.append(f"stop_command: {error.name}")
-            self.due[_Run._escalate] = 0.0
+            if not self.displacing:
+                self.due[_Run._escalate] = 0.0
         finally:
             if stderr != self.supervisor.null:
                 os.close(stderr)
@@ -1124,6 +1212,9 @@ class _Run:
         """The stop command has ended: what it asked for is to come about soon, or never will."""
         if status:
             self.remarks.append(f"stop_command: exit {os.waitstatus_to_exitcode(status)}")
+        if self.displacing:
+            return  # it was not the only way in which room was asked for
+        if status:
             self.due[_Run._escalate] = 0.0
         else:
             soon = time.monotonic() + min(self.grace, HEED_SECONDS)
@@ -1133,8 +1224,11 @@ class _Run:
         tree = self._tree()
         if self.status is not None:
             self.left_behind.update(each.pid for each in tree)
-        processes.signal_all(tree, signal.SIGTERM)
-        # Who is stopped sees no SIGTERM before it may go on.
+        self._signal(tree, signal.SIGTERM)
+
+    def _signal(self, tree: list[processes.Process], number: int) -> None:
+        processes.signal_all(tree, number)
+        # Who is stopped sees no signal before it may go on.
         processes.signal_all([each for each in tree if each.state == "T"], signal.SIGCONT)
 
     def _kill(self, now: float) -> None:
@@ -1244,8 +1338,9 @@ class _Run:
         if missed:
             self.due[_Run._tell_start] = now + TELL_SECONDS
 
-    def _announce(self, phase: str) -> None:
-        self.untold.append(self._news("phase", {"phase": phase}))
+    def _announce(self, phase: str, at: float | None = None) -> None:
+        details = {"phase": phase, "at": time.time() if at is None else at}
+        self.untold.append(self._news("phase", details))
         self._tell_phases(time.monotonic())
 
     def _tell_phases(self, now: float) -> None:
@@ -1257,50 +1352,35 @@ class _Run:
             del self.untold[0]
 
     def _note_progress(self, found: progress.Progress | None) -> None:
-        if found is not None:
-            self.progress, self.progress_at = found, time.time()
-            if found != self.told_progress:
-                self.due[_Run._tell_progress] = self.progress_bell_at
-            self.due[_Run._keep_progress] = self.progress_kept_at + KEEP_SECONDS
+        if found is None:
+            return
+        for report, part in ((self.progress, found.without_token), (self.token, found.only_token)):
+            if part is not None:
+                report.note(part)
+                if not report.is_told:
+                    self.due[_Run._tell_progress] = self.progress_bell_at
+                self.due[_Run._keep_progress] = self.progress_kept_at + KEEP_SECONDS
 
     def _tell_progress(self, now: float, patience: float = 0.0) -> None:
-        if self.progress is None or self.progress == self.told_progress:
+        told, token = self.progress.said, self.token.said
+        if self.progress.is_told and self.token.is_told:
             return
-        news = self._news("progress", self.progress.facts)
+        facts = told.facts if told else {}
+        if token and not self.token.is_told:
+            facts |= token.facts
+        news = self._news("progress", facts)
         _, missed = doorbell.deliver(self.runtime, "runner", news, patience)
         self.progress_bell_at = now + PROGRESS_SECONDS
         if missed:
             self.due[_Run._tell_progress] = self.progress_bell_at
         else:
-            self.told_progress = self.progress
+            self.progress.told, self.token.told = told, token
 
     def _keep_progress(self, now: float) -> None:
-        """Write down what a line said, for a daemon that is away now."""
+        """Write down what lines said, for a daemon that is away now."""
         self.progress_kept_at = now
-        if self.progress is None or self._tool_said() is not None:
-            return
-        path = f"{self.folder}/{progress.NAME}"
-        found = progress.read(path)
-        if found is None or found[0] != self.progress:
-            # Its name may belong to something else, or the disk is full: then nothing is kept.
-            with suppress(OSError):
-                output.write_whole(path, json.dumps(self.progress.facts).encode())
-                self.kept_progress = progress.read(path)
-
-    def _hear_tool(self) -> None:
-        """Take in what `bach progress` said, if that was the last; it has told it by itself."""
-        said = self._tool_said()
-        if said is not None:
-            self.progress = self.told_progress = said
-
-    def _tool_said(self) -> progress.Progress | None:
-        """Return what `bach progress` has written since the last line that told of progress."""
-        path = self.spec["env"].get(progress.FILE)
-        found = progress.read(path) if path else None
-        # What we have kept there is no news, also when the clock was set back since.
-        if found is None or found == self.kept_progress or found[1] < self.progress_at:
-            return None
-        return found[0]
+        self.progress.keep()
+        self.token.keep()
 
     def _measure(self, now: float) -> None:
         """Look at what the tree occupies; ever more seldom, as looking costs time."""
@@ -1337,7 +1417,10 @@ class _Run:
 
     def _finish(self) -> None:
         self.output.close()
-        self._hear_tool()
+        self.progress.hear_tool()
+        self.token.hear_tool()
+        if self.reason == "displaced":
+            self._settle_displacement()
         result = self._result()
         for _ in range(RESULT_TRIES):
             content = json.dumps(result)
@@ -1362,6 +1445,14 @@ class _Run:
         if self.cgroup is not None:
             self.cgroup.remove()
 
+    def _settle_displacement(self) -> None:
+        """Call a displaced run what it is in the end: what has finished need not run again."""
+        said = self.progress.said
+        if self.status == 0 and said is not None and said.percent == progress.LAST:
+            self.reason = None
+        elif self._read("stop"):
+            self.reason = "stopped"
+
     def _rewrite_lock(self, content: bytes) -> None:
         # Only the whole of it is a line of JSON, so nobody takes a part of it for the result.
         written = 0
@@ -1381,6 +1472,10 @@ class _Run:
 
         `peak_rss_bytes` is the greatest of what one process had at any time, and of what all had
         together when we looked, shared memory counted for each.
+
+        `asked_at` is when the first signal of a stop went out, `yielded_at` when the last process
+        was gone after that, `phase` how far the stop has come; None where there was none. A run
+        that was displaced before it began has the outcome "displaced" and None for `started_at`.
         """
         status, error = self.status, self.error
         exit_code = number = None
@@ -1395,6 +1490,7 @@ class _Run:
             outcome = "exited" if number is None else "signaled"
         if self.ended_at is None:
             self.ended, self.ended_at = time.monotonic(), time.time()
+        has_yielded = self.asked_at is not None and not self.survivors
         return {
             "run": self.spec["run"],
             "fence": self.spec["fence"],
@@ -1418,8 +1514,12 @@ class _Run:
             "dropped_bytes": self.output.dropped,
             "output_error": self.output.error,
             "lines": self.output.lines,
-            "progress": self.progress.percent if self.progress else None,
-            "progress_label": self.progress.label if self.progress else "",
+            "asked_at": self.asked_at,
+            "yielded_at": time.time() if has_yielded else None,
+            "phase": self.told_phase,
+            "progress": self.progress.said.percent if self.progress.said else None,
+            "progress_label": self.progress.said.label if self.progress.said else "",
+            "token": self.token.said.token if self.token.said else None,
             "last_line": output.last_line(self.output.ending),
             "left_behind": len(self.left_behind),
             "left_running": self.left_running,
@@ -1436,9 +1536,67 @@ class _Run:
         doorbell.deliver(self.runtime, "runner", news, END_PATIENCE)
 
 
+class _Report:
+    """What the command said last of one thing: of its progress, or its token.
+
+    `ours` is the file where it is kept for who is away, `path` the one that `bach progress` writes,
+    None where it was given none; most often the same.
+    """
+
+    __slots__ = ("at", "kept", "ours", "path", "said", "told")
+
+    def __init__(self, ours: str, path: str | None) -> None:
+        self.ours = ours
+        self.path = path
+        self.said: progress.Progress | None = None
+        self.told: progress.Progress | None = None
+        self.at = 0.0  # epoch
+        self.kept: tuple[progress.Progress, float] | None = None  # as `progress.read_file`
+
+    @property
+    def is_told(self) -> bool:
+        return self.said is None or self.said == self.told
+
+    def note(self, said: progress.Progress) -> None:
+        """Take in what a line said."""
+        self.said, self.at = said, time.time()
+
+    def keep(self) -> None:
+        """Write down what a line said, unless the tool has said something since."""
+        if self.said is None or self._tool_said() is not None:
+            return
+        found = progress.read_file(self.ours)
+        if found is None or found[0] != self.said:
+            # Its name may belong to something else, or the disk is full: then nothing is kept.
+            with suppress(OSError):
+                output.write_whole(self.ours, json.dumps(self.said.facts).encode())
+                self.kept = progress.read_file(self.ours)
+
+    def hear_tool(self) -> None:
+        """Take in what `bach progress` said, if that was the last; it has told it by itself."""
+        said = self._tool_said()
+        if said is not None:
+            self.said = self.told = said
+
+    def _tool_said(self) -> progress.Progress | None:
+        """Return what `bach progress` has written since the last line that told of this."""
+        found = progress.read_file(self.path) if self.path else None
+        # What we have kept there is no news, also when the clock was set back since.
+        if found is None or found == self.kept or found[1] < self.at:
+            return None
+        return found[0]
+
+
 UMASK = 0o022
+WISHES = ("stop", "displace")
+ASKED = "asked"  # the file in the run's folder that BACH_STOP names
+DISPLACED = b"displaced: somebody needs this computer; save what is to be kept, and end\n"
+ASK_SIGNALS = {
+    name: getattr(signal, f"SIG{name}") for name in ("TERM", "INT", "HUP", "USR1", "USR2")
+}
+MERE_NEWS = (signal.SIGUSR1, signal.SIGUSR2)  # they do not mean an end to anybody
 ATTEMPTS = "attempts"
-LONGEST_LOCK = 8192  # bytes
+LONGEST_LOCK = 65_536  # bytes; a result with a long token in it
 LIMITS = ("cpu", "memory")
 PROCESSORS = os.cpu_count() or 1
 BLOCK = 512  # bytes; what Linux counts in rusage

@@ -37,6 +37,19 @@ GATE = "while [ ! -e $HERE/go-{} ]; do sleep 0.01; done;"
         ('{"progress": 250}', Progress(100)),
         ('{"progress": 1' + "0" * 400 + "}", Progress(100)),
         ('{"progress": 7, "label": 3, "more": [1]}', Progress(7)),
+        ('{"progress": 7, "label": "a", "token": "b"}', Progress(7, "a", "b")),
+        ('{"token": "b", "progress": 7}', Progress(7, "", "b")),
+        ('{"token":"\\u00fc \\ud83c\\udfbb\\n"}', Progress(None, "", "ü 🎻\n")),
+        ('{"token": ""}', Progress(None, "", "")),
+        ('{"progress": "much", "token": "b"}', Progress(None, "", "b")),
+        ('{"progress": 7, "token": 8}', Progress(7)),
+        ('{"progress": 7, "token": "\\u0000"}', Progress(7)),
+        ('{"progress": 7, "token": "' + "x" * 4097 + '"}', Progress(7)),
+        ('{"token": "' + "ü" * 2048 + '"}', Progress(None, "", "ü" * 2048)),
+        ('{"token": "' + "ü" * 2049 + '"}', None),
+        ('{"token": "\\ud800"}', None),
+        ('{"token": null}', None),
+        ('{"label": "a", "token": "b"}', None),
         ('{"progress": 7, "label": "a\\n\\u001b[31mb\\u0000\\ud800c"}', Progress(7, "a bc")),
         ('{"progress": NaN}', None),
         ('{"progress": 1e999}', None),
@@ -70,6 +83,21 @@ def test_the_last_report_counts_and_junk_behind_it_does_not():
     assert listener.hear(b"nothing\n") is None
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['{"token": "a"}', *['{"progress": 5}'] * 2000],
+        ['{"progress": 4, "token": "a"}', '{"progress": 5}', '{"token": 1}'],
+        ['{"progress": 5}', '{"token": "b"}', '{"token": "a"}'],
+        ['{"progress": 5, "token": "b"}', '{"token": "a"}'],
+        ['{"token": "a"}', '{"progress": 5}', '{"level": "info", "token": "x"}', 'x{"token": "y"}'],
+        ['{"progress": 5}', *[f'{{"token": "{each}"}}' for each in range(2000)], '{"token": "a"}'],
+    ],
+)
+def test_the_last_of_progress_and_token_count_wherever_they_stand(lines):
+    assert Listener().hear("\n".join([*lines, ""]).encode()) == Progress(5, "", "a")
+
+
 def test_a_last_line_needs_no_end():
     listener = Listener()
 
@@ -83,12 +111,15 @@ LINES = st.sampled_from(
         b'{"progress": 1}',
         b'{"progress": 2, "label": "two"}',
         b'{"progress": bad}',
+        b'{"token": "a"}',
+        b'{"progress": 5, "token": "b"}',
+        b'{"token": 5}',
         b'x{"progress": 3}',
         b'{"prog',
         b"",
         b"text",
-        b'{"progress": 4, "label": "' + b"y" * 5000 + b'"}',
-        b"z" * 9000,
+        b'{"progress": 4, "label": "' + b"y" * 40_000 + b'"}',
+        b"z" * 40_000,
     ]
 )
 
@@ -96,19 +127,28 @@ LINES = st.sampled_from(
 @given(lines=st.lists(LINES, max_size=7), ended=st.booleans(), seed=st.integers(0, 99))
 def test_however_the_bytes_arrive_the_same_is_heard(lines, ended, seed):
     data = b"\n".join(lines) + (b"\n" if ended else b"")
-    said = [progress.parse(line) for line in lines if len(line) <= progress.LONGEST_LINE]
-    expected = [each for each in said if each]
+    said = [
+        progress.parse(line)
+        for line in lines
+        if len(line) <= progress.LONGEST_LINE and line.startswith(progress.SIGNS)
+    ]
+    percents = [each.percent for each in said if each and each.percent is not None]
+    tokens = [each.token for each in said if each and each.token is not None]
     cuts = random.Random(seed)
     listener = Listener()
-    heard = None
+    heard: list[Progress | None] = []
 
     while data:
         size = cuts.choice([1, 2, 5, 13, 700, 4096, 65536])
-        heard = listener.hear(data[:size]) or heard
+        heard.append(listener.hear(data[:size]))
         data = data[size:]
-    heard = listener.end() or heard
+    heard.append(listener.end())
 
-    assert heard == (expected[-1] if expected else None)
+    # The last of each
+    assert [each.percent for each in heard if each and each.percent is not None][-1:] == percents[
+        -1:
+    ]
+    assert [each.token for each in heard if each and each.token is not None][-1:] == tokens[-1:]
 
 
 # ── through a run ────────────────────────────────────────────────────────────────────────────────
@@ -292,7 +332,11 @@ def test_outside_of_a_run_the_tool_says_the_way_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [["much"], ["nan"], ["250"], ["-1"], ["inf"], ["40x", "label"], ["--help"], []]
+    "words",
+    [
+        *([], ["much"], ["nan"], ["250"], ["-1"], ["inf"], ["40x", "label"], ["--help"]),
+        *(["--token"], ["40", "--token"], ["much", "--token", "page 17"]),
+    ],
 )
 def test_nonsense_reports_nothing(tmp_path, words):
     path = tmp_path / "progress"
@@ -300,8 +344,65 @@ def test_nonsense_reports_nothing(tmp_path, words):
     said = use_tool(*words, BACH_RUN_ID="1", BACH_PROGRESS=str(path))
 
     assert said.returncode == (0 if words == ["--help"] else 2)
-    assert "bach progress" in said.stdout + said.stderr
+    hint = "'--token' requires" if words[-1:] == ["--token"] else "bach progress"
+    assert hint in said.stdout + said.stderr
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (b"x" * 5000, "A token may have up to 4096 bytes; this one has 5000."),
+        ("ü".encode() * 2049, "A token may have up to 4096 bytes; this one has 4098."),
+        (b"\xff", "A token must be text in UTF-8."),
+    ],
+)
+def test_what_can_be_no_token_is_refused_with_the_reason(tmp_path, token, said):
+    path = tmp_path / "progress"
+    refused = subprocess.run(
+        [*TOOL, "40", "--token", token],
+        env={
+            "PATH": os.defpath,
+            "LANG": "en_US.UTF-8",
+            "BACH_RUN_ID": "1",
+            "BACH_PROGRESS": str(path),
+        },
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["--token", "Seite 17 ü\n🎻"], ["--token=Seite 17 ü\n🎻"]])
+def test_a_token_is_written_as_it_stands(tmp_path, words):
+    path = tmp_path / "progress"
+
+    said = use_tool(*words, BACH_RUN_ID="1", BACH_PROGRESS=str(path))
+
+    assert said.returncode == 0
+    assert (found := progress.read(str(path)))
+    assert found[0] == Progress(None, "", "Seite 17 ü\n🎻")
+
+
+def test_the_long_way_understands_a_token_just_so(tmp_path):
+    path = tmp_path / "progress"
+    said = subprocess.run(
+        [sys.executable, "-m", "daemon_app.cli", "progress", "40", "two words", "--token", "a b"],
+        env={"PATH": os.defpath, "BACH_RUN_ID": "1", "BACH_PROGRESS": str(path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (said.returncode, said.stderr) == (0, "")
+    assert (found := progress.read(str(path)))
+    assert found[0] == Progress(40, "two words", "a b")
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
@@ -327,7 +428,18 @@ def test_a_full_disk_leaves_what_was_said_before(tmp_path):
 def test_the_tool_loads_next_to_nothing(tmp_path):
     script = "from daemon_app.bach import main; main()"
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", script, "progress", "40", "label"],
+        [
+            sys.executable,
+            "-X",
+            "importtime",
+            "-c",
+            script,
+            "progress",
+            "40",
+            "label",
+            "--token",
+            "t",
+        ],
         env={"BACH_RUN_ID": "1", "BACH_PROGRESS": str(tmp_path / "progress")},
         cwd=ROOT,
         capture_output=True,
