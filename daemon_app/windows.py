@@ -340,7 +340,10 @@ def _read(text: str, tz: str) -> Windows:
     week = _whole(spans)
     # "mo-fr" alone is both languages'; a German reader wrote it more often than not.
     language = next((each for each in languages if each), "de")
-    return Windows(_written(week, language), tz, week)
+    written = _written(week, language)
+    if len(written) > LONGEST_TEXT:
+        raise WindowError("too_long", text, length=len(written), limit=LONGEST_TEXT)
+    return Windows(written, tz, week)
 
 
 def _spans(part: str, languages: list[str]) -> Iterator[tuple[Sequence[int], Span]]:

@@ -6,6 +6,7 @@ from typing import Any
 from daemon_app.gates import GATES, Verdict
 from daemon_app.gates.conditions import Conditions
 from daemon_app.gates.hours import iso
+from daemon_app.models.health import most_of_a_gpu
 from daemon_app.readings import State
 
 # Models that are named as what holds the VRAM, the largest first.
@@ -20,12 +21,13 @@ def vram(needs: Mapping[str, Any], conditions: Conditions) -> Verdict | None:
         return None
     facts: dict[str, Any] = {"threshold": asked, "unit": "MB"}
     reading = conditions.readings.get("vram")
-    if reading is None or reading.state is State.UNKNOWN or _most(reading.facts, "free_mb") is None:
+    free = most_of_a_gpu(reading.facts, "free_mb") if reading else None
+    if reading is None or free is None or reading.state is State.UNKNOWN:
         facts["since"] = iso(conditions.measured_at)
         if reading is not None and reading.code:
             facts |= {"code": reading.code, "facts": dict(reading.facts)}
         return Verdict("vram", False, "waits_vram_unknown", facts)
-    free, total = _most(reading.facts, "free_mb") or 0.0, _most(reading.facts, "total_mb")
+    total = most_of_a_gpu(reading.facts, "total_mb")
     left = max(free - conditions.reserved_vram_mb, 0.0)
     facts |= {"value": round(left), "free_mb": round(free)}
     if total is not None:
@@ -40,18 +42,6 @@ def vram(needs: Mapping[str, Any], conditions: Conditions) -> Verdict | None:
     if held_by := _models(reading.facts):
         facts["held_by"] = held_by
     return Verdict("vram", False, "waits_vram", facts)
-
-
-def largest(facts: Mapping[str, Any]) -> float | None:
-    """Return the MB of the largest GPU that a reading of VRAM tells; None when it tells none."""
-    return _most(facts, "total_mb")
-
-
-def _most(facts: Mapping[str, Any], name: str) -> float | None:
-    """Return the largest of what the devices tell, or the whole machine's where none is told."""
-    devices = [each.get(name) for each in facts.get("devices") or [] if isinstance(each, Mapping)]
-    told = [value for value in devices or [facts.get(name)] if isinstance(value, int | float)]
-    return max(told, default=None)
 
 
 def _models(facts: Mapping[str, Any]) -> list[str]:

@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='job',
             name='on_presence',
-            field=models.CharField(choices=[('continue', 'goes on'), ('displace', 'makes way and goes back in line'), ('cancel', 'is ended')], default='continue', max_length=10, verbose_name='when somebody comes back'),
+            field=models.CharField(choices=[('continue', 'goes on'), ('displace', 'makes way and goes back in line'), ('cancel', 'is ended')], default='continue', help_text='A job that makes way without being for idle times starts at any time, and makes way to people all the same.', max_length=10, verbose_name='when somebody comes back'),
         ),
         migrations.AddField(
             model_name='job',

@@ -1,7 +1,8 @@
 """What the health tick found, and what it comes to over five minutes and over an hour."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -64,3 +65,13 @@ class Snapshot(models.Model):
     def is_fresh(self, now: datetime, tick: timedelta) -> bool:
         """Return whether this is of one of the last three ticks; older ones say nothing of now."""
         return now - self.at < 3 * tick
+
+
+def most_of_a_gpu(facts: Mapping[str, Any], name: str) -> float | None:
+    """Return the largest `name` ("free_mb", "total_mb") that a reading's GPUs tell, each by itself.
+
+    What is told of the whole machine where no single one is; None where nothing is, or nonsense.
+    """
+    devices = [each for each in facts.get("devices") or [] if isinstance(each, Mapping)]
+    values = [each.get(name) for each in devices or [facts]]
+    return max((each for each in values if isinstance(each, int | float)), default=None)

@@ -22,13 +22,16 @@ from django.utils.translation import gettext_lazy as _
 from daemon_app import doorbell, live, schedules
 from daemon_app import formats as spans
 from daemon_app.models import policy
-from daemon_app.models.policy import Pool
+from daemon_app.models.health import Snapshot, most_of_a_gpu
+from daemon_app.models.policy import Policy, Pool, read_times
 from daemon_app.schedules import Schedule, ScheduleError
 
 NAME = re.compile(r"[^\W_](?:[\w .:+@()-]*[\w)])?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What a job may not set: names that are ours.
 RESERVED_VARIABLES = re.compile(r"BACH_.*|DJANGO_.*|SECRET_KEY|DATABASE_URL|REDIS_URL")
+# A time of day by which something is to be done.
+CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 MAX_COMMAND = 16_384
 MAX_EXIT_CODE = 255
 DAY = 86_400
@@ -207,6 +210,10 @@ class Job(models.Model):
         max_length=10,
         choices=Presence.choices,
         default=Presence.CONTINUE,
+        help_text=_(
+            "A job that makes way without being for idle times starts at any time, and makes way "
+            "to people all the same."
+        ),
     )
     ask_signal = models.CharField(
         _("asked to make way by"),
@@ -327,6 +334,11 @@ class Job(models.Model):
             ("retry_exit_codes", self._check_exit_codes),
             ("pools", self._check_pools),
             ("deadline", self._check_deadline),
+            ("min_vram_mb", self._check_vram),
+            ("needs_services", self._check_services),
+            ("window", self._check_window),
+            ("finish_by", self._check_finish_by),
+            ("gate_action", self._check_gate_action),
         ):
             try:
                 check()
@@ -482,6 +494,84 @@ class Job(models.Model):
                     "run. Choose a later one."
                 )
                 % {"first": formats.localize(first.astimezone(self.plan.zone))}
+            )
+
+    def _check_vram(self) -> None:
+        """Refuse more VRAM than the largest GPU has, as far as that has ever been measured."""
+        if not self.min_vram_mb:
+            return
+        newest = Snapshot.objects.newest()
+        reading = newest.read().get("vram") if newest else None
+        total = most_of_a_gpu(reading.facts, "total_mb") if reading else None
+        if total and self.min_vram_mb > total:
+            raise ValidationError(
+                _t(
+                    "This could never start: it needs %(need)s MB of VRAM, and the GPU has only "
+                    "%(total)s MB. Give at most that."
+                )
+                % {"need": self.min_vram_mb, "total": round(total)}
+            )
+
+    def _check_services(self) -> None:
+        services = self.needs_services
+        known = ", ".join(policy.SERVICES)
+        if not isinstance(services, list):
+            raise ValidationError(
+                _t("Give a list of services. Known: %(known)s.") % {"known": known}
+            )
+        for service in services:
+            if service not in policy.SERVICES:
+                raise ValidationError(
+                    _t("There is no service “%(service)s”. Known: %(known)s.")
+                    % {"service": str(service)[:40], "known": known}
+                )
+        self.needs_services = [each for each in policy.SERVICES if each in services]
+
+    def _check_window(self) -> None:
+        """Refuse times that can't be read, and those at which nothing is allowed to start."""
+        self.window = (self.window or "").strip()
+        if not self.window:
+            return
+        try:
+            times = read_times(self.window, self.timezone)
+        except ScheduleError:
+            return  # said at the time zone
+        self.window = times.text
+        hours = Policy.current().quiet_hours
+        if not hours or self.in_quiet_hours:
+            return
+        try:
+            quiet = read_times(hours, settings.TIME_ZONE)
+        except (ValidationError, ScheduleError):
+            return  # they keep nobody quiet
+        if not times.opens_outside(quiet, timezone.now()):
+            raise ValidationError(
+                _t(
+                    "These times lie wholly in the quiet hours (%(hours)s), so the job would never "
+                    "start. Choose other times, or let it run in quiet hours too."
+                )
+                % {"hours": quiet.describe(_language())}
+            )
+
+    def _check_finish_by(self) -> None:
+        text = (self.finish_by or "").strip()
+        match = CLOCK.fullmatch(text)
+        if text and match is None:
+            raise ValidationError(
+                _t("Give a time of day from 00:00 to 23:59, for example 06:00 (here: “%(text)s”).")
+                % {"text": text}
+            )
+        self.finish_by = f"{int(match[1]):02}:{match[2]}" if match else ""
+
+    def _check_gate_action(self) -> None:
+        if self.gate_action == self.GateAction.RUN and not (
+            self.max_wait_seconds or self.finish_by
+        ):
+            raise ValidationError(
+                _t(
+                    "“Start it anyway” needs to know when: say how long it waits in line at most, "
+                    "or by what time it is to be done. Or choose “skip it”."
+                )
             )
 
     # ── The schedule ─────────────────────────────────────────────────────────────────────────────

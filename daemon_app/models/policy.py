@@ -2,18 +2,25 @@
 
 import re
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
-from daemon_app import doorbell, live
+from daemon_app import doorbell, live, windows
 
 POOL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+# Services that a job can ask for, by the names of their checks.
+SERVICES = ("gpu_service", "ollama")
+MOST_FOLDERS = 100
 
 
 class Policy(models.Model):
@@ -106,6 +113,86 @@ class Policy(models.Model):
     def __str__(self) -> str:
         return _t("Rules for all jobs")
 
+    def clean(self) -> None:
+        """Refuse rules that can't be meant; each message names the way out.
+
+        Raises ValidationError with messages by field.
+        """
+        errors: dict[str, list[str]] = {}
+        for field, check in (
+            ("gpu_service_url", partial(self._check_address, "gpu_service_url", 17803)),
+            ("ollama_url", partial(self._check_address, "ollama_url", 11434)),
+            ("vram_target_percent", self._check_target),
+            ("quiet_hours", self._check_quiet_hours),
+            ("config_folders", self._check_folders),
+        ):
+            try:
+                check()
+            except TypeError:
+                continue  # the field's own check has said so
+            except ValidationError as error:
+                errors[field] = error.messages
+        if errors:
+            raise ValidationError(errors)
+
+    def _check_address(self, field: str, port: int) -> None:
+        given = str(getattr(self, field) or "").strip()
+        setattr(self, field, given.rstrip("/"))
+        if given and (wrong := _wrong_address(given)):
+            example = _t("For example http://localhost:%(port)s.") % {"port": port}
+            raise ValidationError(f"{wrong} {example}")
+
+    def _check_target(self) -> None:
+        high = self.vram_high_percent
+        if self.vram_target_percent >= high:
+            raise ValidationError(
+                _t(
+                    "VRAM is freed from %(high)s %% on, down to less than that: choose a number "
+                    "below %(high)s."
+                )
+                % {"high": high}
+            )
+
+    def _check_quiet_hours(self) -> None:
+        self.quiet_hours = (self.quiet_hours or "").strip()
+        if not self.quiet_hours:
+            return
+        times = read_times(self.quiet_hours, settings.TIME_ZONE)
+        if times.is_always:
+            raise ValidationError(
+                _t(
+                    "These quiet hours never end, so nothing would ever start by itself. Leave "
+                    "some time free; to stop everything, hold all jobs instead."
+                )
+            )
+        self.quiet_hours = times.text
+
+    def _check_folders(self) -> None:
+        folders = self.config_folders
+        if not isinstance(folders, list) or not all(isinstance(each, str) for each in folders):
+            raise ValidationError(_t("Give one folder per line, for example /etc/myapp."))
+        folders = list(dict.fromkeys(stripped for each in folders if (stripped := each.strip())))
+        if len(folders) > MOST_FOLDERS:
+            raise ValidationError(
+                _t("At most %(n)s folders; name one above several.") % {"n": MOST_FOLDERS}
+            )
+        wrong = [
+            _t("Give the whole path, beginning with / (here: “%(path)s”).") % {"path": each[:80]}
+            for each in folders
+            if not each.startswith("/") or "\0" in each
+        ]
+        if wrong:
+            raise ValidationError(wrong)
+        self.config_folders = folders
+
+    @property
+    def missing_folders(self) -> list[str]:
+        """Those of the folders to check that are not there, or may not be entered, right now.
+
+        They may come later, so they are no fault of the rules; but whoever sets them should know.
+        """
+        return [each for each in self.config_folders if not _is_folder(each)]
+
     @classmethod
     def current(cls) -> Self:
         """Return the rules in force; the defaults when nobody has changed any."""
@@ -149,6 +236,57 @@ class Policy(models.Model):
             if changed:
                 ring()
         return bool(changed)
+
+
+def read_times(text: str, zone: str) -> windows.Windows:
+    """Return the times of the week that `text` says; raise ValidationError with the way out.
+
+    ScheduleError for a zone that does not exist.
+    """
+    try:
+        return windows.parse(text, zone)
+    except windows.WindowError as error:
+        language = "en" if (get_language() or "de").startswith("en") else "de"
+        raise ValidationError(f"{error.message(language)} {error.hint(language)}") from error
+
+
+def _wrong_address(given: str) -> str:
+    """Return what is wrong with the address of a service; "" when nothing is."""
+    try:
+        parts = urlsplit(given)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    for wrong, message in (
+        (
+            re.search(r"[\x00-\x20\x7f\\]", given),
+            _t("An address has no blanks, control characters or backslashes."),
+        ),
+        (
+            not re.match(r"https?://", given, re.IGNORECASE),
+            _t("An address begins with http:// or https://."),
+        ),
+        (
+            port == 0 and re.search(r":[0-9]+(?:[/?#]|$)", given),
+            _t("A port is a number from 1 to 65535."),
+        ),
+        (not parts.hostname, _t("The address names no host.")),
+        ("@" in parts.netloc, _t("An address holds no user and no password.")),
+        (
+            "?" in given or "#" in given,
+            _t("The address ends before “?” or “#”; what is asked for is added here."),
+        ),
+    ):
+        if wrong:
+            return message
+    return ""
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 KEPT = ("keep_days", "keep_runs", "keep_output_mb")

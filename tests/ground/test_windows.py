@@ -79,6 +79,7 @@ def test_it_is_said_in_words(written: str, german: str, english: str) -> None:
         ("mo- 1", "syntax", "mo-fr"),
         ("* * * * *", "syntax", "mo-fr"),
         ("mo 1-2" * 40, "too_long", "mo-fr"),
+        (",".join(f"{n}-{n}:30" for n in range(24)), "too_long", "mo-fr"),
     ],
 )
 def test_what_says_no_times_is_refused_with_the_way_out(written: str, code: str, hint: str) -> None:
@@ -181,7 +182,7 @@ spans = st.tuples(st.sets(st.integers(0, 6), min_size=1), minutes, st.integers(1
 @st.composite
 def texts(draw: st.DrawFn) -> str:
     parts = []
-    for days, start, length in draw(st.lists(spans, min_size=1, max_size=4)):
+    for days, start, length in draw(st.lists(spans, min_size=1, max_size=3)):
         names = ",".join(windows.WRITTEN["en"][day] for day in sorted(days))
         end = (start + length) % 1440
         parts.append(f"{names} {start // 60}:{start % 60:02}-{end // 60}:{end % 60:02}")
@@ -212,6 +213,7 @@ def shows(window: Windows, instant: datetime) -> bool:
     )
 
 
+@settings(max_examples=60, deadline=None)
 @given(texts(), st.sampled_from(ZONES), starts)
 def test_a_walk_by_the_minute_finds_the_same(text: str, tz: str, start: datetime) -> None:
     window = parse(text, tz)
@@ -228,6 +230,7 @@ def test_a_walk_by_the_minute_finds_the_same(text: str, tz: str, start: datetime
     assert ends == closes if closes else (ends is None or ends > walk[-1])
 
 
+@settings(max_examples=60, deadline=None)
 @given(texts())
 def test_the_kept_text_means_the_same(text: str) -> None:
     window = parse(text)
@@ -251,7 +254,7 @@ def _read_apart(text: str) -> list[list[tuple[int, int]]]:
     return week
 
 
-@settings(max_examples=30)
+@settings(max_examples=20, deadline=None)
 @given(texts(), texts(), starts)
 def test_one_lies_outside_another_where_a_walk_finds_a_minute(
     one: str, other: str, start: datetime
