@@ -39,6 +39,18 @@ SENTENCES: Final = {
         "The cluster did not take runs from its queue for %(seconds)s s and was restarted."
     ),
     "queue_full": _("%(n)s starts were refused: the queue was full."),
+    # ── Health: what got bad and lasts; the second of each pair takes its place when it is over ──
+    "health_gpu_service_down": _("The GPU service does not answer since %(since)s."),
+    "health_gpu_service_was_down": _("The GPU service did not answer for %(seconds)s s."),
+    "health_ollama_down": _("Ollama does not answer since %(since)s."),
+    "health_ollama_was_down": _("Ollama did not answer for %(seconds)s s."),
+    "health_disk_low": _("Little room is left on the disk: %(free)s GB."),
+    "health_disk_full": _("The disk is full: %(free)s GB are left."),
+    "health_disk_was_low": _("There was too little room on the disk for %(seconds)s s."),
+    "health_bad": _("The check “%(check)s” finds something wrong since %(since)s."),
+    "health_was_bad": _("The check “%(check)s” found something wrong for %(seconds)s s."),
+    "configs_bad": _("“%(job)s” found %(n)s problems, %(new)s of them new. The first: %(first)s"),
+    "skill_broken": _("The skill “%(name)s” (%(source)s) can't be loaded: %(error)s"),
 }
 
 
@@ -106,6 +118,18 @@ class Incident(models.Model):
             incident.save()
             live.changed("incidents")
         return incident
+
+    @classmethod
+    def rewrite(
+        cls, pk: int | None, code: str, *, now: datetime, even_seen: bool = False, **facts: Any
+    ) -> bool:
+        """Let an incident say how it went on; False when it is gone or, mostly, seen already."""
+        with transaction.atomic():
+            ours = cls.objects.all() if even_seen else cls.objects.unseen()
+            moved = ours.filter(pk=pk or 0).update(at=now, code=code, facts=facts)
+            if moved:
+                live.changed("incidents")
+        return bool(moved)
 
     def acknowledge(self, *, by: str, now: datetime) -> bool:
         """Mark this as seen; False when somebody already did."""

@@ -35,6 +35,16 @@ CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 MAX_COMMAND = 16_384
 MAX_EXIT_CODE = 255
 DAY = 86_400
+# When the skills that come with the program run; others have their own rules.
+SKILLS_RUN = {
+    "validate_configs": _("once a day, when idle"),
+    "cleanup_vram": _("when VRAM is nearly full"),
+}
+# What nobody changes of a skill's job.
+OF_THE_SKILL = (
+    *("name", "job_type", "schedule", "command", "use_shell", "script_path", "arguments"),
+    *("working_directory", "environment", "parameters", "stop_command", "overlap", "skill"),
+)
 # How long a job usually takes is said by so many of its newest runs.
 USUAL_OF = 20
 LATELY = 200
@@ -381,6 +391,9 @@ class Job(models.Model):
                 raise ValidationError({field: [_t("A NUL character can't be part of this.")]})
         self.command = self.command.replace("\r\n", "\n").strip()
         self.script_path = self.script_path.strip()
+        if self.skill:
+            self._check_skill()
+            return
         if not self.command and not self.script_path:
             raise ValidationError(_t("Say what is to be run, for example: tar -czf … or python …"))
         if self.command and self.script_path:
@@ -399,6 +412,15 @@ class Job(models.Model):
                 raise ValidationError(
                     {field: [_t("A quotation mark is opened and not closed.")]}
                 ) from error
+
+    def _check_skill(self) -> None:
+        """Refuse a change of what is the skill's: what it is called, what it runs, and when."""
+        stored = Job.objects.filter(pk=self.pk).values(*OF_THE_SKILL).first()
+        if changed := [
+            name for name in OF_THE_SKILL if stored and stored[name] != getattr(self, name)
+        ]:
+            said = _t("This job belongs to the skill “%(skill)s”, which decides on this.")
+            raise ValidationError({name: said % {"skill": self.skill} for name in changed})
 
     def _check_working_directory(self) -> None:
         folder = self.working_directory.strip()
@@ -582,6 +604,8 @@ class Job(models.Model):
 
     def describe(self) -> str:
         """Return the schedule as a sentence in the current language, for example “täglich …”."""
+        if self.skill:
+            return str(SKILLS_RUN.get(self.skill, _("when the skill is due")))
         try:
             return self.plan.describe(_language())
         except ScheduleError as error:
@@ -711,10 +735,15 @@ class Job(models.Model):
     def remove(self) -> int:
         """Delete the job and its runs' rows; return how many runs went with it.
 
-        The caller has ended the active ones; the folders of output go with the next tidying.
+        The caller has ended the active ones; the folders of output go with the next tidying. Raises
+        ValidationError for the job of a skill that is installed: it would come again.
         """
         from daemon_app.models.run import Run  # noqa: PLC0415 - the two know each other
 
+        if self.skill and not self.schedule_error:
+            raise ValidationError(
+                _t("The job of a skill can't be deleted. Switch it off, and it does not run.")
+            )
         with transaction.atomic():
             runs = Run.objects.filter(job=self).count()
             self.ring()
