@@ -170,6 +170,8 @@ def _read(response: requests.Response, bounds: _Bounds, *, may_be_empty: bool) -
     body = response.raw.read(MOST + 1, decode_content=False)
     if len(body) > MOST:
         raise _RefusalError(Why.TOO_BIG, body)
+    if response.raw.length_remaining:
+        raise _RefusalError(Why.BROKE_OFF, body)
     if not body and may_be_empty:
         return None
     try:
