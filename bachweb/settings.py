@@ -97,6 +97,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "daemon_app.middleware.Presence",
     "daemon_app.middleware.SessionLimits",
     "daemon_app.middleware.SignInRequired",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -249,6 +250,10 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "0.1.0",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {
+        "StateEnum": "daemon_app.models.Run.State",
+        "AttemptStateEnum": "daemon_app.models.Attempt.STATES",
+    },
 }
 
 # ── Logs ─────────────────────────────────────────────────────────────────────────────────────────

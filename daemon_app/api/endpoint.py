@@ -16,7 +16,7 @@ from daemon_app.api.errors import Problem, refused
 from daemon_app.api.fields import Strict
 from daemon_app.api.parsers import StrictJSON
 from daemon_app.api.throttle import Writes
-from daemon_app.models import Account, Run
+from daemon_app.models import Account, Run, Token
 
 
 class Endpoint(APIView):
@@ -64,6 +64,12 @@ def asking(request: Request) -> str:
     account = request.user
     assert isinstance(account, Account)  # nobody else passes ByRole
     return account.get_username()
+
+
+def may(request: Request, right: str) -> bool:
+    """Return whether whoever asks has a right; who has not signed in has none."""
+    who = request.auth or request.user
+    return isinstance(who, Account | Token) and who.can(right)
 
 
 def trigger_of(request: Request) -> Run.Trigger:

@@ -125,14 +125,8 @@ class Weights(_Named):
     }
 
 
-class ExitCodes(Spoken, serializers.ListField):
-    """Exit codes. The model judges each."""
-
-    child = serializers.IntegerField(min_value=1, max_value=255)
-    default_error_messages: ClassVar = {
-        "null": _("Give a list, for example [1, 75]; an empty one is written as []."),
-        "type": _("Give a list, for example [1, 75]."),
-    }
+class _Listed(Spoken, serializers.ListField):
+    """A list, unchanged; the model judges what is in it."""
 
     def to_internal_value(self, data: Any) -> list[Any]:
         if not isinstance(data, list):
@@ -141,6 +135,36 @@ class ExitCodes(Spoken, serializers.ListField):
 
     def to_representation(self, data: Any) -> Any:
         return data
+
+
+class ExitCodes(_Listed):
+    """Exit codes."""
+
+    child = serializers.IntegerField(min_value=1, max_value=255)
+    default_error_messages: ClassVar = {
+        "null": _("Give a list, for example [1, 75]; an empty one is written as []."),
+        "type": _("Give a list, for example [1, 75]."),
+    }
+
+
+class CheckNames(_Listed):
+    """Names of checks."""
+
+    child = serializers.CharField()
+    default_error_messages: ClassVar = {
+        "null": _('Give a list, for example ["ollama"]; an empty one is written as [].'),
+        "type": _('Give a list, for example ["ollama"].'),
+    }
+
+
+class Folders(_Listed):
+    """Paths of folders."""
+
+    child = serializers.CharField()
+    default_error_messages: ClassVar = {
+        "null": _('Give a list, for example ["/etc/bach"]; an empty one is written as [].'),
+        "type": _('Give a list, for example ["/etc/bach"].'),
+    }
 
 
 class Instant(Spoken, serializers.DateTimeField):
@@ -165,6 +189,13 @@ class Instant(Spoken, serializers.DateTimeField):
         if instant.year > LAST_YEAR:
             self.fail("type")
         return instant
+
+
+class InstantWord(Instant):
+    """An instant in a query string, where a plus that nobody wrote as %2B arrives as a blank."""
+
+    def to_internal_value(self, data: Any) -> datetime:
+        return super().to_internal_value(data.replace(" ", "+") if "T" in data else data)
 
 
 class Count(Spoken, serializers.IntegerField):

@@ -169,7 +169,10 @@ class RunJob(Endpoint):
         summary="Run a job now",
         tags=["jobs", "runs"],
         request=serializers.StartRun,
-        examples=[OpenApiExample("Beside others", {"beside": True}, request_only=True)],
+        examples=[
+            OpenApiExample("Beside others", {"beside": True}, request_only=True),
+            OpenApiExample("All the same", {"force": True}, request_only=True),
+        ],
         parameters=[
             OpenApiParameter(
                 "Idempotency-Key",
@@ -191,8 +194,8 @@ class RunJob(Endpoint):
     def post(self, request: Request, pk: int) -> Response:
         """Start a job now, an inactive one too. The schedule does not move.
 
-        With `beside` it starts although another run of it is active. While everything is held
-        nothing starts.
+        With `beside` it starts although another run of it is active, with `force` although its
+        conditions are not met. While everything is held nothing starts.
         """
         key = request.headers.get("Idempotency-Key")
         if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
@@ -208,6 +211,7 @@ class RunJob(Endpoint):
             now=self.now,
             idempotency_key=key,
             beside=values.get("beside", False),
+            forced=values.get("force", False),
         )
         context = {"now": self.now}
         if started.run is None:

@@ -1,4 +1,4 @@
-"""Runs: list, read, output, cancel, move in line."""
+"""Runs: list, read, output, cancel, start all the same, move in line."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +17,7 @@ from rest_framework.response import Response
 
 from daemon_app import output, scheduler
 from daemon_app.api import serializers
-from daemon_app.api.endpoint import Endpoint, asking, following
+from daemon_app.api.endpoint import Endpoint, asking, following, may
 from daemon_app.api.errors import Problem, refused
 from daemon_app.api.fields import Strict
 from daemon_app.api.schema import answers
@@ -73,7 +73,8 @@ class ReadRun(Endpoint):
     def get(self, request: Request, pk: int) -> Response:
         """Return a run, with what was to be executed."""
         run = get_object_or_404(Run, pk=pk)
-        return Response(OneRun(run, context={"now": self.now}).data)
+        context = {"now": self.now, "may_operate": may(request, "operate")}
+        return Response(OneRun(run, context=context).data)
 
 
 class CancelRun(Endpoint):
@@ -102,6 +103,35 @@ class CancelRun(Endpoint):
         if not scheduler.stop(run, by=asking(request), now=self.now):
             raise Problem(409, "ended", _t("This run has already ended."))
         run.refresh_from_db()
+        return Response(RunSerializer(run, context={"now": self.now}).data, status=202)
+
+
+class ForceRun(Endpoint):
+    """Starting a waiting run all the same."""
+
+    rights: ClassVar = {"POST": "operate"}
+
+    @extend_schema(
+        operation_id="force_run",
+        summary="Start a waiting run whatever its conditions say",
+        tags=["runs", "queue"],
+        request=None,
+        responses=answers({202: RunSerializer}, 404, 409, changes=True),
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Let a run start although its conditions are not met; it makes way for nobody.
+
+        It still waits for a place and for its pools. Asked again nothing changes.
+        """
+        _values, wrong = Strict().read(request.data)
+        if wrong:
+            raise refused(wrong)
+        run = get_object_or_404(Run, pk=pk)
+        forced = scheduler.force(run, by=asking(request), now=self.now)
+        run.refresh_from_db()
+        # Whoever asks twice, or has seen it start meanwhile, got what they wanted.
+        if not forced and not (run.is_active and run.forced_by):
+            raise Problem(409, "not_waiting", _t("This run does not wait in line."))
         return Response(RunSerializer(run, context={"now": self.now}).data, status=202)
 
 

@@ -13,13 +13,16 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from daemon_app import admission
+from daemon_app.api import machine
 from daemon_app.api.errors import by_field, refused
 from daemon_app.api.fields import (
+    CheckNames,
     Choice,
     Count,
     ExitCodes,
     Flag,
     FlagWord,
+    Folders,
     Instant,
     Strict,
     Text,
@@ -28,6 +31,7 @@ from daemon_app.api.fields import (
     Whole,
 )
 from daemon_app.models import Attempt, Incident, Job, Policy, Pool, Run
+from daemon_app.models.policy import WATCHED
 
 # More than is kept of any run's output.
 LARGEST_PIECE = 16 * 1024 * 1024
@@ -60,6 +64,9 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
         required=False, help_text="Retry only after these; empty: after every failure."
     )
     pools = Weights(required=False, help_text="What a run takes of each pool: name → weight.")
+    needs_services = CheckNames(
+        required=False, help_text="Checks that must be ok: gpu_service, ollama."
+    )
 
     class Meta:
         model = Job
@@ -101,6 +108,18 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
             "on_loss",
             "pools",
             "priority",
+            "only_when_idle",
+            "on_presence",
+            "ask_signal",
+            "min_vram_mb",
+            "needs_services",
+            "min_disk_mb",
+            "max_load_percent",
+            "window",
+            "in_quiet_hours",
+            "finish_by",
+            "gate_action",
+            "skill",
             "cpu_limit_seconds",
             "memory_limit_mb",
             "limit_sustain_seconds",
@@ -148,6 +167,17 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
             },
             "on_loss": {"help_text": "What happens when nobody knows how a run ended."},
             "priority": {"help_text": "-100 to 100; higher goes first."},
+            "only_when_idle": {"help_text": "Starts only while nobody is here; unknown is busy."},
+            "on_presence": {"help_text": "What becomes of a run when somebody comes back."},
+            "ask_signal": {"help_text": "How a run is asked to make way; TERM and KILL follow."},
+            "min_vram_mb": {"help_text": "Free VRAM to start with; null: any."},
+            "min_disk_mb": {"help_text": "Free disk to start with; null: any."},
+            "max_load_percent": {"help_text": "Of all cores, to start with; null: any."},
+            "window": {"help_text": "Starts only then: 22:00-06:00, or mo-fr 22:00-06:00, …"},
+            "in_quiet_hours": {"help_text": "Starts in the quiet hours of the rules, too."},
+            "finish_by": {"help_text": "HH:MM. By then it should be done; empty: whenever."},
+            "gate_action": {"help_text": "What happens when the conditions are not met in time."},
+            "skill": {"help_text": "What it runs of the program itself; empty: a command."},
             "cpu_limit_seconds": {"help_text": "CPU time of the whole process tree; null: none."},
             "memory_limit_mb": {"help_text": "Memory of the whole process tree; null: none."},
             "limit_sustain_seconds": {"help_text": "How long a limit may be exceeded."},
@@ -239,6 +269,10 @@ class RunSerializer(serializers.ModelSerializer[Run]):
         help_text="Its place in line and why it waits; null: it does not wait."
     )
     pools = Weights(read_only=True, help_text="What it takes of each pool.")
+    needs = serializers.DictField(
+        read_only=True,
+        help_text="What has to be true before it starts: idle, vram_mb, services, window, …",
+    )
 
     class Meta:
         model = Run
@@ -270,7 +304,10 @@ class RunSerializer(serializers.ModelSerializer[Run]):
             "attempt",
             "priority",
             "pools",
+            "needs",
+            "forced_by",
             "beside",
+            "displacements",
             "exit_code",
             "signal",
             "cpu_seconds",
@@ -291,7 +328,9 @@ class RunSerializer(serializers.ModelSerializer[Run]):
             "not_before": {"help_text": "The earliest start: later than due for a retry."},
             "expires_at": {"help_text": "Not begun by then, it is skipped; null: it waits on."},
             "attempt": {"help_text": "Which attempt this is; 1 is the first."},
+            "forced_by": {"help_text": "Who let it start whatever it needs; empty: nobody."},
             "beside": {"help_text": "Started by a person although another run was active."},
+            "displacements": {"help_text": "How often it has made way for somebody."},
             "progress": {"help_text": "Per cent, as the command says; null: it says nothing."},
             "signal": {"help_text": "The signal that ended the command, apart from the exit code."},
             "read_bytes": {"help_text": "Read from disk by the whole process tree."},
@@ -375,16 +414,48 @@ class OneRun(RunSerializer):
     attempts = AttemptSerializer(
         many=True, read_only=True, help_text="Earlier ones; the last is the run itself."
     )
+    waits = serializers.SerializerMethodField(
+        help_text="What it waited for, recorded while it waited; oldest first."
+    )
+    start_readings = serializers.SerializerMethodField(
+        help_text="What its conditions said when it was started."
+    )
+    displaced = machine.MadeWay(
+        many=True, read_only=True, help_text="When it made way; newest first."
+    )
+    progress_token = serializers.SerializerMethodField(
+        help_text="What the command goes on from; null: not for your role."
+    )
 
     class Meta(RunSerializer.Meta):
-        fields = (*RunSerializer.Meta.fields, "definition", "attempts")
+        fields = (
+            *RunSerializer.Meta.fields,
+            "definition",
+            "attempts",
+            "waits",
+            "start_readings",
+            "displaced",
+            "progress_token",
+        )
         read_only_fields = fields
+
+    @extend_schema_field(machine.Waited(many=True))
+    def get_waits(self, run: Run) -> list[dict[str, Any]]:
+        return [machine.wait_told(wait) for wait in run.waits.all()]
+
+    @extend_schema_field(machine.Verdict(many=True))
+    def get_start_readings(self, run: Run) -> list[dict[str, Any]]:
+        return machine.verdicts_told(run.start_readings)
+
+    def get_progress_token(self, run: Run) -> str | None:
+        return run.progress_token if self.context["may_operate"] else None
 
 
 class StartRun(Strict):
     """How to start a job by hand."""
 
     beside = Flag(required=False, help_text="Start it although another run of the job is active.")
+    force = Flag(required=False, help_text="Start it although its conditions are not met.")
 
 
 class MoveTo(Strict):
@@ -496,6 +567,9 @@ class PolicySerializer(serializers.ModelSerializer[Policy], Strict):
     parallel = serializers.IntegerField(
         read_only=True, help_text="What holds: max_parallel, or the installation's default."
     )
+    config_folders = Folders(
+        required=False, help_text="Folders whose JSON, YAML and TOML files are checked."
+    )
 
     class Meta:
         model = Policy
@@ -505,6 +579,7 @@ class PolicySerializer(serializers.ModelSerializer[Policy], Strict):
             "keep_days",
             "keep_runs",
             "keep_output_mb",
+            *WATCHED,
             "updated_at",
             "updated_by",
         )
@@ -513,6 +588,19 @@ class PolicySerializer(serializers.ModelSerializer[Policy], Strict):
             "keep_days": {"help_text": "Older runs are removed with their output."},
             "keep_runs": {"help_text": "Of each job."},
             "keep_output_mb": {"help_text": "In all; the oldest output goes first."},
+            "gpu_service_url": {"help_text": "Empty: the installation's default."},
+            "ollama_url": {"help_text": "Empty: the installation's default."},
+            "slow_ms": {"help_text": "A service that takes longer is slow."},
+            "vram_high_percent": {"help_text": "VRAM is high from this on."},
+            "vram_target_percent": {"help_text": "Models are unloaded until no more is used."},
+            "disk_low_gb": {"help_text": "Less free disk than this is low."},
+            "idle_after_seconds": {"help_text": "So long without a sign of anybody is idle."},
+            "foreign_load_percent": {
+                "help_text": "So much load that is not ours is a sign of somebody; null: none is."
+            },
+            "watch_logins": {"help_text": "People at this machine are a sign of somebody."},
+            "watch_gpu": {"help_text": "Other programs on the GPU are a sign of somebody."},
+            "quiet_hours": {"help_text": "22:00-06:00, or mo-fr 22:00-06:00, …; empty: none."},
             "updated_at": {"help_text": "null: never changed."},
         }
 
@@ -650,6 +738,20 @@ class Status(serializers.Serializer[Any]):
     hold = serializers.CharField(help_text="Empty: nothing is held. Else how: drain or stop.")
     queue_length = serializers.IntegerField(help_text="Runs that wait for their start.")
     level = serializers.CharField(help_text="Of the worst notice; empty: there is none.")
+    idle = serializers.BooleanField(
+        allow_null=True, help_text="null: not known, which counts as busy."
+    )
+    idle_since = Instant(allow_null=True, help_text="Since when it is so.")
+    idle_from = Instant(
+        allow_null=True, help_text="When it becomes idle if nothing happens; null: unknown."
+    )
+    idle_reasons = machine.IdleReason(many=True, help_text="Why not, the weightiest first.")
+    users = serializers.IntegerField(help_text="How many people are active.")
+    presence = machine.Presence()
+    health = serializers.DictField(child=machine.Health(), help_text="By check.")
+    skills = machine.Skill(many=True)
+    health_history = machine.LastHour()
+    displacements = machine.YieldTimes()
     stats = Stats()
     notices = Notice(many=True, required=False, help_text="Not without signing in.")
     last_runs = RunSerializer(many=True, required=False, help_text="Not without signing in.")

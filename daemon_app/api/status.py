@@ -1,4 +1,4 @@
-"""How the daemon is, as far as it is measured."""
+"""How the daemon and its machine are, as far as it is measured."""
 
 from datetime import datetime
 from ipaddress import ip_address
@@ -11,12 +11,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from daemon_app import notices
-from daemon_app.api import serializers
-from daemon_app.api.endpoint import Endpoint
+from daemon_app import admission, gauges, notices
+from daemon_app.api import machine, serializers
+from daemon_app.api.endpoint import Endpoint, may
 from daemon_app.api.fields import Instant
 from daemon_app.api.schema import answers
-from daemon_app.models import Account, Job, Node, Policy, Run
+from daemon_app.models import Account, Job, Policy, Run, Snapshot
 
 LAST_RUNS = 10
 # With a token, a session, or neither.
@@ -52,19 +52,25 @@ class ReadStatus(Endpoint):
         data of jobs.
         """
         found = notices.current(self.now)
-        status = status_at(self.now) | {"level": found[0].level if found else ""}
-        if isinstance(request.user, Account):
+        known = isinstance(request.user, Account)
+        status = status_at(self.now, known=known, admin=may(request, "edit"))
+        status["level"] = found[0].level if found else ""
+        if known:
             status["notices"] = serializers.Notice(found, many=True).data
-            last = Run.objects.order_by("-id")[:LAST_RUNS]
-            status["last_runs"] = serializers.RunSerializer(
-                last, many=True, context={"now": self.now}
-            ).data
+            last = list(Run.objects.order_by("-id")[:LAST_RUNS])
+            context = {"now": self.now, "line": admission.waiting_among(last, self.now)}
+            status["last_runs"] = serializers.RunSerializer(last, many=True, context=context).data
         return Response(status)
 
 
-def status_at(now: datetime) -> dict[str, Any]:
-    """Return the state of the daemon without data of jobs."""
-    node = Node.latest()
+def status_at(now: datetime, *, known: bool, admin: bool) -> dict[str, Any]:
+    """Return the state of the daemon and its machine.
+
+    `known` is whoever has signed in: to others nothing is told of jobs and people. What services
+    said that made no sense is for administrators.
+    """
+    node, policy = gauges.host(now), Policy.current()
+    newest = Snapshot.objects.newest(node.host) if node else None
     running = node is not None and node.is_alive(now)
     midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
     today = Run.objects.filter(queued_at__gte=midnight).exclude(
@@ -74,7 +80,7 @@ def status_at(now: datetime) -> dict[str, Any]:
         "running": running,
         "host": node.host if node else None,
         "since": Instant().to_representation(node.started_at) if node and running else None,
-        "hold": Policy.current().hold,
+        "hold": policy.hold,
         "queue_length": Run.objects.queued().filter(due_at__lte=now).count(),
         "stats": Job.objects.aggregate(
             total_jobs=Count("pk"), active_jobs=Count("pk", filter=Q(is_active=True))
@@ -83,6 +89,13 @@ def status_at(now: datetime) -> dict[str, Any]:
             runs_today=Count("pk"),
             failed_today=Count("pk", filter=Q(state__in=Run.UNHAPPY)),
         ),
+        **machine.idle_told(node, now, known=known),
+        "users": node.users if node and running else 0,
+        "presence": machine.presence_told(policy, now, known=known),
+        "health": machine.health_told(newest, now, known=known, admin=admin),
+        "skills": machine.skills_told(newest, known=known),
+        "health_history": machine.last_hour_told(node.host if node else "", now),
+        "displacements": machine.displacements_told(now),
     }
 
 

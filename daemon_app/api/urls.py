@@ -6,7 +6,7 @@ from django.urls import path, re_path
 from django.utils.translation import gettext as _t
 from rest_framework.request import Request
 
-from daemon_app.api import incidents, jobs, queue, rules, runs, schema, status
+from daemon_app.api import health, incidents, jobs, queue, rules, runs, schema, status
 from daemon_app.api.endpoint import Endpoint
 from daemon_app.api.errors import Problem
 
@@ -37,6 +37,7 @@ urlpatterns = [
     path("runs/<int:pk>", runs.ReadRun.as_view(), name="run"),
     path("runs/<int:pk>/log", runs.ReadLog.as_view(), name="log"),
     path("runs/<int:pk>/cancel", runs.CancelRun.as_view(), name="cancel"),
+    path("runs/<int:pk>/force", runs.ForceRun.as_view(), name="force"),
     path("runs/<int:pk>/move", runs.MoveRun.as_view(), name="move"),
     path("queue", queue.ReadQueue.as_view(), name="queue"),
     path("hold", queue.HoldAll.as_view(), name="hold"),
@@ -46,6 +47,11 @@ urlpatterns = [
     path("pools/<slug:name>", rules.ReadPool.as_view(), name="pool"),
     path("incidents", incidents.Incidents.as_view(), name="incidents"),
     path("incidents/<int:pk>/acknowledge", incidents.Acknowledge.as_view(), name="acknowledge"),
+    path("health", health.ReadHealth.as_view(), name="health"),
+    path("health/history", health.ReadHistory.as_view(), name="health-history"),
+    path("idle/history", health.IdleHistory.as_view(), name="idle-history"),
+    path("displacements", health.Displacements.as_view(), name="displacements"),
+    path("skills", health.ListSkills.as_view(), name="skills"),
     path("status", status.ReadStatus.as_view(), name="status"),
     path("openapi.json", schema.OpenAPI.as_view(), name="openapi"),
     re_path(r"", Nowhere.as_view()),

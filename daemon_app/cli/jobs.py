@@ -98,11 +98,13 @@ def jobs(as_json: bool) -> int:
         "With --follow the output is shown as it is written, and the exit code is the command's: "
         "124 for the time limit, 130 for a cancelled run, 128 + n for signal n. Ctrl+C ends the "
         "watching, not the run.\n\n"
-        "With --beside it starts although another run of the job is active."
+        "With --beside it starts although another run of the job is active, with --force although "
+        "its conditions are not met."
     ),
     examples=(
         ("bach daemon run 3", ""),
         ("bach daemon run 3 --beside", ""),
+        ("bach daemon run 3 --force", ""),
         ("bach daemon run nightly-backup --follow", ""),
         ("bach daemon run nightly-backup --follow --json", ""),
     ),
@@ -117,7 +119,8 @@ def jobs(as_json: bool) -> int:
     help=_("Write the run as JSON, for programs; with --follow at its end, instead of its output."),
 )
 @click.option("--beside", is_flag=True, help=_("Start it beside an active run of the job."))
-def run(job: str, follow: bool, as_json: bool, beside: bool) -> int:
+@click.option("--force", is_flag=True, help=_("Start it whatever its conditions say."))
+def run(job: str, *, follow: bool, as_json: bool, beside: bool, force: bool) -> int:
     """Start a job by hand."""
     with project.database():
         from django.utils import timezone
@@ -135,7 +138,12 @@ def run(job: str, follow: bool, as_json: bool, beside: bool) -> int:
                 code=Code.NOT_RUNNING,
             )
         started = scheduler.start(
-            found, trigger=Run.Trigger.CLI, by=project.user()[:150], now=now, beside=beside
+            found,
+            trigger=Run.Trigger.CLI,
+            by=project.user()[:150],
+            now=now,
+            beside=beside,
+            forced=force,
         )
         if started.run is None:
             raise _not_started(started, found)

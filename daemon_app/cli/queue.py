@@ -1,4 +1,4 @@
-"""`bach daemon queue` and what changes the line: move, drop, cancel, hold, resume."""
+"""`bach daemon queue` and what changes the line: move, force, drop, cancel, hold, resume."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,40 @@ def move(number: str, to: str, as_json: bool) -> int:
                 else _("Run %(n)s is at place %(place)s already.")
             )
             terminal.say(said % {"n": run.pk, "place": place.position})
+    return Code.OK
+
+
+@click.command(
+    cls=Command,
+    help=_(
+        "Start a waiting run all the same, whatever its conditions say; it makes way for nobody."
+        "\n\nIt still waits for a place and for its pools."
+    ),
+    examples=(("bach daemon force 17", ""),),
+    short_help=_("Start a waiting run whatever its conditions say."),
+)
+@RUN
+@JSON
+def force(number: str, as_json: bool) -> int:
+    """Waive the conditions of a run."""
+    with project.database():
+        from django.utils import timezone
+
+        from daemon_app import scheduler
+
+        now, run = timezone.now(), find(number)
+        forced = scheduler.force(run, by=project.user()[:150], now=now)
+        run.refresh_from_db()
+        # Whoever asks twice, or has seen it start meanwhile, got what they wanted.
+        if not forced and not (run.is_active and run.forced_by):
+            raise Refusal(
+                _("Run %(n)s does not wait.") % {"n": run.pk},
+                _("What waits: %(bach)s daemon queue") % {"bach": project.program()},
+            )
+        if as_json:
+            terminal.say_json(run_as_json(run, now))
+        else:
+            terminal.say(_("Run %(n)s starts whatever its conditions say.") % {"n": run.pk})
     return Code.OK
 
 

@@ -13,7 +13,7 @@ from daemon_app.cli.outcome import Code, Refusal
 if TYPE_CHECKING:
     from django.core.exceptions import ValidationError
 
-    from daemon_app.models import Pool
+    from daemon_app.models import Policy, Pool
 
 JSON = click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
 
@@ -22,10 +22,13 @@ JSON = click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for p
     cls=Command,
     help=_(
         "Show the rules for all jobs, or change some.\n\nA job may keep less or more than they say."
+        "\n\nAn empty address stands for the installation's own, empty quiet hours for none."
     ),
     examples=(
         ("bach daemon policy", ""),
         ("bach daemon policy --parallel 8 --keep-days 30", ""),
+        ("bach daemon policy --quiet-hours 22:00-06:00 --idle-after-seconds 300", ""),
+        ("bach daemon policy --ollama-url http://localhost:11434", ""),
     ),
     short_help=_("Show or change the rules for all jobs."),
 )
@@ -37,37 +40,112 @@ JSON = click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for p
 @click.option(
     "--keep-output-mb", type=WholeNumber(1, 10**9, 2048), help=_("Keep so much output in all.")
 )
+@click.option("--gpu-service-url", metavar="URL", help=_("Where the GPU service answers."))
+@click.option("--ollama-url", metavar="URL", help=_("Where Ollama answers."))
+@click.option(
+    "--slow-ms", type=WholeNumber(1, 60_000, 1000), help=_("A service that takes longer is slow.")
+)
+@click.option(
+    "--vram-high-percent", type=WholeNumber(1, 100, 80), help=_("VRAM runs short beyond this.")
+)
+@click.option(
+    "--vram-target-percent",
+    type=WholeNumber(0, 100, 60),
+    help=_("Models are unloaded until no more is used."),
+)
+@click.option(
+    "--disk-low-gb", type=WholeNumber(0, 10**6, 10), help=_("The disk runs short below this.")
+)
+@click.option(
+    "--idle-after-seconds",
+    type=WholeNumber(1, 86_400, 120),
+    help=_("The machine is idle after so long without anybody."),
+)
+@click.option(
+    "--foreign-load-percent",
+    type=WholeNumber(0, 100, 90),
+    help=_("So much load of others counts as somebody; 0: none does."),
+)
+@click.option(
+    "--watch-logins/--no-watch-logins",
+    default=None,
+    help=_("Whether people at this machine count."),
+)
+@click.option(
+    "--watch-gpu/--no-watch-gpu",
+    default=None,
+    help=_("Whether other programs on the GPU count."),
+)
+@click.option(
+    "--quiet-hours", metavar=_("TIMES"), help=_("When only jobs start that may do so at night.")
+)
+@click.option(
+    "--config-folder",
+    "config_folders",
+    multiple=True,
+    metavar=_("PATH"),
+    help=_("Check the configuration in these folders; once for each."),
+)
+@click.option("--no-config-folders", is_flag=True, help=_("Check no folders."))
 @JSON
-def policy(as_json: bool, **wanted: int | None) -> int:
+def policy(as_json: bool, *, no_config_folders: bool, **wanted: Any) -> int:
     """Show the rules, after changing what was asked for."""
     with project.database():
+        from django.core.exceptions import ValidationError
         from django.utils import timezone
 
         from daemon_app.api.serializers import PolicySerializer
         from daemon_app.models import Policy
 
         rules = Policy.current()
-        given = {name: value for name, value in wanted.items() if value is not None}
+        given = {name: value for name, value in wanted.items() if value not in (None, ())}
+        if "config_folders" in given or no_config_folders:
+            given["config_folders"] = [*wanted["config_folders"]]
         if given:
             if "parallel" in given:
-                rules.max_parallel = given.pop("parallel") or None
+                given["max_parallel"] = given.pop("parallel") or None
+            if "foreign_load_percent" in given:
+                given["foreign_load_percent"] = given["foreign_load_percent"] or None
             for name, value in given.items():
                 setattr(rules, name, value)
-            rules.store(now=timezone.now(), by=project.user()[:150])
+            try:
+                rules.store(now=timezone.now(), by=project.user()[:150])
+            except ValidationError as error:
+                raise _refused(error) from error
             rules = Policy.current()
         if as_json:
             terminal.say_json({**PolicySerializer(rules).data})
             return Code.OK
         terminal.table(
             (pgettext("column", "Rule"), pgettext("column", "Value")),
-            [
-                (_("Runs at once"), str(rules.parallel)),
-                (_("Keep runs for (days)"), str(rules.keep_days)),
-                (_("Keep runs of each job"), str(rules.keep_runs)),
-                (_("Keep output in all (MB)"), str(rules.keep_output_mb)),
-            ],
+            _told(rules),
         )
     return Code.OK
+
+
+def _told(rules: "Policy") -> list[tuple[str, str]]:
+    from django.conf import settings
+
+    yes = {True: _("yes"), False: _("no")}
+    load = rules.foreign_load_percent
+    return [
+        (_("Runs at once"), str(rules.parallel)),
+        (_("Keep runs for (days)"), str(rules.keep_days)),
+        (_("Keep runs of each job"), str(rules.keep_runs)),
+        (_("Keep output in all (MB)"), str(rules.keep_output_mb)),
+        (_("GPU service"), rules.gpu_service_url or settings.GPU_SERVICE_URL),
+        (_("Ollama"), rules.ollama_url or settings.OLLAMA_URL),
+        (_("Slow from (ms)"), str(rules.slow_ms)),
+        (_("VRAM runs short from (per cent)"), str(rules.vram_high_percent)),
+        (_("VRAM is freed down to (per cent)"), str(rules.vram_target_percent)),
+        (_("Disk runs short below (GB)"), str(rules.disk_low_gb)),
+        (_("Idle after (seconds)"), str(rules.idle_after_seconds)),
+        (_("Load of others counts from (per cent)"), _("not at all") if load is None else str(load)),
+        (_("People at this machine count"), yes[rules.watch_logins]),
+        (_("Other programs on the GPU count"), yes[rules.watch_gpu]),
+        (_("Quiet hours"), rules.quiet_hours or "–"),
+        (_("Checked folders"), ", ".join(rules.config_folders) or "–"),
+    ]
 
 
 # ── Pools ────────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from daemon_app.cli import language, project, terminal
+from daemon_app.cli import health, language, project, terminal
 from daemon_app.cli.clicks import Command, WholeNumber
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import pgettext
@@ -184,25 +184,7 @@ def _say_status(
     from daemon_app.models import Job, Run
 
     zone, spoken = timezone.get_current_timezone(), language.current()
-    if not running:
-        terminal.say(_("The daemon is not running."), tone="is-fail")
-        terminal.say(_("Start it: %(bach)s daemon start --bg") % {"bach": project.program()})
-    elif process is None and node is not None:
-        terminal.say(_("The daemon is running on %(host)s.") % {"host": node.host}, tone="is-ok")
-    elif process is not None and (node is None or not node.is_alive(now)):
-        seen = formats.relative(node.seen_at, now, spoken) if node else _("never")
-        terminal.say(
-            _("The daemon is there (process %(pid)s), but does not answer. Last sign: %(when)s")
-            % {"pid": process.pid, "when": seen},
-            tone="is-warn",
-        )
-        terminal.say(_("What it says: %(bach)s daemon logs") % {"bach": project.program()})
-    elif process is not None and node is not None:
-        terminal.say(
-            _("The daemon has been running since %(when)s (process %(pid)s).")
-            % {"when": formats.moment(node.started_at, now, zone, spoken), "pid": process.pid},
-            tone="is-ok",
-        )
+    _say_running(process, node, now, running)
     servers = project.web_servers()
     terminal.say(
         _("Web pages: %(address)s") % {"address": servers[0].address}
@@ -218,7 +200,11 @@ def _say_status(
         said = f"{notice.title}: {notice.text}" if notice.text else notice.title
         terminal.say(terminal.shown(said), tone=tone)
 
-    facts = status_at(now)["stats"]
+    state = status_at(now, known=True, admin=True)
+    if running:
+        health.say_idle(state, now)
+        terminal.say(_("Checks: %(list)s") % {"list": health.in_short(state["health"])})
+    facts = state["stats"]
     terminal.say(
         _("Jobs: %(all)s, %(active)s of them active. Today: %(runs)s runs, %(failed)s failed.")
         % {
@@ -275,6 +261,35 @@ def _say_status(
         )
 
 
+def _say_running(
+    process: "Holder | None", node: "Node | None", now: datetime, running: bool
+) -> None:
+    from django.utils import timezone
+
+    from daemon_app import formats
+
+    zone, spoken = timezone.get_current_timezone(), language.current()
+    if not running:
+        terminal.say(_("The daemon is not running."), tone="is-fail")
+        terminal.say(_("Start it: %(bach)s daemon start --bg") % {"bach": project.program()})
+    elif process is None and node is not None:
+        terminal.say(_("The daemon is running on %(host)s.") % {"host": node.host}, tone="is-ok")
+    elif process is not None and (node is None or not node.is_alive(now)):
+        seen = formats.relative(node.seen_at, now, spoken) if node else _("never")
+        terminal.say(
+            _("The daemon is there (process %(pid)s), but does not answer. Last sign: %(when)s")
+            % {"pid": process.pid, "when": seen},
+            tone="is-warn",
+        )
+        terminal.say(_("What it says: %(bach)s daemon logs") % {"bach": project.program()})
+    elif process is not None and node is not None:
+        terminal.say(
+            _("The daemon has been running since %(when)s (process %(pid)s).")
+            % {"when": formats.moment(node.started_at, now, zone, spoken), "pid": process.pid},
+            tone="is-ok",
+        )
+
+
 def _say_status_as_json(
     process: "Holder | None", node: "Node | None", now: datetime, running: bool
 ) -> None:
@@ -287,7 +302,7 @@ def _say_status_as_json(
     active = Run.objects.active().filter(due_at__lte=now).order_by("-id")
     terminal.say_json(
         {
-            **status_at(now),
+            **status_at(now, known=True, admin=True),
             "running": running,
             "pid": process.pid if process else None,
             "seen_at": node.seen_at if node else None,

@@ -67,13 +67,13 @@ def test_a_longer_line_asks_the_database_no_more(
 ) -> None:
     run(job("first"))
     viewer("GET", "queue")  # notes the use of the token
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(12):
         viewer("GET", "queue")
 
     for n in range(20):
         run(job(f"job {n}"))
 
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(12):
         assert len(line(viewer)) == 21
 
 

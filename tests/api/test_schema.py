@@ -29,6 +29,7 @@ def test_it_names_every_address_and_its_rules() -> None:
         "runs/{id}",
         "runs/{id}/log",
         "runs/{id}/cancel",
+        "runs/{id}/force",
         "runs/{id}/move",
         "queue",
         "hold",
@@ -38,6 +39,11 @@ def test_it_names_every_address_and_its_rules() -> None:
         "pools/{name}",
         "incidents",
         "incidents/{id}/acknowledge",
+        "health",
+        "health/history",
+        "idle/history",
+        "displacements",
+        "skills",
         "status",
     }
     assert set(told["components"]["securitySchemes"]) == {"token", "session"}

@@ -11,6 +11,12 @@ from tests.api.caller import Caller
 from tests.jobs import NOON, job, run
 
 pytestmark = pytest.mark.django_db
+# What is told to whoever asks from this machine.
+OPEN_TO_ALL = {
+    *("running", "host", "since", "hold", "queue_length", "level", "stats"),
+    *("idle", "idle_since", "idle_from", "idle_reasons", "users", "presence"),
+    *("health", "health_history", "skills", "displacements"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -62,17 +68,7 @@ def test_the_last_runs_are_told(viewer: Caller) -> None:
 
 
 def test_only_what_is_measured_is_told(viewer: Caller) -> None:
-    assert set(viewer("GET", "status").json()) == {
-        "running",
-        "host",
-        "since",
-        "hold",
-        "queue_length",
-        "level",
-        "stats",
-        "notices",
-        "last_runs",
-    }
+    assert set(viewer("GET", "status").json()) == {*OPEN_TO_ALL, "notices", "last_runs"}
 
 
 def test_anybody_on_this_machine_sees_the_state_but_nothing_of_the_jobs(anonymous: Caller) -> None:
@@ -83,15 +79,7 @@ def test_anybody_on_this_machine_sees_the_state_but_nothing_of_the_jobs(anonymou
     answer = anonymous("GET", "status")
 
     assert answer.status_code == 200
-    assert set(answer.json()) == {
-        "running",
-        "host",
-        "since",
-        "hold",
-        "queue_length",
-        "level",
-        "stats",
-    }
+    assert set(answer.json()) == OPEN_TO_ALL
     assert "secret-plan" not in answer.content.decode()
 
 
