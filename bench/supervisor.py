@@ -1,6 +1,6 @@
 """Measure the launcher and its supervisors against the bare fork and exec of this machine.
 
-python bench/supervisor.py [--runs 500] [--rounds 5] [--only starts|output] [--short]
+python bench/supervisor.py [--runs 500] [--rounds 5] [--only starts|output|signals] [--short]
 """
 
 from __future__ import annotations
@@ -35,6 +35,25 @@ FLOODS = {
     "JSON": f"""yes '{{"level": "info", "message": "{LINE}"}}'""",
     "reports": """yes '{"progress": 40, "label": "step 2"}'""",
 }
+# What notes when SIGTERM arrives, in a file; each says `ready` when it listens.
+SHELL = """trap 'echo $EPOCHREALTIME > $NOTE; exit' TERM; {} echo > $NOTE.ready
+while :; do sleep 1000 & wait; done"""
+PYTHON = """import os, signal, sys, time
+def note(number, frame):
+    at = time.time()
+    open(os.environ["NOTE"], "w").write(str(at))
+    sys.exit()
+signal.signal(signal.SIGTERM, note)
+open(os.environ["NOTE"] + ".ready", "w").close()
+while True: time.sleep(1000)"""
+ASKED = {
+    "shell": ["/bin/bash", "-c", SHELL.format("")],
+    "shell amid a flood": ["/bin/bash", "-c", SHELL.format("yes &")],
+    "shell with 200 children": [
+        *("/bin/bash", "-c", SHELL.format("for n in {1..200}; do sleep 1000 & done;"))
+    ],
+    "Python": [sys.executable, "-c", PYTHON],
+}
 # What is asked for: seconds for 100 MB, or so many times a plain copy; MB for a gigabyte
 MOST_SECONDS, MOST_TIMES, MOST_MEMORY = 0.5, 3.0, 30.0
 
@@ -43,7 +62,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("--runs", type=int, default=500, help="of /bin/true in one round")
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--only", choices=["starts", "output"])
+    arguments.add_argument("--only", choices=["starts", "output", "signals"])
     arguments.add_argument("--short", action="store_true", help="medians alone, as name and value")
     options = arguments.parse_args()
     rows: dict[str, list[float]] = {}
@@ -53,17 +72,21 @@ def main() -> None:
 
     for number in range(options.rounds):
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-        if options.only != "output":
+        if options.only in (None, "starts"):
             bare(options.runs, note)
             with Bench() as bench:
                 bench.one_by_one(options.runs // 2, note)
                 bench.burst(options.runs, note)
                 bench.at_once(100, note)
                 bench.memory(note)
-        if options.only != "starts":
+        if options.only in (None, "output"):
             with Bench() as bench:
                 bench.flood(note)
                 bench.gigabyte(note)
+        if options.only in (None, "signals"):
+            with Bench() as bench:
+                for name in ASKED:
+                    bench.signals(name, 200, note)
     if options.short:
         for name, values in rows.items():
             print(f"{name}\t{statistics.median(values):.2f}")
@@ -224,6 +247,29 @@ class Bench:
             sizes.append([int(found["Rss"]), int(found["Pss"])])
         note("memory: RSS of a supervisor, MB", statistics.median(rss for rss, _ in sizes) / 1024)
         note("memory: PSS of a supervisor, MB", statistics.median(pss for _, pss in sizes) / 1024)
+
+    def signals(self, name: str, runs: int, note: Callable[[str, float], None]) -> None:
+        """How long it takes from a wish for room to the signal's arrival in the command."""
+        delays = []
+        for _ in range(runs):
+            told = self.folder / "note"
+            ready = self.folder / "note.ready"
+            environment = {"PATH": os.defpath, "NOTE": str(told)}
+            run = self.launch(ASKED[name], env=environment)
+            while not ready.exists():
+                time.sleep(0.002)
+            time.sleep(0.02)
+            asked = time.time()
+            supervisor.request_stop(self.folder / "runs" / str(run), "displace", 1)
+            self.wait(run)
+            delays.append((float(told.read_text()) - asked) * 1000)
+            assert self.ended[run]["outcome"] == "displaced"
+            told.unlink()
+            ready.unlink()
+        delays.sort()
+        for share in (50, 95, 99):
+            at = min(runs - 1, runs * share // 100)
+            note(f"asked for room, {name}: to the signal, p{share} ms", delays[at])
 
     def flood(self, note: Callable[[str, float], None]) -> None:
         for name, endless in FLOODS.items():

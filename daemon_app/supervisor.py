@@ -144,6 +144,7 @@ class Launcher:
                             goes to those alone who listen for it, so that no helper dies of it (a
                             shell listens for INT, and ends); where nobody listens, USR1 and USR2
                             go to nobody, the rest to all
+            on_presence     "cancel": who is to make room is stopped instead, and for good
             yield_seconds   from asking for room to SIGTERM, and from there to SIGKILL; 5
             nice            int, as for nice(1)
             ionice          "idle", "best-effort" or "best-effort:0" to "…:7"
@@ -854,7 +855,9 @@ class _Run:
 
     def _read_wish(self) -> str | None:
         """Return how this attempt is to end, None if nobody wishes that."""
-        return self._read("stop") or self._read("displace")
+        wish = self._read("stop") or self._read("displace")
+        ends_for_good = wish == "displace" and self.spec.get("on_presence") == "cancel"
+        return "stop" if ends_for_good else wish
 
     def _read(self, wish: str, *, only_ours: bool = False) -> str | None:
         """Return what the file of a wish says for this attempt.
@@ -1132,8 +1135,7 @@ class _Run:
         if self.phase == phase:
             return
         self.phase = phase
-        self.due[_Run._escalate] = now + self.patience
-        at = time.time()
+        at = self._begin_patience()
         if phase == "asked" and self.displacing:
             at = self._ask_for_room()
         elif phase == "asked":
@@ -1166,8 +1168,14 @@ class _Run:
         asked = self._whom_to_ask(number)  # before there is a stop command among them
         if self.spec.get("stop_command"):
             self._ask()
-        at = time.time()
+        at = self._begin_patience()  # looking at the tree may have taken a while
         self._signal(asked, number)
+        return at
+
+    def _begin_patience(self) -> float:
+        """Let the time to the next rung begin now; return when that is (epoch)."""
+        at = time.time()
+        self.due[_Run._escalate] = time.monotonic() + self.patience
         return at
 
     def _whom_to_ask(self, number: int) -> list[processes.Process]:
