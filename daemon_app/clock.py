@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 # Python's own `time.monotonic` does not.
 BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
+# Where a request's scope (ASGI) says when it arrived, in seconds since 1970.
+ARRIVED = "bach.arrived"
+
 STEP = 2.0  # seconds that wall time may differ from what has passed
 SLEPT = 2.0
 STOOD_STILL = 15.0

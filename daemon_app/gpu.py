@@ -180,11 +180,7 @@ class Meter:
 
     def _look(self, address: str | int, mono: float, memory: dict[int, int]) -> None:
         """Ask one GPU: add to `memory` what runs have of it, and to their seconds."""
-        device = self._devices.get(address)
-        if device is None:
-            by_address = isinstance(address, str)
-            find = "nvmlDeviceGetHandleByPciBusId" if by_address else "nvmlDeviceGetHandleByIndex"
-            device = self._devices[address] = _Device(getattr(self._nvml, find)(address))
+        device = self._device(address)
         users = self._users(device.handle)
         if not users and self._may_sleep(address):
             self._not_before[address] = mono + REST
@@ -204,6 +200,15 @@ class Meter:
                 for pid, owner in ours.items():
                     spent = busy.get(pid, 0.0) * seconds
                     self._seconds[owner] = self._seconds.get(owner, 0.0) + spent
+
+    def _device(self, address: str | int) -> _Device:
+        """Return a GPU to be asked; raises NVML's error when it can't be found."""
+        device = self._devices.get(address)
+        if device is None:
+            by_address = isinstance(address, str)
+            find = "nvmlDeviceGetHandleByPciBusId" if by_address else "nvmlDeviceGetHandleByIndex"
+            device = self._devices[address] = _Device(getattr(self._nvml, find)(address))
+        return device
 
     def _users(self, handle: Any) -> dict[int, int | None]:
         """Return the processes on a GPU and their bytes of its memory, None where unknown."""

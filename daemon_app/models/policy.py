@@ -1,7 +1,7 @@
 """What holds for all jobs: how much may run at once, pools, what is kept, and "hold everything"."""
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -218,6 +218,33 @@ class Policy(models.Model):
             ring()
         return self
 
+    def said_at(self, now: datetime) -> str:
+        """Return what somebody has said of being here, as long as it holds; else ""."""
+        over = self.presence_until is not None and self.presence_until <= now
+        return "" if over else self.presence
+
+    @classmethod
+    def set_presence(
+        cls, presence: str, *, now: datetime, by: str, until: datetime | None = None
+    ) -> bool:
+        """Say that somebody is here or away, or with "" nothing; return whether that is news.
+
+        `until` is its end, SAID_FOR from now unless given. Raises ValidationError for an end that
+        has passed, or is too far away to be remembered by whoever said it.
+        """
+        said: dict[str, Any] = {"presence": presence, "presence_until": None}
+        if presence:
+            said["presence_until"] = _checked_end(until or now + SAID_FOR, now)
+        with transaction.atomic():
+            rules, _made = cls.objects.get_or_create(pk=1)
+            about = {"presence_at": now, "presence_by": by} if presence else NOBODY_SAID
+            if not presence and not rules.presence:
+                return False
+            changed = cls.objects.filter(pk=1).exclude(**said).update(**said, **about)
+            if changed:
+                ring()
+        return bool(changed)
+
     @classmethod
     def set_hold(cls, hold: str, *, now: datetime, by: str, note: str = "") -> bool:
         """Hold everything, or resume with ""; return whether that changed anything.
@@ -289,6 +316,19 @@ def _is_folder(path: str) -> bool:
         return False
 
 
+SAID_FOR = timedelta(hours=8)  # that somebody is here, or away
+LONGEST_SAID = timedelta(days=7)
+NOBODY_SAID: dict[str, Any] = {"presence_at": None, "presence_by": ""}
+
+
+def _checked_end(until: datetime, now: datetime) -> datetime:
+    if until <= now:
+        raise ValidationError({"until": _t("This time has passed already.")})
+    if until > now + LONGEST_SAID:
+        raise ValidationError({"until": _t("At most 7 days from now.")})
+    return until
+
+
 KEPT = ("keep_days", "keep_runs", "keep_output_mb")
 # What is looked at, and from when on it counts.
 WATCHED = (
@@ -357,8 +397,11 @@ class Pool(models.Model):
 
 
 def ring() -> None:
-    """Tell the beat, the runner and the open pages that rules have changed, after the commit."""
-    live.changed("policy", "runs", "jobs")
+    """Tell the daemon's threads and the open pages that rules have changed, after the commit."""
+    live.changed("policy", "runs", "jobs", "presence")
     runtime = doorbell.runtime_dir(settings.DATA_DIR)
     transaction.on_commit(lambda: doorbell.ring(runtime, "beat"), robust=True)
     transaction.on_commit(lambda: doorbell.ring(runtime, "runner", b'{"op": "rules"}'), robust=True)
+    transaction.on_commit(
+        lambda: doorbell.ring(runtime, "presence", b'{"op": "look"}'), robust=True
+    )

@@ -1,0 +1,643 @@
+"""The sentry: sees at once when somebody comes, makes runs give way, and tells when nobody is here.
+
+Three threads of the daemon's process. The *sentry* hears the bell `presence` and asks runs to make
+way: from the datagram to the signal it touches no database and waits for nobody. The *lookout*
+looks at the signs that take longer, with each health tick. The *clerk* writes down what was seen,
+and reads what the database knows: rules, and other hosts.
+
+One sign makes busy; idle is who saw none for `Policy.idle_after_seconds`. A sign that can't be
+told makes "unknown", which lets nothing start and disturbs nothing that runs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import select
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections, connections, transaction
+from django.db.models import Q
+
+from daemon_app import doorbell, live, supervisor
+from daemon_app.clock import Clock
+from daemon_app.models import IdleSpan, Node, Policy, Run
+from daemon_app.signs import SIGNS, Looker, Rules, Scene, Sign, marks, rules_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from daemon_app.readings import Reading
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY: Final = 10.0  # seconds between two looks when nobody rings
+WATCHFUL: Final = 1.0  # … while runs may have to make way
+RULES_EVERY: Final = 10.0  # seconds; a bell may be lost
+NOTES_EVERY: Final = 5.0  # seconds between two notes of what is not urgent
+AFTER_AN_ERROR: Final = 2.0  # seconds
+TIDY_EVERY: Final = 3600.0  # seconds
+# A run is watched a moment after it was admitted: who came in between came while it ran.
+MEANWHILE: Final = 1.0  # seconds
+# A daemon that was idle so short a time ago and comes back finds things as it left them.
+RESTARTS_WITHIN: Final = 600.0  # seconds
+MISSED_TICKS: Final = 3  # after so many a reading says nothing of now
+WITHOUT_TICKS: Final = 1.5  # of a tick: then the lookout looks without one
+MOST_REASONS: Final = 10
+CLOSES_WITHIN: Final = 5.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Idleness:
+    """Whether this host is idle (None: unknown), since when, and why not, weightiest first.
+
+    `idle_from` is when it becomes idle if nothing happens, None when that can't be said.
+    `active_at` is when a person was last seen, `users` how many in the last five minutes.
+    """
+
+    idle: bool | None = None
+    since: datetime | None = None
+    reasons: tuple[Mapping[str, Any], ...] = ()
+    idle_from: datetime | None = None
+    users: int = 0
+    active_at: datetime | None = None
+
+    def is_news(self, before: Self) -> bool:
+        """Return whether this says anything else than `before`; a second is nothing."""
+        return (self.idle, self.reasons, self.users) != (
+            before.idle,
+            before.reasons,
+            before.users,
+        ) or any(
+            (mine is None) != (theirs is None)
+            or (mine and theirs and abs((mine - theirs).total_seconds()) >= 1)
+            for mine, theirs in (
+                (self.idle_from, before.idle_from),
+                (self.active_at, before.active_at),
+            )
+        )
+
+
+@dataclass(slots=True)
+class Watched:
+    """A run that makes way when somebody comes: "displace", or ends for good: "cancel"."""
+
+    folder: Path
+    fence: int
+    how: str
+    since: float  # on the monotonic clock
+    services: frozenset[str] = frozenset()
+    needs_idle: bool = False
+    is_asked: bool = False
+
+
+@dataclass(slots=True)
+class _Sighting:
+    """What a slow sign said last, and when it was looked at."""
+
+    sign: Sign | None
+    at: float  # on the monotonic clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """Something for the clerk to write down."""
+
+    state: Idleness
+    is_change: bool  # of idle to busy or back: it becomes a span
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What the sentry's own thread remembers from look to look, on the monotonic clock."""
+
+    began: float
+    lasts: dict[str, float] = field(default_factory=dict)  # last activity, by signal
+    became: dict[str, float] = field(default_factory=dict)  # since when a sign is there
+    said: dict[str, Sign] = field(default_factory=dict)  # what a sign said when it was last there
+    news: list[dict[str, Any]] = field(default_factory=list)  # that the runner could not take
+    noted: Idleness = field(default_factory=Idleness)
+    noted_at: float = float("-inf")
+
+
+class Sentry:
+    """Watches for people on one host. `start` it before runs are watched; `close` it at the end.
+
+    `state` may be read from any thread: it is replaced as a whole.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        runtime: Path,
+        clock: Clock | None = None,
+        token: str = "",
+        signs: Mapping[str, Looker] | None = None,
+    ) -> None:
+        self.host = host
+        self.runtime = runtime
+        self.clock = clock or Clock()
+        self.token = token  # marks our runs' processes
+        self.state = Idleness()
+        self.rules = Rules()
+        self._signs = dict(signs or {name: make() for name, make in SIGNS.items()})
+        self._bell = doorbell.Bell(runtime, marks.BELL)
+        self._marks = marks.Reader(runtime)
+        self._lock = threading.Lock()  # of what follows
+        self._watched: dict[int, Watched] = {}
+        self._released: dict[int, tuple[frozenset[str], float]] = {}  # services, and until when
+        self._sightings: dict[str, _Sighting] = {}
+        self._readings: Mapping[str, Reading] | None = None
+        self._readings_at = float("-inf")
+        self._elsewhere: dict[str, float] = {}
+        self._memory = _Memory(self.clock.mono())
+        self._notes: queue.SimpleQueue[_Note | None] = queue.SimpleQueue()
+        self._ticked = threading.Event()
+        self._closing = False
+        self._woken, self._waker = socket.socketpair()
+        for end in (self._woken, self._waker):
+            end.setblocking(False)
+        self._threads: list[threading.Thread] = []
+        # Of our own work, for the lookout alone: the services it used, and the last look's instants
+        self._ours: frozenset[str] = frozenset()
+        self._worked_at = self.clock.now()
+        self._looked_at = float("-inf")
+        # Other hosts wait for it; where there are none it need not be so soon.
+        several = connections["default"].vendor != "sqlite"
+        self._notes_every = WATCHFUL if several else NOTES_EVERY
+
+    # ── For the rest of the daemon ───────────────────────────────────────────────────────────────
+    def start(self) -> None:
+        """Take up where an earlier daemon left off, and watch from now on. Asks the database."""
+        try:
+            self._take_up()
+        except DatabaseError:
+            log.exception("what an earlier daemon saw could not be read")
+        for name, work in (
+            ("sentry", self._guard),
+            ("lookout", self._look_out),
+            ("clerk", self._keep_books),
+        ):
+            thread = threading.Thread(target=work, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def close(self) -> None:
+        """Stop watching; the span that lasts ends now."""
+        self._closing = True
+        self._ticked.set()
+        self._notes.put(None)
+        self._wake()
+        for thread in self._threads:
+            thread.join(CLOSES_WITHIN)
+        self._bell.close()
+        if not any(thread.is_alive() for thread in self._threads):
+            self._woken.close()
+            self._waker.close()
+
+    def watch(
+        self,
+        run_id: int,
+        folder: Path,
+        fence: int,
+        how: str,
+        needs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Have a run make way ("displace") or end ("cancel") when somebody comes.
+
+        At once, if somebody has come meanwhile, or is there and the run needs an idle machine.
+        `needs` are the run's own (`Job.needs`).
+        """
+        asked = needs or {}
+        watched = Watched(
+            folder,
+            fence,
+            how,
+            self.clock.mono() - MEANWHILE,
+            frozenset(asked.get("services") or ()),
+            bool(asked.get("idle")),
+        )
+        with self._lock:
+            self._watched[run_id] = watched
+        self._wake()
+        self._ticked.set()  # the lookout looks more often now
+
+    def release(self, run_id: int) -> None:
+        """Let a run be that has ended."""
+        with self._lock:
+            run = self._watched.pop(run_id, None)
+            if run is not None and run.services:
+                self._released[run_id] = run.services, self.clock.mono()
+
+    def readings(self, readings: Mapping[str, Reading]) -> None:
+        """Take what the health tick has found, by check. Never blocks."""
+        with self._lock:
+            # A new object each time: by that a sign knows a new tick.
+            self._readings, self._readings_at = dict(readings), self.clock.mono()
+        self._ticked.set()
+
+    # ── The fast path ────────────────────────────────────────────────────────────────────────────
+    def _guard(self) -> None:
+        bell, woken = self._bell.fileno(), self._woken.fileno()
+        while not self._closing:
+            rung, _, _ = select.select([bell, woken], [], [], self._patience())
+            if woken in rung:
+                with suppress(BlockingIOError):
+                    self._woken.recv(4096)
+            try:
+                if bell in rung:
+                    self._hear(self._bell.drain())
+                self._consider()
+                self._tell_news()
+            except Exception:
+                log.exception("the sentry stumbled; going on")
+                select.select([woken], [], [], AFTER_AN_ERROR)
+
+    def _hear(self, messages: Iterable[bytes]) -> None:
+        """Act on what was rung: first make way, then all the rest."""
+        for message in messages:
+            try:
+                told = json.loads(message)
+                if told["op"] == "activity":
+                    self._hear_activity(told)
+                else:  # somebody said to be here, or away: the rules say it
+                    self._notes.put(None)
+            except (ValueError, KeyError, TypeError):
+                log.warning("a message could not be read: %.200r", message)
+
+    def _hear_activity(self, told: dict[str, Any]) -> None:
+        who, signal, at = str(told.get("who", "")), str(told["signal"]), float(told["at"])
+        if self.rules.hand(self.clock.now()) != "away":
+            name = "programs" if signal == marks.PROGRAM else "requests"
+            cause = Sign(name, True, f"sign_{name}", {"who": who or "?"})
+            wall = self.clock.wall()
+            self._displace(self._watching(), cause, at if wall - 60 < at <= wall else wall)
+        self._marks.hear(who=who, signal=signal, mono=self.clock.mono())
+
+    def _displace(self, runs: Mapping[int, Watched], cause: Sign, at: float) -> None:
+        """Ask runs to make way because of what was seen at `at` (wall time)."""
+        told = cause.as_json()
+        for run_id, run in runs.items():
+            try:
+                if run.how == "displace":
+                    supervisor.request_stop(run.folder, "displace", run.fence)
+                else:
+                    supervisor.request_stop(run.folder, "stop", run.fence)
+            except OSError:
+                log.exception("run %s could not be asked to make way", run_id)
+                continue
+            run.is_asked = True
+            news = {"op": "displaced", "run": run_id, "fence": run.fence, "at": at, "cause": told}
+            self._memory.news.append(news)
+
+    def _watching(self) -> dict[int, Watched]:
+        """Return the runs that have not been asked yet."""
+        with self._lock:
+            return {pk: run for pk, run in self._watched.items() if not run.is_asked}
+
+    def _tell_news(self) -> None:
+        """Tell the runner what was asked; what finds no room there is told again."""
+        news, self._memory.news = self._memory.news, []
+        for each in news:
+            _reached, missed = doorbell.deliver(self.runtime, "runner", json.dumps(each).encode())
+            if missed:
+                self._memory.news.append(each)
+
+    def _patience(self) -> float:
+        """Return for how many seconds to sleep when nobody rings."""
+        if self._memory.news:
+            return 0.05
+        waits = [WATCHFUL if self._watched else LOOK_EVERY]
+        if self.state.idle is False and self.state.idle_from is not None:
+            waits.append(self.state.idle_from.timestamp() - self.clock.wall())
+        if self.rules.until is not None:
+            ends = self.rules.until.timestamp() - self.clock.wall()
+            waits.append(ends if ends > 0 else LOOK_EVERY)
+        return min(max(min(waits), 0.02), LOOK_EVERY)
+
+    # ── Idle or busy ─────────────────────────────────────────────────────────────────────────────
+    def _consider(self) -> None:
+        """Look at the signs, decide, and have it written down."""
+        wall, mono = self.clock.wall(), self.clock.mono()
+        scene = self._scene(wall, mono)
+        seen = self._seen(scene)
+        there = [sign for sign in seen if sign.busy]
+        self._remember(seen, mono)
+        for run_id, run in self._watching().items():
+            if cause := self._why_now(run, there):
+                self._displace({run_id: run}, cause, wall)
+        state = self._judged(seen, there, wall, mono)
+        changed = state.idle is not self.state.idle
+        since = datetime.fromtimestamp(wall, UTC) if changed else self.state.since
+        self.state = state = replace(state, since=since)
+        self._note(state, mono, is_change=changed)
+
+    def _scene(self, wall: float, mono: float) -> Scene:
+        with self._lock:
+            elsewhere = dict(self._elsewhere)
+        now = datetime.fromtimestamp(wall, UTC)
+        found = self._marks.look(wall, mono)
+        return Scene(now, wall, mono, self.rules, found, elsewhere=elsewhere)
+
+    def _seen(self, scene: Scene) -> list[Sign]:
+        """Return what each sign says; those that "away" overrides are left out."""
+        away = scene.rules.hand(scene.now) == "away"
+        stale = _ticks(MISSED_TICKS)
+        found: list[Sign] = []
+        for name, looker in self._signs.items():
+            sign: Sign | None
+            if looker.quick:
+                sign = looker.look(scene)
+            else:
+                with self._lock:
+                    sighting = self._sightings.get(name)
+                if sighting is None or scene.mono - sighting.at > stale:
+                    sign = Sign(name, None, "sign_no_reading")
+                else:
+                    sign = sighting.sign
+            if sign is None or (away and looker.is_person):
+                continue
+            found.append(sign)
+        return found
+
+    def _remember(self, seen: list[Sign], mono: float) -> None:
+        """Keep when activity was last seen, by signal."""
+        memory = self._memory
+        there = {sign.signal for sign in seen if sign.busy}
+        for sign in seen:
+            last = mono if sign.busy and sign.last is None else sign.last
+            if last is not None:
+                memory.lasts[sign.signal] = max(last, memory.lasts.get(sign.signal, last))
+            if sign.busy:
+                memory.became.setdefault(sign.signal, mono)
+                memory.said[sign.signal] = sign
+        memory.became = {name: at for name, at in memory.became.items() if name in there}
+
+    def _why_now(self, run: Watched, there: list[Sign]) -> Sign | None:
+        """Return the sign for which a run has to make way; None when it may go on."""
+        for sign in there:
+            newest = self._memory.became[sign.signal] if sign.last is None else sign.last
+            if run.needs_idle or newest > run.since:
+                return sign
+        return None
+
+    def _judged(self, seen: list[Sign], there: list[Sign], wall: float, mono: float) -> Idleness:
+        memory, idle_after = self._memory, self.rules.idle_after
+        counted = {sign.signal for sign in seen}
+        lasts = {name: at for name, at in memory.lasts.items() if name in counted}
+        people = [sign.last for sign in seen if sign.last is not None and self._is_person(sign)]
+        active_at = max(people, default=None)
+        quiet = mono - max(lasts.values(), default=memory.began)
+        rest = max(idle_after - quiet, idle_after - (mono - memory.began))
+        told = Idleness(
+            users=sum(sign.users for sign in seen),
+            active_at=None if active_at is None else _instant(wall - (mono - active_at)),
+        )
+        unknown = [sign for sign in seen if sign.busy is None]
+        if there:
+            # What people did ends by itself; what is still there has no end that we know.
+            ends = all(sign.last is not None for sign in there) and not unknown
+            return replace(
+                told,
+                idle=False,
+                reasons=tuple(sign.as_json() for sign in (*there, *unknown))[:MOST_REASONS],
+                idle_from=_instant(wall + rest) if ends and rest > 0 else None,
+            )
+        if unknown:
+            reasons = tuple(sign.as_json() for sign in unknown)[:MOST_REASONS]
+            return replace(told, idle=None, reasons=reasons)
+        if rest > 0:
+            lately = max(lasts, key=lambda name: lasts[name], default=None)
+            sign = Sign("start", False, "sign_start")
+            if lately is not None and idle_after - (mono - lasts[lately]) > 0:
+                before = memory.said.get(lately)
+                inner = {"code": before.code, "facts": dict(before.facts)} if before else {}
+                sign = Sign(lately, False, "sign_lately", inner)
+            reasons = (sign.as_json(),)
+            return replace(told, idle=False, reasons=reasons, idle_from=_instant(wall + rest))
+        return replace(told, idle=True)
+
+    def _is_person(self, sign: Sign) -> bool:
+        return sign.signal in self._signs and self._signs[sign.signal].is_person
+
+    def _note(self, state: Idleness, mono: float, *, is_change: bool) -> None:
+        """Have the clerk write down what is new; at once if the machine has become something."""
+        memory = self._memory
+        if is_change or (
+            mono - memory.noted_at >= self._notes_every and state.is_news(memory.noted)
+        ):
+            memory.noted, memory.noted_at = state, mono
+            self._notes.put(_Note(state, is_change))
+
+    # ── Signs that take longer ───────────────────────────────────────────────────────────────────
+    def _look_out(self) -> None:
+        try:
+            while not self._closing:
+                self._look_around()
+                self._ticked.wait(self._until_next_look())
+                self._ticked.clear()
+        finally:
+            connections.close_all()
+
+    def _until_next_look(self) -> float:
+        often = [each.often for each in self._signs.values() if each.often is not None]
+        if self._watched and often:
+            return min(often)
+        return _ticks(WITHOUT_TICKS)
+
+    def _look_around(self) -> None:
+        """Look at each sign whose time it is, each for itself."""
+        wall, mono = self.clock.wall(), self.clock.mono()
+        with self._lock:
+            readings, at = self._readings, self._readings_at
+            watching = bool(self._watched)
+        if mono - at > _ticks(MISSED_TICKS):
+            readings = None
+        due = [
+            name
+            for name, looker in self._signs.items()
+            if not looker.quick and self._is_due(name, looker, mono, at, watching=watching)
+        ]
+        if not due:
+            return
+        services, runs = self._our_work()
+        scene = Scene(
+            datetime.fromtimestamp(wall, UTC),
+            wall,
+            mono,
+            self.rules,
+            readings=readings,
+            our_services=services,
+            runs=runs,
+            token=self.token,
+        )
+        for name in due:
+            try:
+                sign = self._signs[name].look(scene)
+            except Exception:
+                log.exception("the sign %s could not be looked at", name)
+                sign = Sign(name, None, "sign_failed", {"sign": name})
+            with self._lock:
+                self._sightings[name] = _Sighting(sign, self.clock.mono())
+        self._wake()
+
+    def _is_due(
+        self, name: str, looker: Looker, mono: float, ticked_at: float, *, watching: bool
+    ) -> bool:
+        with self._lock:
+            sighting = self._sightings.get(name)
+        if sighting is None or sighting.at < ticked_at:
+            return True
+        pause = _ticks(WITHOUT_TICKS)
+        if watching and looker.often is not None:
+            pause = looker.often
+        return mono - sighting.at >= pause - 0.1
+
+    def _our_work(self) -> tuple[frozenset[str], bool]:
+        """Return the services that runs of ours have used since the last look, and whether any ran.
+
+        An answer that a service gave for a run may show only after the run's end.
+        """
+        now, before = self.clock.now(), self._worked_at
+        with self._lock:
+            watched = [run.services for run in self._watched.values()]
+            released = [s for s, at in self._released.values() if at >= self._looked_at]
+            self._released = {
+                pk: (s, at) for pk, (s, at) in self._released.items() if at >= self._looked_at
+            }
+        self._worked_at, self._looked_at = now, self.clock.mono()
+        try:
+            rows = Run.objects.filter(
+                Q(state=Run.State.RUNNING) | Q(ended_at__gte=before), owner=self.host
+            )
+            needs = list(rows.values_list("needs", "state"))
+        except DatabaseError:
+            close_old_connections()
+            return self._ours, True
+        ran = {name for asked, _state in needs for name in (asked or {}).get("services") or ()}
+        ours = frozenset(ran.union(*watched, *released))
+        # What ran at the last look may have asked a service a moment before its end.
+        self._ours, known = ours, self._ours
+        return ours | known, bool(needs) or bool(watched)
+
+    # ── What is written down ─────────────────────────────────────────────────────────────────────
+    def _take_up(self) -> None:
+        """Close the span that an earlier daemon left open, at its last sign; learn the rules."""
+        node = Node.objects.filter(host=self.host).first()
+        now = self.clock.now()
+        with transaction.atomic():
+            for span in IdleSpan.objects.filter(host=self.host, ended_at=None):
+                seen_at = node.seen_at if node else now
+                IdleSpan.objects.filter(pk=span.pk, ended_at=None).update(
+                    ended_at=max(min(seen_at, now), span.began_at)
+                )
+        if node and node.idle and abs((now - node.seen_at).total_seconds()) < RESTARTS_WITHIN:
+            self._memory.began = float("-inf")  # it was idle then; the marks say what came since
+        self._learn()
+
+    def _keep_books(self) -> None:
+        pending: list[_Note] = []
+        learned = tidied = float("-inf")
+        while True:
+            is_asked = False
+            with suppress(queue.Empty):
+                note = self._notes.get(timeout=self._clerk_patience(pending))
+                is_asked = note is None
+                pending += [note] if note else []
+            mono = self.clock.mono()
+            try:
+                if is_asked or mono - learned >= (WATCHFUL if self._watched else RULES_EVERY):
+                    learned = mono
+                    self._learn()
+                self._write(pending)
+                pending = []
+                if mono - tidied >= TIDY_EVERY:
+                    tidied = mono
+                    self._marks.tidy(self.clock.wall())
+                if self._closing:
+                    self._end_span()
+            except DatabaseError as error:
+                log.warning("what was seen of people could not be written: %s", error)
+                close_old_connections()
+            if self._closing and self._notes.empty():
+                connections.close_all()
+                return
+
+    def _clerk_patience(self, pending: list[_Note]) -> float:
+        if pending:
+            return AFTER_AN_ERROR
+        return WATCHFUL if self._watched else RULES_EVERY
+
+    def _learn(self) -> None:
+        """Read the rules, and when people were last seen elsewhere; wake the sentry for news."""
+        policy = Policy.current()
+        services = {
+            "gpu_service": policy.gpu_service_url or settings.GPU_SERVICE_URL,
+            "ollama": policy.ollama_url or settings.OLLAMA_URL,
+        }
+        rules = rules_of(policy, services)
+        others = Node.objects.exclude(host=self.host).exclude(active_at=None)
+        seen = {host: at.timestamp() for host, at in others.values_list("host", "active_at") if at}
+        with self._lock:
+            is_news = rules != self.rules or seen != self._elsewhere
+            self.rules, self._elsewhere = rules, seen
+        if is_news:
+            self._wake()
+
+    def _write(self, notes: list[_Note]) -> None:
+        if not notes:
+            return
+        newest = notes[-1].state
+        with transaction.atomic():
+            for note in notes:
+                if note.is_change:
+                    self._span(note.state)
+            Node.objects.filter(host=self.host).update(
+                idle=newest.idle,
+                idle_since=newest.since,
+                idle_reasons=list(newest.reasons),
+                idle_from=newest.idle_from,
+                users=newest.users,
+                active_at=newest.active_at,
+            )
+            live.changed("presence")
+        if any(note.is_change for note in notes):
+            doorbell.ring(self.runtime, "runner", b'{"op": "conditions"}')
+
+    def _span(self, state: Idleness) -> None:
+        """Begin a span, unless the one that lasts says the same."""
+        idle, at = state.idle is True, state.since or self.clock.now()
+        lasting = IdleSpan.objects.filter(host=self.host, ended_at=None).order_by("-id").first()
+        if lasting is not None:
+            if lasting.idle == idle:
+                return
+            IdleSpan.objects.filter(pk=lasting.pk).update(ended_at=max(at, lasting.began_at))
+        IdleSpan.objects.create(host=self.host, idle=idle, began_at=at, reasons=list(state.reasons))
+
+    def _end_span(self) -> None:
+        now = self.clock.now()
+        for span in IdleSpan.objects.filter(host=self.host, ended_at=None):
+            IdleSpan.objects.filter(pk=span.pk).update(ended_at=max(now, span.began_at))
+
+    def _wake(self) -> None:
+        with suppress(OSError):
+            os.write(self._waker.fileno(), b".")
+
+
+def _ticks(count: float) -> float:
+    """Return how many seconds so many health ticks take."""
+    return count * max(float(settings.TICK_SECONDS), 2.0)
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,405 @@
+"""The sentry: who comes is seen at once, who went is believed after a while."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from django.utils import timezone
+
+from daemon_app import doorbell, supervisor
+from daemon_app.models import IdleSpan, Node, Policy
+from daemon_app.signs import Scene, Sign
+from tests.ground.conftest import Site, site  # noqa: F401 - a fixture
+from tests.presence.post import Post
+from tests.service import until
+
+
+class Flag:
+    """A sign that the test sets."""
+
+    is_person: ClassVar[bool] = False
+    quick: ClassVar[bool] = True
+    often: ClassVar[float | None] = None
+
+    def __init__(self) -> None:
+        self.busy: bool | None = False
+
+    def look(self, scene: Scene) -> Sign:
+        return Sign("flag", self.busy, "sign_ollama", {"model": "llama"})
+
+
+@pytest.fixture
+def quiet(post: Post) -> Iterator[Post]:
+    """Yield a post whose machine is idle."""
+    post.sentry_with()
+    post.clock.passes(130)
+    post.becomes(True)
+    yield post
+
+
+# ── Idle and busy ────────────────────────────────────────────────────────────────────────────────
+def test_one_sign_makes_busy_at_once_and_only_two_quiet_minutes_make_idle(quiet: Post) -> None:
+    quiet.activity()
+    busy = quiet.becomes(False)
+
+    assert busy.reasons == (
+        {"signal": "requests", "code": "sign_requests", "facts": {"who": "anna"}},
+    )
+    assert (busy.idle_from - quiet.clock.now()).total_seconds() == pytest.approx(120, abs=1)
+    quiet.passes(119)
+    assert quiet.becomes(False).since == busy.since
+    quiet.passes(2)
+    assert quiet.becomes(True).reasons == ()
+
+
+def test_the_time_after_which_a_machine_is_idle_is_a_rule(quiet: Post) -> None:
+    Policy(pk=1, idle_after_seconds=10).store(now=timezone.now(), by="anna")
+    quiet.activity()
+    quiet.becomes(False)
+
+    quiet.passes(11)
+
+    quiet.becomes(True)
+
+
+def test_a_clock_that_is_set_makes_nobody_leave_and_nobody_come(quiet: Post) -> None:
+    quiet.mark()
+    quiet.activity()
+    quiet.becomes(False)
+
+    quiet.clock.time += 7200
+    quiet.passes(60)
+    assert quiet.becomes(False).idle_from > quiet.clock.now()
+    quiet.clock.time -= 10_000
+    quiet.passes(61)
+
+    quiet.becomes(True)
+
+
+def test_a_mark_alone_is_seen_when_its_bell_was_lost(quiet: Post) -> None:
+    quiet.clock.passes(5)
+    quiet.mark("ben")
+
+    assert quiet.becomes(False).reasons[0]["facts"] == {"who": "ben"}
+
+
+def test_a_sign_that_can_not_be_told_is_no_idleness(post: Post) -> None:
+    flag = Flag()
+    post.sentry_with(flag=flag)
+    post.clock.passes(130)
+    post.becomes(True)
+
+    flag.busy = None
+    unknown = post.becomes(None)
+    flag.busy = False
+
+    assert [reason["signal"] for reason in unknown.reasons] == ["flag"]
+    post.becomes(True)
+
+
+def test_what_was_there_has_to_be_gone_for_as_long(post: Post) -> None:
+    flag = Flag()
+    post.sentry_with(flag=flag)
+    post.clock.passes(130)
+    post.becomes(True)
+    flag.busy = True
+    assert post.becomes(False).idle_from is None
+
+    flag.busy = False
+    post.passes(30)
+    still = until(lambda: post.becomes(False).idle_from and post.becomes(False))
+
+    assert still.reasons[0]["code"] == "sign_lately"
+    assert still.reasons[0]["facts"]["facts"] == {"model": "llama"}
+    post.passes(100)
+    post.becomes(True)
+
+
+def test_signs_that_nobody_has_looked_at_yet_are_not_known(post: Post) -> None:
+    post.sentry_with("models")
+    post.clock.passes(130)
+
+    assert post.becomes(None).reasons[0]["code"] == "sign_no_reading"
+
+
+# ── By hand ──────────────────────────────────────────────────────────────────────────────────────
+def test_who_is_away_by_their_own_word_does_not_count_until_the_end_of_it(quiet: Post) -> None:
+    quiet.activity()
+    quiet.becomes(False)
+
+    end = quiet.clock.now() + timedelta(minutes=30)
+    Policy.set_presence("away", now=quiet.clock.now(), by="anna", until=end)
+    quiet.becomes(True)
+    quiet.activity()
+    quiet.passes(5)
+    assert quiet.sentry and quiet.sentry.state.idle
+    quiet.clock.passes(1800)
+    quiet.mark(age=10)
+
+    assert quiet.becomes(False).reasons[0]["signal"] == "requests"
+
+
+def test_away_does_not_override_what_the_machine_does(post: Post) -> None:
+    flag = Flag()
+    post.sentry_with(flag=flag)
+    post.clock.passes(130)
+    Policy.set_presence("away", now=post.clock.now(), by="anna")
+
+    flag.busy = True
+
+    post.becomes(False)
+
+
+def test_who_is_here_by_their_own_word_is_until_its_end_or_until_they_take_it_back(
+    quiet: Post,
+) -> None:
+    end = quiet.clock.now() + timedelta(minutes=30)
+    Policy.set_presence("here", now=quiet.clock.now(), by="anna", until=end)
+    here = quiet.becomes(False)
+
+    assert here.reasons[0]["facts"]["who"] == "anna"
+    quiet.passes(1700)
+    assert quiet.becomes(False).reasons[0]["code"] == "sign_hand"
+    quiet.passes(300)
+    quiet.passes(0)
+    quiet.becomes(True)
+    Policy.set_presence("here", now=quiet.clock.now(), by="anna")
+    quiet.becomes(False)
+    Policy.set_presence("", now=quiet.clock.now(), by="anna")
+    quiet.passes(121)
+    quiet.becomes(True)
+
+
+# ── Making way ───────────────────────────────────────────────────────────────────────────────────
+def test_a_real_command_makes_way_for_a_request_before_anything_is_written_down(
+    quiet: Post,
+    site: Site,  # noqa: F811
+) -> None:
+    run = site.launch("trap 'echo asked > asked; exit 0' TERM; echo up > up; sleep 60 & wait")
+    site.wrote("up")
+    assert quiet.sentry
+    quiet.sentry.watch(run, site.of(run), 1, "displace")
+    at = quiet.clock.wall()
+
+    quiet.activity(at=at)
+
+    result = site.ended(run)
+    assert result["outcome"] == "displaced"
+    news = quiet.news("displaced")
+    assert (news["run"], news["fence"], news["at"]) == (run, 1, at)
+    assert news["cause"] == {
+        "signal": "requests",
+        "code": "sign_requests",
+        "facts": {"who": "anna"},
+    }
+
+
+def test_a_run_that_people_end_is_stopped(quiet: Post, site: Site) -> None:  # noqa: F811
+    run = site.launch("echo up > up; exec sleep 60")
+    site.wrote("up")
+    assert quiet.sentry
+    quiet.sentry.watch(run, site.of(run), 1, "cancel")
+
+    quiet.activity()
+
+    assert site.ended(run)["outcome"] == "stopped"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of folders whose runs are asked to stop."""
+    folders: list[str] = []
+
+    def note(folder: Path, how: str, fence: int) -> bool:
+        folders.append(f"{folder.name} {how} {fence}")
+        return True
+
+    monkeypatch.setattr(supervisor, "request_stop", note)
+    return folders
+
+
+def test_all_watched_runs_are_asked_once_and_those_released_are_not(
+    quiet: Post, asked: list[str]
+) -> None:
+    assert quiet.sentry
+    for number in (1, 2, 3):
+        quiet.sentry.watch(number, Path(f"/runs/{number}"), 7, "displace")
+    quiet.sentry.release(2)
+
+    quiet.activity()
+    quiet.activity("ben")
+    quiet.becomes(False)
+    quiet.passes(1)
+    quiet.becomes(False)
+
+    assert sorted(asked) == ["1 displace 7", "3 displace 7"]
+
+
+@pytest.mark.parametrize("cause", ["mark", "flag", "here"])
+def test_every_sign_makes_runs_give_way(post: Post, asked: list[str], cause: str) -> None:
+    flag = Flag()
+    sentry = post.sentry_with(flag=flag)
+    post.clock.passes(130)
+    post.becomes(True)
+    sentry.watch(1, Path("/runs/1"), 1, "displace")
+    post.clock.passes(10)
+
+    if cause == "mark":
+        post.mark()
+    elif cause == "flag":
+        flag.busy = True
+    else:
+        Policy.set_presence("here", now=post.clock.now(), by="anna")
+    post.becomes(False)
+
+    until(lambda: asked == ["1 displace 1"])
+    wanted = {"mark": "requests", "flag": "flag", "here": "hand"}
+    assert post.news("displaced")["cause"]["signal"] == wanted[cause]
+
+
+def test_a_sign_that_can_not_be_told_disturbs_nobody(post: Post, asked: list[str]) -> None:
+    flag = Flag()
+    sentry = post.sentry_with(flag=flag)
+    post.clock.passes(130)
+    post.becomes(True)
+    sentry.watch(1, Path("/runs/1"), 1, "displace")
+    post.clock.passes(10)
+
+    flag.busy = None
+    post.becomes(None)
+
+    assert asked == []
+
+
+def test_a_run_admitted_just_before_somebody_came_makes_way(quiet: Post, asked: list[str]) -> None:
+    assert quiet.sentry
+    quiet.activity()
+    quiet.becomes(False)
+
+    quiet.clock.passes(0.5)
+    quiet.sentry.watch(1, Path("/runs/1"), 1, "displace")
+
+    until(lambda: asked == ["1 displace 1"])
+
+
+def test_a_run_that_needs_no_idle_machine_goes_on_until_the_next_sign(
+    quiet: Post, asked: list[str]
+) -> None:
+    assert quiet.sentry
+    quiet.activity()
+    quiet.becomes(False)
+    quiet.clock.passes(30)
+
+    quiet.sentry.watch(1, Path("/runs/1"), 1, "displace")
+    quiet.passes(1)
+    quiet.becomes(False)
+    assert asked == []
+    quiet.activity()
+
+    until(lambda: asked == ["1 displace 1"])
+
+
+def test_a_run_adopted_while_people_are_here_makes_way_if_it_needs_an_idle_machine(
+    quiet: Post, asked: list[str]
+) -> None:
+    assert quiet.sentry
+    quiet.activity()
+    quiet.becomes(False)
+    quiet.clock.passes(30)
+
+    quiet.sentry.watch(1, Path("/runs/1"), 1, "displace", {"idle": True})
+
+    until(lambda: asked == ["1 displace 1"])
+
+
+def test_somebody_at_another_host_makes_runs_give_way_here(quiet: Post, asked: list[str]) -> None:
+    now = quiet.clock.now()
+    there = Node.objects.create(host="there", pid=1, started_at=now, seen_at=now)
+    assert quiet.sentry
+    quiet.sentry.watch(1, Path("/runs/1"), 1, "displace")
+    quiet.clock.passes(10)
+
+    Node.objects.filter(pk=there.pk).update(active_at=quiet.clock.now())
+    quiet.look()
+
+    until(lambda: asked == ["1 displace 1"])
+    assert quiet.becomes(False).reasons[0]["facts"] == {"host": "there"}
+
+
+def test_nonsense_at_the_bell_changes_nothing(quiet: Post, asked: list[str]) -> None:
+    assert quiet.sentry
+    quiet.sentry.watch(1, Path("/runs/1"), 1, "displace")
+
+    for message in (b"\xff", b"[]", b'{"op": "activity"}', b'{"op": "activity", "at": "x"}', b"1"):
+        doorbell.ring(quiet.runtime, "presence", message)
+    quiet.becomes(True)
+
+    assert asked == []
+
+
+# ── What is written down ─────────────────────────────────────────────────────────────────────────
+def test_what_is_seen_is_written_down_with_its_spans(quiet: Post) -> None:
+    until(lambda: Node.objects.get(host="here").idle)
+    quiet.clock.passes(60)
+    quiet.activity()
+    quiet.becomes(False)
+
+    node = until(lambda: Node.objects.filter(host="here", idle=False, users=1).first())
+
+    assert node.idle_reasons[0]["code"] == "sign_requests"
+    assert node.active_at == pytest.approx(quiet.clock.now(), abs=timedelta(seconds=1))
+    lasting = until(lambda: IdleSpan.objects.filter(ended_at=None, idle=False).first())
+    before = IdleSpan.objects.exclude(pk=lasting.pk).get(idle=True)
+    assert before.ended_at == lasting.began_at == node.idle_since
+    assert lasting.reasons == node.idle_reasons
+    assert quiet.news("conditions")
+
+
+def test_the_end_of_the_daemon_ends_the_span_and_a_killed_one_s_ends_at_its_last_sign(
+    quiet: Post,
+) -> None:
+    until(lambda: IdleSpan.objects.filter(ended_at=None, idle=True).exists())
+    quiet.clock.passes(50)
+    quiet.relieve()
+    ended = IdleSpan.objects.order_by("-id").first()
+    assert ended and ended.ended_at == quiet.clock.now()
+
+    left = IdleSpan.objects.create(host="here", idle=True, began_at=quiet.clock.now())
+    last_sign = quiet.clock.now() + timedelta(seconds=100)
+    Node.objects.filter(host="here").update(seen_at=last_sign)
+    quiet.clock.passes(500)
+    quiet.sentry_with()
+
+    left.refresh_from_db()
+    assert left.ended_at == last_sign
+
+
+def test_a_restart_while_idle_stays_idle_unless_a_mark_says_that_somebody_came(
+    quiet: Post,
+) -> None:
+    until(lambda: Node.objects.get(host="here").idle)
+    quiet.relieve()
+    Node.objects.filter(host="here").update(seen_at=quiet.clock.now())
+
+    quiet.clock.passes(30)
+    quiet.sentry_with()
+    quiet.becomes(True)
+    quiet.relieve()
+    quiet.mark(age=20)
+    quiet.clock.passes(30)
+    sentry = quiet.sentry_with()
+
+    back = quiet.becomes(False)
+    assert back.reasons[0]["code"] == "sign_requests"
+    assert (back.idle_from - quiet.clock.now()).total_seconds() == pytest.approx(70, abs=1)
+    assert sentry.state.users == 1
+
+
+def test_a_first_start_waits_before_it_calls_the_machine_idle(post: Post) -> None:
+    post.sentry_with()
+
+    assert post.becomes(False).reasons[0]["code"] == "sign_start"
+    post.passes(121)
+    post.becomes(True)
