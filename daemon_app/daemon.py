@@ -19,7 +19,9 @@ from daemon_app.clock import Clock
 from daemon_app.database import Checkpointer
 from daemon_app.models import Node
 from daemon_app.models.node import HEARTBEAT
-from daemon_app.runner import Runner
+from daemon_app.presence import Sentry
+from daemon_app.pulse import Pulse
+from daemon_app.runner import Runner, run_token
 from daemon_app.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,10 @@ def _nothing() -> None:
 
 
 class Beat:
-    """The daemon of a host: the schedule, the sweep, the heartbeat and the runner in one thread."""
+    """The daemon of a host: the schedule, the sweep, the heartbeat and the runner in one thread.
+
+    The health tick has threads of its own: see `pulse`.
+    """
 
     def __init__(
         self,
@@ -60,8 +65,18 @@ class Beat:
         self.runs = doorbell.Bell(self.runtime, "runner")
         self.board = Board(self.runtime)
         self.runner = Runner(host=self.host, runtime=self.runtime, max_parallel=max_parallel)
+        self.sentry = Sentry(
+            host=self.host, runtime=self.runtime, clock=self.clock, token=run_token()
+        )
+        self.runner.sentry = self.sentry
         self.watchdog = Watchdog(
             board=self.board, data_dir=data_dir, runner=self.runner, clock=self.clock
+        )
+        self.pulse = Pulse(
+            host=self.host,
+            runtime=self.runtime,
+            clock=self.clock,
+            may_tidy=lambda: self._may_tidy,
         )
         self._checkpointer = (
             Checkpointer(Path(connection.settings_dict["NAME"]))
@@ -89,10 +104,13 @@ class Beat:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self.watchdog.begin()
+        # Before we say that we are here: until when the last daemon was is to be read.
+        self.sentry.start()
         # What is too late is given up before we say that we are here: it counts from then on.
         self._guarded(self._look_around)
         self._announce()
         self.runner.adopt()
+        self.pulse.start()
         log.info("the daemon is running on %s (process %s)", self.host, os.getpid())
         ready()
         listening = [self.bell.fileno(), self.runs.fileno(), told.fileno()]
@@ -235,6 +253,7 @@ class Beat:
         live.changed("daemon")
 
     def _farewell(self) -> None:
+        self.pulse.close()
         try:
             self.runner.close()
             now = self.clock.now()
@@ -242,6 +261,7 @@ class Beat:
             live.changed("daemon")
         except DatabaseError:
             log.exception("the stop could not be recorded")
+        self.sentry.close()
         self.board.clear(*BEAT)
         if self._checkpointer:
             self._checkpointer.close()
