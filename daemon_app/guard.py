@@ -8,12 +8,15 @@ one that could change something must come from our own pages or carry an API tok
 """
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.utils.translation import gettext as _
+
+from daemon_app.clock import ARRIVED
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +92,8 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge one connection, then hand it on or turn it away."""
+        # How fast somebody's return is answered is measured from here.
+        scope[ARRIVED] = time.time()
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http":

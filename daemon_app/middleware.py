@@ -1,8 +1,9 @@
-"""Between the guard and the views: how long a sign-in lasts, and what somebody without one gets.
+"""Between the guard and the views: who is here, how long a sign-in lasts, who gets to sign in.
 
 The headers every answer carries are the guard's (daemon_app.guard).
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -15,10 +16,59 @@ from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 
+from daemon_app.clock import ARRIVED
 from daemon_app.models import access
+from daemon_app.signs.marks import REQUEST, Notebook
 
 # Sent by our pages with what they fetch by themselves: an open page alone keeps nobody signed in.
 UNATTENDED = "X-Unattended"
+
+
+# What browsers load with a page by themselves.
+PARTS = frozenset({"audio", "font", "image", "manifest", "script", "style", "track", "video"})
+
+notebook = Notebook(settings.DATA_DIR)
+
+
+class Presence:
+    """Note that a person is here: by a request with a sign-in, or by opening a page without one.
+
+    What a page loads or asks by itself is no sign of anybody, nor is a program with a token. Stands
+    before whatever may wait for the database: runs make way before the page is made.
+    """
+
+    sync_capable = True
+    async_capable = False
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Note who asks, and answer."""
+        if not is_unattended(request):
+            if settings.SESSION_COOKIE_NAME in request.COOKIES and request.user.is_authenticated:
+                key, who = str(request.session.session_key), request.user.get_username()
+                notebook.note(key, who=who, signal=REQUEST, at=arrived(request))
+            elif request.headers.get("Sec-Fetch-Mode") == "navigate":
+                key = f"{request.META.get('REMOTE_ADDR')} {request.headers.get('User-Agent')}"
+                notebook.note(key, who="", signal=REQUEST, at=arrived(request))
+        return self.get_response(request)
+
+
+def is_unattended(request: HttpRequest) -> bool:
+    """Return whether no person made this request: a program did, or a page by itself."""
+    return (
+        request.method in {"HEAD", "OPTIONS"}
+        or UNATTENDED in request.headers
+        or "Authorization" in request.headers
+        or request.headers.get("Sec-Fetch-Dest") in PARTS
+    )
+
+
+def arrived(request: HttpRequest) -> float:
+    """Return when a request reached this process, in seconds since 1970."""
+    at: float = getattr(request, "scope", {}).get(ARRIVED) or time.time()
+    return at
 
 
 class SessionLimits:
