@@ -85,7 +85,9 @@ class Held:
 class Yielding(Protocol):
     """Who asks runs to make way when somebody comes back: `presence.Sentry`."""
 
-    def watch(self, run_id: int, folder: Path, fence: int, how: str) -> None:
+    def watch(
+        self, run_id: int, folder: Path, fence: int, how: str, needs: Mapping[str, Any]
+    ) -> None:
         """Ask this run to make way ("displace") or to end ("cancel") when somebody comes."""
 
     def release(self, run_id: int) -> None:
@@ -519,7 +521,7 @@ class Runner:
         if held is None or self.sentry is None:
             return
         how = str(held.rules.get("on_presence"))
-        self.sentry.watch(run_id, folder_of(run_id), fence, how)
+        self.sentry.watch(run_id, folder_of(run_id), fence, how, held.needs)
 
     def _write_starts(self) -> None:
         """Keep what the gates said of runs that were started, and that their wait is over."""

@@ -230,7 +230,7 @@ class Watcher:
     def state(self) -> "Watcher":
         return self
 
-    def watch(self, run_id: int, folder: Path, fence: int, how: str) -> None:
+    def watch(self, run_id: int, folder: Path, fence: int, how: str, _needs: Any) -> None:
         self.watched[run_id] = folder, fence, how
 
     def release(self, run_id: int) -> None:
