@@ -77,6 +77,7 @@ class Beat:
             runtime=self.runtime,
             clock=self.clock,
             may_tidy=lambda: self._may_tidy,
+            sentry=self.sentry,
         )
         self._checkpointer = (
             Checkpointer(Path(connection.settings_dict["NAME"]))
