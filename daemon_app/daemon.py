@@ -76,6 +76,7 @@ class Beat:
             host=self.host,
             runtime=self.runtime,
             clock=self.clock,
+            sentry=self.sentry,
             may_tidy=lambda: self._may_tidy,
             sentry=self.sentry,
         )

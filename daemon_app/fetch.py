@@ -84,8 +84,8 @@ KINDS: Final = {
 class Answer:
     """What a service answered.
 
-    `json` is the answer when `kind` is OK, else None. `said` is what it said instead, or the error:
-    at most SAID printable characters. `status` is None where there was no answer in HTTP.
+    `json` is the answer when `kind` is OK, else None. `said` is the beginning of what it said, or
+    the error: at most SAID printable characters. `status` is None where there was none in HTTP.
     """
 
     kind: Kind
@@ -174,6 +174,7 @@ def _read(response: requests.Response, bounds: _Bounds, *, may_be_empty: bool) -
         raise _RefusalError(Why.BROKE_OFF, body)
     if not body and may_be_empty:
         return None
+    bounds.said = shortened(body)
     try:
         return _parsed(body)
     except (ValueError, RecursionError) as error:

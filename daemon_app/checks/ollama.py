@@ -31,7 +31,7 @@ def ollama(context: Context) -> Reading:
     except service.OddError:
         return service.odd("ollama", url, answer)
     loaded = fetch.get(f"{url}/api/ps", seconds=SECONDS)
-    models, said = None, service.said(loaded)
+    models, said = None, loaded.said
     if loaded.kind is Kind.OK:
         with suppress(service.OddError):
             models, said = _models(loaded.json), ""

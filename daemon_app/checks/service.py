@@ -1,12 +1,11 @@
 """What the answer of a service says of it, and how its numbers are taken with a pinch of salt."""
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from daemon_app.fetch import Answer, Kind, Why, shortened
+from daemon_app.fetch import Answer, Kind, Why
 from daemon_app.readings import Reading, State
 
 STATES: Final = {
@@ -45,12 +44,7 @@ def reading(name: str, url: str, answer: Answer, *, seconds: float, slow_ms: int
 def odd(name: str, url: str, answer: Answer, code: str = "service_odd") -> Reading:
     """Return the reading of a service whose JSON makes no sense."""
     facts = {"url": shown(url), "status": answer.status}
-    return Reading(name, State.UNKNOWN, None, code, facts, said(answer), answer.seconds)
-
-
-def said(answer: Answer) -> str:
-    """Return what an answer said, shortened."""
-    return answer.said or shortened(json.dumps(answer.json, ensure_ascii=False)[:2000])
+    return Reading(name, State.UNKNOWN, None, code, facts, answer.said, answer.seconds)
 
 
 def why_not(answer: Answer) -> str:

@@ -105,5 +105,5 @@ def _unknown(trouble: gpu.NoMemoryError, answer: Answer, url: str) -> Reading:
     elif answer.kind is Kind.DOWN:
         code, said = "vram_none", answer.said
     else:
-        code, said = service.why_not(answer), service.said(answer)
+        code, said = service.why_not(answer), answer.said
     return Reading("vram", State.UNKNOWN, None, code, facts, said, answer.seconds)

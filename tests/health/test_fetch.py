@@ -24,7 +24,7 @@ def test_a_good_answer_is_its_json() -> None:
 
     assert (answer.kind, answer.why, answer.status) == (Kind.OK, "", 200)
     assert answer.json == {"status": "ok", "n": [1, 2.5, None]}
-    assert answer.said == ""
+    assert answer.said == '{"status": "ok", "n": [1, 2.5, null]}'
 
 
 def test_what_is_asked_says_plainly_what_it_wants(monkeypatch: pytest.MonkeyPatch) -> None:
