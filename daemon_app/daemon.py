@@ -78,7 +78,6 @@ class Beat:
             clock=self.clock,
             sentry=self.sentry,
             may_tidy=lambda: self._may_tidy,
-            sentry=self.sentry,
         )
         self._checkpointer = (
             Checkpointer(Path(connection.settings_dict["NAME"]))
