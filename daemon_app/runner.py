@@ -618,9 +618,7 @@ class Runner:
         end = ending(run_id, result, held.rules, self._used(run_id, held))
         try:
             cause = held.cause or self._noted_cause(run_id)
-            not_before = Run.objects.displace(
-                end, cause=cause, now=now, token=str(result.get("token") or "")
-            )
+            not_before = Run.objects.displace(end, cause=cause, now=now, token=result.get("token"))
         except DatabaseError:
             log.exception("run %s could not be put back in line; looked at again", run_id)
             return True  # still held
@@ -761,12 +759,14 @@ class Runner:
         run_id = int(told["run"])
         held = self._held.get(run_id)
         if held and int(told.get("fence") or held.fence) == held.fence:
-            percent = told.get("progress")
-            percent = None if percent is None else min(max(round(float(percent)), 0), 100)
-            self._progress[run_id] = (percent, str(told.get("label") or "")[:200])
-            if token := told.get("token"):
-                # Rare, and what it can't do without.
-                Run.objects.running().filter(pk=run_id).update(progress_token=str(token)[:4096])
+            if "progress" in told or "label" in told:
+                percent = told.get("progress")
+                percent = None if percent is None else min(max(round(float(percent)), 0), 100)
+                self._progress[run_id] = (percent, str(told.get("label") or "")[:200])
+            if (token := told.get("token")) is not None:
+                # Rare, and what it can't do without. The result says it again.
+                with contextlib.suppress(DatabaseError):
+                    Run.objects.running().filter(pk=run_id).update(progress_token=str(token))
 
     def _write_progress(self) -> None:
         """Write what commands have said of their progress; at most once a second."""
@@ -828,7 +828,11 @@ class Runner:
         with contextlib.suppress(OSError):
             self._note_phase(news | {"phase": (run.folder / "phase").read_text()})
         if found := progress.read(str(run.folder / "progress")):
-            self._note_progress(news | {"progress": found[0].percent, "label": found[0].label})
+            told, _at = found
+            news["token"] = told.token
+            if told.percent is not None or told.label:
+                news |= {"progress": told.percent, "label": told.label}
+            self._note_progress(news)
 
     def _look(self) -> None:
         now = time.monotonic()

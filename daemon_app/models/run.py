@@ -199,7 +199,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         )
 
     def displace(
-        self, ending: Ending, *, cause: dict[str, Any], now: datetime, token: str = ""
+        self, ending: Ending, *, cause: dict[str, Any], now: datetime, token: str | None = None
     ) -> datetime | None:
         """Put a run that made way for a person back in line; return when it may go on.
 
@@ -211,7 +211,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         if run is None:
             return None
         started_at = ending.started_at or run.started_at
-        had_its_slice = bool(started_at and ending.ended_at - started_at >= LEAST_SLICE)
+        had_its_slice = ending.ended_at - started_at >= LEAST_SLICE if started_at else False
         short = 0 if had_its_slice else run.short_slices + 1
         not_before = now + timedelta(minutes=PAUSES[min(short, len(PAUSES) - 1)])
         last_start = run.needs.get("last_start")
@@ -224,7 +224,7 @@ class RunQuerySet(models.QuerySet["Run"]):
             needs={**run.needs, "idle": True},
             displacements=F("displacements") + 1,
             short_slices=short,
-            progress_token=token or run.progress_token,
+            progress_token=run.progress_token if token is None else token,
             reason_code="displaced",
             reason_facts=cause,
         )
