@@ -230,12 +230,12 @@ def _fitting(length: float, age: timedelta, points: int) -> int:
 def _samples(host: str, span: int, since: datetime, until: datetime) -> list[_Sample]:
     """Return the rows of a time; of its end, not yet summed up, what the ticks make."""
     of_host = Snapshot.objects.filter(host=host)
-    begin = since - timedelta(seconds=span)
-    rows = of_host.filter(span=span, at__gt=begin, at__lte=until).order_by("at")
+    begin = since if span == RAW else _floor(since, span)  # one that reaches in belongs to it
+    rows = of_host.filter(span=span, at__gte=begin, at__lte=until).order_by("at")
     found = [_sample(*row) for row in rows.values_list("at", "ticks", "values", "states")]
     if span == RAW:
         return found
-    start = found[-1].at + timedelta(seconds=span) if found else since
+    start = found[-1].at + timedelta(seconds=span) if found else begin
     rest = of_host.filter(span=RAW, at__gte=start, at__lte=until).order_by("at")
     for begun in dict.fromkeys(_floor(at, span) for at in rest.values_list("at", flat=True)):
         row = _summed_up(host, span, begun)

@@ -90,9 +90,9 @@ class _Look:
 
     def read(self, begun: float, within: float) -> Reading:
         """Return the reading, or that there is none, as seen by a round that began at `begun`."""
-        if self.reading is not None:
-            return self.reading
         name, out = self.check.name, time.monotonic() - self._begun
+        if self.reading is not None and self._begun >= begun:
+            return self.reading
         if self._begun < begun:
             return Reading(name, State.UNKNOWN, None, "check_hangs", {"seconds": round(out)})
         facts = {"seconds": round(min(self.check.seconds, within), 1)}
