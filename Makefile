@@ -6,7 +6,12 @@ TEMPLATES = $$(find templates -name '*.html' -o -name '*.txt' | sort)
 # Tests run on these; the one that $(VENV) has runs all of them, the others those where a Python may
 # make a difference: processes, files, clocks, the shell. Pages and rights are Django's on each.
 TESTED = 3.11 3.13
-ON_EACH = tests/ground tests/schedules tests/live tests/cli tests/test_*.py daemon_app
+ON_EACH = tests/ground tests/schedules tests/health tests/presence tests/skills daemon_app \
+  tests/test_daemon.py tests/test_runner.py tests/test_cluster.py tests/test_executor.py
+# Two halves that take about as long, and the browser's: they wait more than they compute.
+HALF = tests/cli tests/ground tests/schedules tests/live tests/health tests/skills daemon_app
+REST = $$(ls -d tests/*/ tests/test_*.py | grep -v -x -F \
+  -e tests/browser/ -e tests/nvml/ -e tests/__pycache__/ $(patsubst %,-e %/,$(HALF)))
 
 .PHONY: help run test lint format bench faults messages lock clean
 .DEFAULT_GOAL = help
@@ -22,17 +27,18 @@ run: ## install what is needed and start BACH at http://localhost:8000/daemon
 test: ## install what the tests need, a browser included, and run them all
 	@.ci/venv $(VENV) requirements-dev.txt
 	@$(PYTHON) tests/browser/chromium.py
-	$(PYTHON) -m pytest
-	$(PYTHON) -m pytest tests/browser
+	$(PYTHON) tests/side_by_side.py "$(PYTHON) -m pytest $(HALF)" "$(PYTHON) -m pytest $(REST)"
 	@set -e; \
 	here=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	others=; \
 	for version in $(TESTED); do \
 	  [ $$version != $$here ] || continue; \
 	  python=$$(.ci/python $$version) || { echo "No Python $$version here: not tested on it."; continue; }; \
 	  .ci/venv .venv-$$version requirements-dev.txt $$python; \
-	  echo ".venv-$$version/bin/python -m pytest $(ON_EACH)"; \
-	  .venv-$$version/bin/python -m pytest $(ON_EACH); \
-	done
+	  others=".venv-$$version/bin/python -m pytest $(ON_EACH)"; \
+	done; \
+	echo "$(PYTHON) -m pytest tests/browser"; echo "$$others"; \
+	$(PYTHON) tests/side_by_side.py "$(PYTHON) -m pytest tests/browser" "$${others:-true}"
 
 lint: ## style, templates, types, floors, catalogue
 	@.ci/venv $(VENV) requirements-dev.txt
