@@ -221,6 +221,11 @@ FULLER: Final = {
     "waits_disk_unknown": (
         _("Waits: how much disk is free has not been measured since %(since)s."),
     ),
+    "waits_retry": (_("Waits for its next attempt at %(at)s."),),
+    "waits_spread": (
+        _("Waits its turn to be caught up, at %(at)s, so that not everything starts at once."),
+    ),
+    "waits_displaced": (_("Made way (%(why)s) and goes on at %(at)s at the earliest."),),
     "gate_finish_by": (_("To be done by %(finish_by)s; for that it starts at %(until)s at last."),),
 }
 
@@ -270,7 +275,8 @@ def filled(text: str, facts: Mapping[str, object], now: datetime | None = None) 
                 told[name] = measure
                 # The unit is part of it; elsewhere in the text the name stands alone.
                 text = re.sub(rf"%\({name}\)s (?:s|MB)\b", f"%({name})s", text)
-    return text % told
+    # An abbreviation's dot ends the sentence too.
+    return (text % told).replace("..", ".") if "..." not in text else text % told
 
 
 def _told(name: str, value: object, now: datetime, language: str) -> object:
