@@ -65,7 +65,7 @@ def is_unattended(request: HttpRequest) -> bool:
     )
 
 
-def arrived(request: HttpRequest) -> float:
+def arrived(request: object) -> float:
     """Return when a request reached this process, in seconds since 1970."""
     at: float = getattr(request, "scope", {}).get(ARRIVED) or time.time()
     return at
