@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from daemon_app.views import access, jobs, overview, queue, runs, settings
+from daemon_app.views import access, jobs, overview, presence, queue, runs, settings
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
@@ -24,6 +24,7 @@ urlpatterns = [
     path("queue/", queue.queue, name="queue"),
     path("hold/", queue.hold, name="hold"),
     path("resume/", queue.resume, name="resume"),
+    path("presence/", presence.presence, name="presence"),
     path("incidents/<int:pk>/seen/", queue.seen, name="incident-seen"),
     path("settings/", settings.settings, name="settings"),
     path("settings/rules/", settings.policy, name="settings-rules"),

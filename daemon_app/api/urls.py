@@ -6,7 +6,7 @@ from django.urls import path, re_path
 from django.utils.translation import gettext as _t
 from rest_framework.request import Request
 
-from daemon_app.api import health, incidents, jobs, queue, rules, runs, schema, status
+from daemon_app.api import health, incidents, jobs, presence, queue, rules, runs, schema, status
 from daemon_app.api.endpoint import Endpoint
 from daemon_app.api.errors import Problem
 
@@ -52,6 +52,8 @@ urlpatterns = [
     path("idle/history", health.IdleHistory.as_view(), name="idle-history"),
     path("displacements", health.Displacements.as_view(), name="displacements"),
     path("skills", health.ListSkills.as_view(), name="skills"),
+    path("activity", presence.Tell.as_view(), name="activity"),
+    path("presence", presence.Presence.as_view(), name="presence"),
     path("status", status.ReadStatus.as_view(), name="status"),
     path("openapi.json", schema.OpenAPI.as_view(), name="openapi"),
     re_path(r"", Nowhere.as_view()),

@@ -44,6 +44,8 @@ def test_it_names_every_address_and_its_rules() -> None:
         "idle/history",
         "displacements",
         "skills",
+        "activity",
+        "presence",
         "status",
     }
     assert set(told["components"]["securitySchemes"]) == {"token", "session"}

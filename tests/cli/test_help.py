@@ -40,6 +40,8 @@ OFFERED = {
     "bach daemon cancel",
     "bach daemon hold",
     "bach daemon resume",
+    "bach daemon here",
+    "bach daemon away",
     "bach daemon pools",
     "bach daemon pools set",
     "bach daemon pools remove",

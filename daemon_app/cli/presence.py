@@ -1,0 +1,156 @@
+"""`bach daemon here` and `away`: say that you are here, or away, for a time."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from daemon_app.cli import language, project, terminal
+from daemon_app.cli.clicks import Command
+from daemon_app.cli.language import gettext as _
+from daemon_app.cli.outcome import Code, Refusal
+
+JSON = click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
+
+
+def _options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that both commands have."""
+    for option in (
+        JSON,
+        click.option("--clear", is_flag=True, help=_("Take back what was said.")),
+        click.option(
+            "--until",
+            metavar=_("TIME"),
+            help=_("Until then: 18:00, 2026-12-24T18:00; at most 7 days from now."),
+        ),
+        click.option(
+            "--for", "length", metavar=_("LENGTH"), help=_("For so long: 30m, 2h, 1d; else 8h.")
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(
+    cls=Command,
+    help=_(
+        "Say that you are here: the machine counts as busy until the end of that.\n\n"
+        "Jobs that need it idle wait, and those that make way for people do so at once."
+    ),
+    examples=(
+        ("bach daemon here", ""),
+        ("bach daemon here --for 2h", ""),
+        ("bach daemon here --clear", ""),
+    ),
+    short_help=_("Say that you are here."),
+)
+@_options
+def here(*, length: str | None, until: str | None, clear: bool, as_json: bool) -> int:
+    """Make the machine busy."""
+    return _say("here", length, until, clear=clear, as_json=as_json)
+
+
+@click.command(
+    cls=Command,
+    help=_(
+        "Say that you are away: people's requests, programs and logins count for nothing until "
+        "the end of that.\n\nModels at work and the load of others go on counting."
+    ),
+    examples=(
+        ("bach daemon away --until 18:00", ""),
+        ("bach daemon away --for 30m", ""),
+        ("bach daemon away --clear", ""),
+    ),
+    short_help=_("Say that you are away."),
+)
+@_options
+def away(*, length: str | None, until: str | None, clear: bool, as_json: bool) -> int:
+    """Let the machine be idle."""
+    return _say("away", length, until, clear=clear, as_json=as_json)
+
+
+def _say(
+    presence: str, length: str | None, until: str | None, *, clear: bool, as_json: bool
+) -> int:
+    with project.database():
+        from django.core.exceptions import ValidationError
+        from django.utils import timezone
+
+        from daemon_app import formats
+        from daemon_app.api import machine
+        from daemon_app.models import Policy
+
+        now = timezone.now()
+        if sum(map(bool, (length, until, clear))) > 1:
+            raise Refusal(
+                _("Give one of --for, --until and --clear, not several."), code=Code.USAGE
+            )
+        end = _after(length, now) if length else _at(until, now) if until else None
+        said = "" if clear else presence
+        try:
+            changed = Policy.set_presence(said, now=now, by=project.user()[:150], until=end)
+        except ValidationError as error:
+            raise Refusal(" ".join(error.messages), code=Code.USAGE) from error
+        policy = Policy.current()
+        if as_json:
+            terminal.say_json(machine.presence_told(policy, now, known=True))
+            return Code.OK
+        if clear:
+            terminal.say(
+                _("What is seen counts again.") if changed else _("Nothing had been said.")
+            )
+            return Code.OK
+        zone, spoken = timezone.get_current_timezone(), language.current()
+        facts: dict[str, Any] = {
+            "when": formats.moment(policy.presence_until or now, now, zone, spoken),
+            "bach": project.program(),
+            "word": presence,
+        }
+        words = {
+            "here": _("You are here until: %(when)s."),
+            "away": _("You are away until: %(when)s."),
+        }
+        terminal.say(words[presence] % facts)
+        terminal.say(_("Take it back: %(bach)s daemon %(word)s --clear") % facts)
+    return Code.OK
+
+
+def _after(text: str, now: datetime) -> datetime:
+    """Return the end of a length of time. Raises Refusal."""
+    from daemon_app.schedules.errors import ScheduleError
+    from daemon_app.schedules.interval import Interval
+
+    try:
+        length: timedelta = Interval.read(text.strip(), "UTC").period
+    except ScheduleError as error:
+        spoken = language.current()
+        raise Refusal(error.message(spoken), error.hint(spoken), code=Code.USAGE) from error
+    return now + length
+
+
+def _at(text: str, now: datetime) -> datetime:
+    """Return the instant that a text names, the next one of a time of day. Raises Refusal."""
+    from django.utils import timezone
+
+    local = timezone.localtime(now)
+    try:
+        clock = datetime.strptime(text.strip(), "%H:%M").time()  # noqa: DTZ007 - a time of day
+    except ValueError:
+        pass
+    else:
+        today = datetime.combine(local.date(), clock, local.tzinfo)
+        return (
+            today
+            if today > now
+            else datetime.combine(local.date() + timedelta(days=1), clock, local.tzinfo)
+        )
+    try:
+        instant = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise Refusal(
+            _("“%(text)s” is no time. For example: 18:00 or 2026-12-24T18:00")
+            % {"text": terminal.shown(text)[:60]},
+            code=Code.USAGE,
+        ) from error
+    return instant if instant.tzinfo else instant.replace(tzinfo=local.tzinfo)
