@@ -11,14 +11,18 @@ import signal as signals
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from itertools import takewhile
 from math import sqrt
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.conf import settings
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.fields.json import KT
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
@@ -26,10 +30,22 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _t
 from django.utils.translation import ngettext
 
-from daemon_app import admission, formats, output
+from daemon_app import admission, formats, gauges, idleness, output, pidfile
 from daemon_app import notices as hints
-from daemon_app.models import Attempt, Job, Node, Policy, Pool, Run, reasons
+from daemon_app.models import (
+    Attempt,
+    Displacement,
+    IdleSpan,
+    Job,
+    Node,
+    Policy,
+    Pool,
+    Run,
+    Snapshot,
+    reasons,
+)
 from daemon_app.models.access import RIGHTS, Role
+from daemon_app.models.presence import yield_times
 from daemon_app.models.run import folder_of
 from daemon_app.registry import Registry
 
@@ -317,15 +333,20 @@ def held(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: AR
 
 
 # ── Overview ─────────────────────────────────────────────────────────────────────────────────────
-@region("situation", topics=("daemon", "runs", "jobs", "policy"))
+@region("situation", topics=("daemon", "runs", "jobs", "policy", "health"))
 def situation(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
-    """Return what one sentence says: is somebody scheduling, what runs, what comes."""
-    node = Node.latest()
+    """Return what one sentence says: who has the right of way, is somebody scheduling, what runs.
+
+    It speaks of idleness where that is known or where a job heeds it.
+    """
+    node, policy = gauges.host(now), Policy.current()
     running_count, waiting_count = _running().count(), _waiting(now).count()
     return {
         "node": node,
         "alive": node is not None and node.is_alive(now),
-        "policy": Policy.current(),
+        "idleness": idleness.current(node, now),
+        "said": idleness.said(policy, now),
+        "policy": policy,
         "running": running_count,
         "waiting": waiting_count,
         "next": _upcoming_jobs()[:1].first(),
@@ -900,6 +921,147 @@ def _run_rows(runs: Iterable[Run], now: datetime, *, headings: bool = False) -> 
         )
         last = heading
     return rows
+
+
+# ── The machine ──────────────────────────────────────────────────────────────────────────────────
+@region("gauges", topics=("health", "daemon"))
+def five_gauges(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return the five tiles: how each thing is that the health tick looks at."""
+    return {"tiles": gauges.tiles(now, current_language())}
+
+
+@dataclass(frozen=True)
+class View:
+    """What the system page shows: how far back, and of which checks the numbers as a table."""
+
+    range: gauges.Range
+    tables: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, query: str | None) -> View:
+        """Return the view a query string asks for; nonsense in it counts as nothing."""
+        asked = parse_qs((query or "")[:500], max_num_fields=10)
+        key = asked.get("range", [""])[-1]
+        tables = [name for name in gauges.CHECKS if name in asked.get("table", [])]
+        return cls(gauges.RANGES.get(key, gauges.RANGES[gauges.DEFAULT_RANGE]), tuple(tables))
+
+    def query(self, *, range: str | None = None, table: str | None = None) -> str:  # noqa: A002
+        """Return the query string of this view, with another range, or with one table more or less.
+
+        It begins with "?", so that it is an address even when it asks for nothing.
+        """
+        tables = set(self.tables) ^ {table} if table else set(self.tables)
+        pairs = [("range", range or self.range.key)]
+        pairs += [("table", name) for name in gauges.CHECKS if name in tables]
+        return "?" + urlencode(pairs)
+
+
+@region("charts", topics=("health", "policy"))
+def all_charts(viewer: Viewer, arg: str | None, now: datetime) -> Context:
+    """Return the five charts on one axis of time; `arg` is the query string of the view."""
+    view = View.read(arg)
+    drawn = gauges.drawn(view.range, view.tables, now, current_language())
+    return {
+        "view": view,
+        "drawn": drawn,
+        "tables": {name: view.query(table=name) for name in gauges.CHECKS},
+        "may_read_answers": viewer.may_manage,
+    }
+
+
+MOST_SPANS, MOST_DISPLACEMENTS = 12, 8
+
+
+@dataclass(frozen=True)
+class Span:
+    """A time in which the machine was idle, or was not, and why."""
+
+    idle: bool
+    began_at: datetime
+    ended_at: datetime | None
+    reasons: Sequence[str]
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it lasted; None while it does."""
+        return (self.ended_at - self.began_at).total_seconds() if self.ended_at else None
+
+
+@region("idle-log", topics=("health", "daemon"))
+def idle_log(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return when the machine was idle and when not, the newest first, and today's sum."""
+    node = gauges.host(now)
+    midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = gauges.idle_times(node.host, midnight, now) if node else []
+    begun = midnight.timestamp()
+    of_host = IdleSpan.objects.filter(host=node.host if node else "")
+    found = list(of_host[: MOST_SPANS + 1])
+    return {
+        "spans": [
+            Span(
+                each.idle,
+                each.began_at,
+                each.ended_at,
+                [told for one in each.reasons if (told := idleness.sentence(one))],
+            )
+            for each in found[:MOST_SPANS]
+        ],
+        "more": len(found) > MOST_SPANS,
+        "idle_today": sum(ended - max(began, begun) for began, ended in today),
+        "idle_after": Policy.current().idle_after_seconds,
+    }
+
+
+@region("displacements", topics=("runs", "health"))
+def displacements(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return which runs made way for people, for what, and how fast they did."""
+    midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
+    newest = list(Displacement.objects.all()[:MOST_DISPLACEMENTS])
+    return {
+        "times": yield_times(),
+        "today": Displacement.objects.filter(at__gte=midnight).count(),
+        "rows": [(each, idleness.sentence(each.cause)) for each in newest],
+    }
+
+
+@region("machine", topics=("daemon", "health"))
+def machine(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return who watches this machine, which program that is, and what its logs take."""
+    node = gauges.host(now)
+    newest = Snapshot.objects.newest(node.host) if node else None
+    readings = newest.read() if newest else {}
+    data = Path(settings.DATA_DIR)
+    cluster = pidfile.holder(data / "cluster.pid")
+    outputs = Run.objects.filter(output_removed=False).aggregate(
+        kept=Sum(F("output_bytes") - F("dropped_bytes"))
+    )
+    return {
+        "node": node,
+        "others": Node.objects.exclude(pk=node.pk).order_by("host") if node else [],
+        "alive": node is not None and node.is_alive(now),
+        "cluster": cluster,
+        "newest": newest,
+        "tick": settings.TICK_SECONDS,
+        "forecast": gauges.forecast(readings["disk"].facts, current_language())
+        if "disk" in readings
+        else "",
+        "version": version("bach-daemon"),
+        "output_bytes": outputs["kept"] or 0,
+        "output_limit": Policy.current().keep_output_mb * 1_000_000,
+        "log_bytes": _size_of(Path(settings.LOGS_DIR)),
+        "database_bytes": sum(
+            part.stat().st_size for part in data.glob("bach.sqlite3*") if part.is_file()
+        ),
+    }
+
+
+def _size_of(folder: Path) -> int:
+    """Return how many bytes the files of a folder take; a file may go meanwhile."""
+    found = 0
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            found += path.stat().st_size
+    return found
 
 
 # ── One job ──────────────────────────────────────────────────────────────────────────────────────

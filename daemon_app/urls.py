@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from daemon_app.views import access, jobs, overview, presence, queue, runs, settings
+from daemon_app.views import access, jobs, overview, presence, queue, runs, settings, system
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
@@ -26,6 +26,7 @@ urlpatterns = [
     path("resume/", queue.resume, name="resume"),
     path("presence/", presence.presence, name="presence"),
     path("incidents/<int:pk>/seen/", queue.seen, name="incident-seen"),
+    path("system/", system.system, name="system"),
     path("settings/", settings.settings, name="settings"),
     path("settings/rules/", settings.policy, name="settings-rules"),
     path("settings/pools/new/", settings.pool_new, name="pool-new"),

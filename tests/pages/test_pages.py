@@ -19,7 +19,7 @@ State = Run.State
 TEMPLATES = sorted((Path(__file__).parent.parent.parent / "templates").rglob("*.html"))
 READING = [
     *("/daemon/", "/daemon/jobs/", "/daemon/runs/", "/daemon/jobs/1/", "/daemon/runs/1/"),
-    *("/daemon/queue/", "/daemon/settings/"),
+    *("/daemon/queue/", "/daemon/settings/", "/daemon/system/"),
 ]
 EDITING = ["/daemon/jobs/new/", "/daemon/jobs/1/edit/", "/daemon/jobs/1/delete/"]
 
@@ -461,7 +461,7 @@ def test_a_gap_with_odd_facts_is_no_accident(admin: Client, db: None, facts: Any
 # ── Cost ─────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     ("address", "most"),
-    [("/daemon/", 44), ("/daemon/jobs/", 18), ("/daemon/runs/", 16), ("/daemon/jobs/1/", 26)],
+    [("/daemon/", 56), ("/daemon/jobs/", 18), ("/daemon/runs/", 16), ("/daemon/jobs/1/", 26)],
 )
 def test_a_page_asks_the_database_no_more_when_there_is_more_to_show(
     admin: Client,

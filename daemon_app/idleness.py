@@ -1,0 +1,99 @@
+"""Whether people or the machine have the right of way now, as one sentence of a page needs it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, Q
+
+from daemon_app.models import Job, Node, Policy, Run, reasons
+
+YIELDING = (Job.Presence.DISPLACE, Job.Presence.CANCEL)
+
+
+@dataclass(frozen=True)
+class Idleness:
+    """What is known of people and of the machine's rest.
+
+    `kind` is "idle", "busy", "soon" (nobody is here, and the time until idle runs), "making_way"
+    (runs are being stopped for somebody) or "unknown".
+    """
+
+    kind: str
+    since: datetime | None = None
+    idle_from: datetime | None = None
+    active_at: datetime | None = None
+    users: int = 0
+    reasons: Sequence[str] = ()
+    yielding: int = 0  # running runs that would make way for a person
+    making_way: int = 0
+    kept_waiting: int = 0  # runs in line that need an idle machine
+    matters: bool = False  # whether any job heeds idleness at all
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is known that the machine is not idle."""
+        return self.kind in {"busy", "soon", "making_way"}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a person has said of being here, for as long as it holds."""
+
+    here: bool
+    by: str
+    at: datetime | None
+    until: datetime | None
+
+
+def current(node: Node | None, now: datetime) -> Idleness:
+    """Return what is known of the host of `node`; a daemon that is away knows nothing."""
+    if node is None or not node.is_alive(now):
+        return Idleness("unknown", matters=_matters())
+    leaving = Q(reason_code="displacing")
+    may_leave = Q(definition__on_presence__in=YIELDING, forced_by="") & ~leaving
+    running = Run.objects.running().aggregate(
+        making_way=Count("pk", filter=leaving), yielding=Count("pk", filter=may_leave)
+    )
+    waiting = Run.objects.queued().filter(not_before__lte=now, needs__idle=True)
+    if running["making_way"]:
+        kind = "making_way"
+    elif node.idle is None:
+        kind = "unknown"
+    elif node.idle:
+        kind = "idle"
+    else:
+        kind = "soon" if node.idle_from and not node.users else "busy"
+    return Idleness(
+        kind,
+        since=node.idle_since,
+        idle_from=node.idle_from if kind in {"soon", "busy"} else None,
+        active_at=node.active_at,
+        users=node.users,
+        reasons=[told for each in node.idle_reasons if (told := sentence(each))],
+        **running,
+        kept_waiting=waiting.count(),
+        matters=node.idle is not None or _matters(),
+    )
+
+
+def said(policy: Policy, now: datetime) -> Said | None:
+    """Return what somebody said of being here; None when nobody has, or when it is over."""
+    until = policy.presence_until
+    if not policy.presence or (until is not None and until <= now):
+        return None
+    here = policy.presence == Policy.Presence.HERE
+    return Said(here, policy.presence_by, policy.presence_at, until)
+
+
+def sentence(sign: object) -> str:
+    """Return what a sign of somebody, {"signal", "code", "facts"}, says to people."""
+    if not isinstance(sign, dict):
+        return ""
+    facts = sign.get("facts")
+    return reasons.sentence(str(sign.get("code") or ""), facts if isinstance(facts, dict) else {})
+
+
+def _matters() -> bool:
+    heeding = Q(only_when_idle=True) | Q(on_presence__in=YIELDING)
+    return Job.objects.active().filter(heeding).exists()
