@@ -91,12 +91,12 @@ class Situation:
         if not in_vain:
             return True
         last = self.runs[0].ended_at or self.now
-        return self.now - last >= min(pause * 2 ** (in_vain - 1), most)
+        return self.now - last >= min(pause * 2.0 ** (in_vain - 1), most)
 
 
 def is_done(run: Run) -> bool:
     """Return whether a skill's ended run has done its work, whatever it has found."""
-    return str(run.state) == Run.State.SUCCEEDED or run.exit_code == FOUND
+    return run.state == Run.State.SUCCEEDED or run.exit_code == FOUND
 
 
 class Context:
