@@ -1,5 +1,6 @@
 """`bach demo`: stand-ins for the GPU service and Ollama, and what tells them how to behave."""
 
+import errno
 import json
 import signal
 import threading
@@ -122,10 +123,15 @@ def _run(name: str, double: "doubles.Double") -> int:
     try:
         double.start()
     except doubles.PortTakenError as error:
+        why = (
+            _("Port %(port)s is not for everybody; those from 1024 on are.")
+            if error.errno == errno.EACCES
+            else _("Port %(port)s is used by another program.")
+        )
         raise Refusal(
-            _("Port %(port)s is used by another program.") % {"port": error.port},
+            why % {"port": error.port},
             _("Choose another: %(bach)s demo %(name)s --port %(port)s")
-            % {"bach": project.program(), "name": name, "port": 20_000 + wished % 10_000},
+            % {"bach": project.program(), "name": name, "port": max(wished % 60_000, 1024) + 10},
             code=Code.USAGE,
         ) from error
     double.told = terminal.say
@@ -186,7 +192,7 @@ def _say_how_to_try(name: str, double: "doubles.Double") -> None:
     short_help=_("Tell a stand-in that is running what to do."),
 )
 @click.argument("double", type=click.Choice([*DOUBLES]))
-@click.argument("what", type=click.Choice([*ACTIONS, *MODES]), required=False)
+@click.argument("what", type=click.Choice([*ACTIONS, *MODES]), metavar=_("[WHAT]"), required=False)
 @click.argument("model", metavar=_("[MODEL]"), required=False)
 @click.option("--port", type=WholeNumber(*PORTS, 17810), help=_("Where it listens."))
 @click.option("--backend", metavar=_("NAME"), help=_("The backend of a model to load."))

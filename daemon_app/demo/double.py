@@ -58,10 +58,10 @@ class ConflictError(WishError):
 
 
 class PortTakenError(OSError):
-    """Somebody else listens there; `port` is the number."""
+    """Nobody may listen at this `port`, or somebody does; `errno` says which."""
 
-    def __init__(self, port: int, reason: str) -> None:
-        super().__init__(f"port {port} of {ADDRESS}: {reason}")
+    def __init__(self, port: int, error: OSError) -> None:
+        super().__init__(error.errno, f"port {port} of {ADDRESS}: {error.strerror}")
         self.port = port
 
 
@@ -266,7 +266,7 @@ def _bound(port: int, *, listens: bool = True) -> socket.socket:
             bound.listen(128)
     except OSError as error:
         bound.close()
-        raise PortTakenError(port, error.strerror or str(error)) from error
+        raise PortTakenError(port, error) from error
     return bound
 
 

@@ -336,6 +336,7 @@ def test_a_port_that_can_not_be_had_is_a_usage_error(bach: Bach, service: GpuSer
 
     assert taken.returncode == no_port.returncode == Code.USAGE
     assert str(service.port) in taken.stderr
+    assert f"--port {service.port}" not in taken.stderr
     assert "65534" in no_port.stderr
     assert nobody.returncode == Code.NOT_RUNNING
     assert "demo ollama" in nobody.stderr
