@@ -6,7 +6,18 @@ from django.urls import path, re_path
 from django.utils.translation import gettext as _t
 from rest_framework.request import Request
 
-from daemon_app.api import health, incidents, jobs, presence, queue, rules, runs, schema, status
+from daemon_app.api import (
+    health,
+    incidents,
+    jobs,
+    presence,
+    queue,
+    rules,
+    runs,
+    schema,
+    status,
+    why,
+)
 from daemon_app.api.endpoint import Endpoint
 from daemon_app.api.errors import Problem
 
@@ -33,12 +44,14 @@ urlpatterns = [
     path("jobs/<int:pk>", jobs.OneJob.as_view(), name="job"),
     path("jobs/<int:pk>/toggle", jobs.ToggleJob.as_view(), name="toggle"),
     path("jobs/<int:pk>/run", jobs.RunJob.as_view(), name="start"),
+    path("jobs/<int:pk>/why", why.WhyJob.as_view(), name="why-job"),
     path("runs", runs.Runs.as_view(), name="runs"),
     path("runs/<int:pk>", runs.ReadRun.as_view(), name="run"),
     path("runs/<int:pk>/log", runs.ReadLog.as_view(), name="log"),
     path("runs/<int:pk>/cancel", runs.CancelRun.as_view(), name="cancel"),
     path("runs/<int:pk>/force", runs.ForceRun.as_view(), name="force"),
     path("runs/<int:pk>/move", runs.MoveRun.as_view(), name="move"),
+    path("runs/<int:pk>/why", why.WhyRun.as_view(), name="why-run"),
     path("queue", queue.ReadQueue.as_view(), name="queue"),
     path("hold", queue.HoldAll.as_view(), name="hold"),
     path("resume", queue.Resume.as_view(), name="resume"),

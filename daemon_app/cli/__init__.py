@@ -25,6 +25,7 @@ from daemon_app.cli import (
     rules,
     service,
     start,
+    why,
 )
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.outcome import Code
@@ -68,6 +69,7 @@ for command in (
     service.status,
     health.health,
     health.skills,
+    why.why,
     jobs.jobs,
     jobs.run,
     queue.queue,

@@ -1,4 +1,4 @@
-"""`bach daemon health`, `skills` and `why`: how the machine is, and why a run waits."""
+"""`bach daemon health` and `skills`: how the machine is, and what the daemon does of itself."""
 
 from datetime import datetime
 from typing import Any

@@ -140,7 +140,10 @@ def _told(rules: "Policy") -> list[tuple[str, str]]:
         (_("VRAM is freed down to (per cent)"), str(rules.vram_target_percent)),
         (_("Disk runs short below (GB)"), str(rules.disk_low_gb)),
         (_("Idle after (seconds)"), str(rules.idle_after_seconds)),
-        (_("Load of others counts from (per cent)"), _("not at all") if load is None else str(load)),
+        (
+            _("Load of others counts from (per cent)"),
+            _("not at all") if load is None else str(load),
+        ),
         (_("People at this machine count"), yes[rules.watch_logins]),
         (_("Other programs on the GPU count"), yes[rules.watch_gpu]),
         (_("Quiet hours"), rules.quiet_hours or "–"),

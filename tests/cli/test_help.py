@@ -31,6 +31,7 @@ OFFERED = {
     "bach daemon status",
     "bach daemon health",
     "bach daemon skills",
+    "bach daemon why",
     "bach daemon jobs",
     "bach daemon run",
     "bach daemon queue",
