@@ -216,6 +216,7 @@ class Policy(models.Model):
         with transaction.atomic():
             Policy.objects.update_or_create(pk=1, defaults=rules)
             ring()
+            _tick()
         return self
 
     def said_at(self, now: datetime) -> str:
@@ -405,3 +406,10 @@ def ring() -> None:
     transaction.on_commit(
         lambda: doorbell.ring(runtime, "presence", b'{"op": "look"}'), robust=True
     )
+
+
+def _tick() -> None:
+    """Have the health looked at by the new rules, after the commit."""
+    runtime = doorbell.runtime_dir(settings.DATA_DIR)
+    wish = b'{"op": "tick"}'
+    transaction.on_commit(lambda: doorbell.ring(runtime, "pulse", wish), robust=True)

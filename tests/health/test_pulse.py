@@ -132,6 +132,12 @@ def test_a_tick_shortly_before_a_restart_is_what_the_first_is_compared_with(
     assert compared == [(before, None)]
 
 
+def test_changed_rules_are_looked_at_at_once() -> None:
+    with Bell(doorbell.runtime_dir(settings.DATA_DIR), "pulse") as bell:
+        Policy(pk=1, disk_low_gb=5).store(now=timezone.now(), by="anna")
+        assert bell.drain() == [b'{"op": "tick"}']
+
+
 # ── On the grid ──────────────────────────────────────────────────────────────────────────────────
 def test_ticks_go_on_while_a_check_hangs(take) -> None:
     go = threading.Event()
