@@ -1,6 +1,5 @@
 """The sentry: who comes is seen at once, who went is believed after a while."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
@@ -31,12 +30,12 @@ class Flag:
 
 
 @pytest.fixture
-def quiet(post: Post) -> Iterator[Post]:
-    """Yield a post whose machine is idle."""
+def quiet(post: Post) -> Post:
+    """Return a post whose machine is idle."""
     post.sentry_with()
     post.clock.passes(130)
     post.becomes(True)
-    yield post
+    return post
 
 
 # ── Idle and busy ────────────────────────────────────────────────────────────────────────────────
@@ -134,7 +133,8 @@ def test_who_is_away_by_their_own_word_does_not_count_until_the_end_of_it(quiet:
     quiet.becomes(True)
     quiet.activity()
     quiet.passes(5)
-    assert quiet.sentry and quiet.sentry.state.idle
+    assert quiet.sentry
+    assert quiet.sentry.state.idle
     quiet.clock.passes(1800)
     quiet.mark(age=10)
 
@@ -364,7 +364,8 @@ def test_the_end_of_the_daemon_ends_the_span_and_a_killed_one_s_ends_at_its_last
     quiet.clock.passes(50)
     quiet.relieve()
     ended = IdleSpan.objects.order_by("-id").first()
-    assert ended and ended.ended_at == quiet.clock.now()
+    assert ended
+    assert ended.ended_at == quiet.clock.now()
 
     left = IdleSpan.objects.create(host="here", idle=True, began_at=quiet.clock.now())
     last_sign = quiet.clock.now() + timedelta(seconds=100)
