@@ -1,6 +1,7 @@
 """Other distributions bring skills by an entry point; a file in the data folder brings nothing."""
 
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,36 @@ def test_an_installed_skill_runs_as_a_process(site):
 
     assert running.returncode == 0
     assert said.splitlines() == ["log 0", "log 1", "log 2", "3 logs shrunk."]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_example_in_the_documentation_runs(site, tmp_path):
+    page = (Path(settings.BASE_DIR) / "docs" / "skills.md").read_text()
+    project = tomllib.loads(fenced(page, "toml"))
+    [(name, thing)] = project["project"]["entry-points"]["bach.skills"].items()
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "a.log").write_text("a" * 3_000_000)
+    install(
+        site,
+        fenced(page, "python").replace("/var/log/bach", str(logs)),
+        **{name: thing.partition(":")[2]},
+    )
+
+    assert skills.load() == []
+    skills.install(NOON)
+    with process(name) as running:
+        said, _ = running.communicate(timeout=60)
+
+    assert running.returncode == 0, said
+    assert said.splitlines()[-1] == "2 MB saved."
+    assert [file.name for file in logs.iterdir()] == ["a.log.gz"]
+    assert name in {job.skill for job, _why in skills.due({}, True, NOON)}
+
+
+def fenced(page: str, language: str) -> str:
+    """Return the last block of code in a language."""
+    return page.rpartition(f"```{language}\n")[2].partition("```")[0]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def busy(service, monkeypatch):
     return Job.objects.get(skill="cleanup_vram")
 
 
-def last_line() -> dict:
+def last_line() -> dict[str, str]:
     return json.loads(Path(journal.path()).read_text().splitlines()[-1])
 
 
@@ -145,7 +145,7 @@ def test_a_skill_started_by_hand_has_a_run_with_output_and_end(daemon, tmp_path)
 
     assert (run.state, run.exit_code) == (Run.State.FAILED, 1), text(run)
     assert f"{tmp_path}/a.json:1:2: " in text(run)
-    assert run.duration(run.ended_at) is not None
+    assert run.started_at < run.ended_at
 
 
 def test_a_skill_is_stopped_like_any_run(daemon, busy):
