@@ -19,7 +19,7 @@ def run(commands: list[str]) -> int:
             # The first is seen while it runs, the others when it has ended. Not the shell's `&`:
             # what it starts is deaf to Ctrl+C, and some tests press that.
             kept = None if number == 0 else open(f"{folder}/{number}", "w+b")  # noqa: SIM115, PTH123
-            process = subprocess.Popen(command, shell=True, stdout=kept, stderr=kept)  # noqa: S602
+            process = subprocess.Popen(command, shell=True, stdout=kept, stderr=kept)
             started.append((command, process, kept))
         failed = []
         for command, process, kept in started:
