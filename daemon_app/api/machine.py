@@ -340,10 +340,9 @@ def idle_told(node: Node | None, now: datetime, *, known: bool) -> dict[str, Any
 
 def presence_told(policy: Policy, now: datetime, *, known: bool) -> dict[str, Any]:
     """Return what somebody said of being here, as long as it holds."""
-    over = policy.presence_until is not None and policy.presence_until <= now
-    said = policy.presence and not over
+    said = policy.said_at(now)
     told: dict[str, Any] = {
-        "state": policy.presence if said else "",
+        "state": said,
         "until": iso(policy.presence_until) if said else None,
         "at": iso(policy.presence_at) if said else None,
     }

@@ -514,6 +514,9 @@ class InLine(WaitingSerializer):
     attempt = serializers.IntegerField(source="run.attempt")
     priority = serializers.IntegerField(source="run.priority")
     pools = Weights(source="run.pools")
+    needs = serializers.DictField(source="run.needs")
+    forced_by = serializers.CharField(source="run.forced_by")
+    displacements = serializers.IntegerField(source="run.displacements")
 
 
 class Hold(serializers.ModelSerializer[Policy]):

@@ -34,7 +34,7 @@ class Rule(serializers.Serializer[Any]):
     """One rule and what it says."""
 
     name = serializers.CharField(help_text="For programs; does not change.")
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment] # the rule has one, too
     state = serializers.CharField(help_text="ok, blocked, info (keeps nobody) or unknown.")
     code = serializers.CharField(help_text="What it says, for programs; does not change.")
     sentence = serializers.CharField()
