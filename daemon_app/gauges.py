@@ -651,7 +651,7 @@ def _table(check: Check, chosen: Range, rows: Sequence[charts.Row], here: Here) 
         begin = begin.replace(minute=0, hour=0 if hours >= 24 else begin.hour - begin.hour % hours)
     ats = [row.at for row in rows]
     found = []
-    ended = now.timestamp()
+    ended = now.timestamp() + 1  # what is measured right now belongs to it
     while ended > (now - chosen.length).timestamp():
         begun = begin.timestamp()
         first, last = bisect_left(ats, begun), bisect_left(ats, ended)
@@ -670,10 +670,10 @@ def _table(check: Check, chosen: Range, rows: Sequence[charts.Row], here: Here) 
             )
             numbers = [measured(check.unit, value, language) for value in whole]
         found.append(TableRow(begin.astimezone(UTC), *numbers))
-        # By the clock, not by seconds: a day on which clocks are set is one step all the same.
-        ended, begin = begun, (begin.replace(tzinfo=None) - step).replace(tzinfo=zone)
-        if begin.timestamp() >= ended:
-            begin = datetime.fromtimestamp(ended, zone) - step
+        # By the clock, not by seconds: an hour that comes twice is one step, a missing one none.
+        ended = begun
+        while begin.timestamp() >= ended:
+            begin = (begin.replace(tzinfo=None) - step).replace(tzinfo=zone)
     return found
 
 
