@@ -1,5 +1,7 @@
 """How much GPU memory is used, and by which models: as the GPU service says, else as NVML says."""
 
+import logging
+import threading
 from typing import Any, Final
 
 from daemon_app import fetch, gpu
@@ -7,11 +9,13 @@ from daemon_app.checks import Context, check, service
 from daemon_app.fetch import Answer, Kind
 from daemon_app.readings import Reading, State
 
+log = logging.getLogger(__name__)
+
 SECONDS: Final = 5.0
 FOR_NVML: Final = 3.0
 
 
-@check("vram", seconds=SECONDS + FOR_NVML)
+@check("vram", seconds=SECONDS + FOR_NVML + 1)
 def vram(context: Context) -> Reading:
     """Measure; the value is the used share in per cent.
 
@@ -63,9 +67,44 @@ def _uses(value: Any) -> int:
     return int(value) if isinstance(value, bool) else int(service.amount(value))
 
 
+class Aside:
+    """Asks NVML in a thread: in a driver that hangs a call may never come back.
+
+    Then nobody asks again before it has, but the GPU service is still heard.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._found: list[gpu.Memory] | gpu.NoMemoryError = []
+
+    def ask(self, seconds: float) -> list[gpu.Memory]:
+        """Return the memory of each GPU; raises gpu.NoMemoryError, also when it takes too long."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="nvml", daemon=True)
+            self._thread.start()
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            raise gpu.NoMemoryError("failed", f"no answer within {seconds:g} s")
+        if isinstance(self._found, gpu.NoMemoryError):
+            raise self._found
+        return self._found
+
+    def _run(self) -> None:
+        try:
+            self._found = gpu.memories()
+        except gpu.NoMemoryError as trouble:
+            self._found = trouble
+        except Exception as error:
+            log.exception("NVML could not be asked")
+            self._found = gpu.NoMemoryError("failed", str(error))
+
+
+_nvml = Aside()
+
+
 def _by_nvml() -> dict[str, Any]:
     """Return the facts that NVML tells; raises gpu.NoMemoryError."""
-    memories = gpu.memories()
+    memories = _nvml.ask(FOR_NVML)
     free = sum(each.free_mb for each in memories)
     total = sum(each.total_mb for each in memories)
     if not 0 <= free <= total or not total:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import pytest
 from django.conf import settings
 
 from daemon_app import gpu
-from daemon_app.checks import CHECKS, Context
+from daemon_app.checks import CHECKS, Context, vram
 from daemon_app.demo import GpuService, Ollama
 from daemon_app.models import Policy, reasons
 from daemon_app.readings import Level, Reading, State
@@ -333,6 +334,30 @@ def test_a_driver_in_trouble_is_unknown_until_it_is_well(look, machine: Machine,
     assert (ill.state, ill.code) == (State.UNKNOWN, "vram_failed")
     assert ill.said
     assert well.state is State.OK
+
+
+def test_a_driver_that_hangs_hides_neither_the_service_nor_its_own_return(
+    look, service, monkeypatch
+) -> None:
+    asked, go = [], threading.Event()
+
+    def hang() -> list[gpu.Memory]:
+        asked.append(1)
+        go.wait(60)
+        return [gpu.Memory("RTX", 4096.0, 8192.0)]
+
+    monkeypatch.setattr(gpu, "memories", hang)
+    monkeypatch.setattr(vram, "FOR_NVML", 0.05)
+    hanging = [look("vram", gpu_service_url=NOWHERE) for _ in range(3)]
+    told = look("vram", gpu_service_url=service.url)
+    threads = [thread for thread in threading.enumerate() if thread.name == "nvml"]
+    go.set()
+    threads[0].join(20)
+
+    assert {(r.state, r.code) for r in hanging} == {(State.UNKNOWN, "vram_failed")}
+    assert told.facts["source"] == "service"
+    assert (len(asked), len(threads)) == (1, 1)
+    assert look("vram", gpu_service_url=NOWHERE).value == 50.0
 
 
 @linux
