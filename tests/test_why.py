@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.utils import translation
 
-from daemon_app import alarms, doorbell, pidfile, scheduler, why
+from daemon_app import alarms, doorbell, pidfile, scheduler, skills, why
 from daemon_app.models import (
     Attempt,
     Displacement,
@@ -226,6 +226,55 @@ def test_a_condition_that_is_not_met_keeps_nobody_before_something_is_due() -> N
     assert found.rule("idle").state == "info"
     assert found.rule("idle").sentence == ("If it started now: Waits until the machine is idle.")
     assert "idle" not in said(found)
+
+
+@pytest.fixture
+def cleanup() -> Job:
+    """Return the job of the skill that frees VRAM."""
+    skills.install(NOON - HOUR)
+    return Job.objects.get(skill="cleanup_vram")
+
+
+def test_a_skill_says_when_it_runs_and_how_it_went_last(cleanup) -> None:
+    alive()
+    run(cleanup, trigger="tick", state="succeeded", started_at=NOON, ended_at=NOON + SECOND)
+
+    found = why.of_job(cleanup, SOON)
+
+    assert found.state == "scheduled"
+    assert said(found) == (
+        "It is not due now: it runs when VRAM is nearly full. "
+        "The last one was due today 13:00. Done after 1 s."
+    )
+
+
+def test_a_skill_that_is_due_says_why(cleanup) -> None:
+    alive()
+    full = Reading("vram", State.HIGH, 95.0)
+    Snapshot.objects.create(host="here", at=SOON, readings=[full.as_json()])
+
+    assert "It is due (" in said(why.of_job(cleanup, SOON))
+
+
+def test_a_skill_for_idle_times_says_who_is_here() -> None:
+    skills.install(NOON - HOUR)
+    alive(idle=False, idle_reasons=[CAME])
+
+    found = why.of_job(Job.objects.get(skill="validate_configs"), SOON)
+
+    assert "Waits until the machine is idle (somebody came back)" in said(found)
+
+
+def test_a_skill_that_is_gone_or_off_says_so(cleanup) -> None:
+    alive()
+    Job.objects.filter(pk=cleanup.pk).update(schedule_error="It is not installed any more.")
+    gone = why.of_job(Job.objects.get(pk=cleanup.pk), SOON)
+    Job.objects.filter(pk=cleanup.pk).update(schedule_error="")
+    Job.objects.filter(pk=cleanup.pk).update(is_active=False)
+
+    assert gone.state == "broken"
+    off = why.of_job(Job.objects.get(pk=cleanup.pk), SOON)
+    assert (off.state, said(off)) == ("off", "The job is switched off: it starts by hand alone.")
 
 
 # ── What was due and has not been started ────────────────────────────────────────────────────────
@@ -762,6 +811,28 @@ def test_while_it_waited_it_says_for_what_it_waited_then() -> None:
         f"It stood in line today 03:10, as run {done.pk}: Waits until the machine is idle."
     )
     assert said(later).startswith(f"It stood in line today 03:30, as run {done.pk}. ")
+
+
+def test_after_it_made_way_it_stood_in_line() -> None:
+    nightly = daily(now=NOON - 24 * HOUR)
+    done = ended(
+        nightly, now=THREE, state="succeeded", started_at=THREE + HOUR, ended_at=THREE + 2 * HOUR
+    )
+    Attempt.objects.create(
+        run=done,
+        number=1,
+        fence=1,
+        state=Attempt.DISPLACED,
+        reason_code="displaced",
+        reason_facts=CAME,
+        started_at=THREE,
+        ended_at=THREE + 10 * MINUTE,
+    )
+
+    found = why.of_job(nightly, NOON, at=THREE + 30 * MINUTE)
+
+    assert "after attempt 1 (Made way: somebody came back" in said(found)
+    assert "It was running today 03:05" in said(why.of_job(nightly, NOON, at=THREE + 5 * MINUTE))
 
 
 def test_many_missed_starts_in_one_row_answer_for_each_of_them() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from daemon_app import admission, gates, notices, pidfile, windows
+from daemon_app import admission, gates, notices, pidfile, skills, windows
 from daemon_app.broker import oldest_messages
 from daemon_app.gates.conditions import Conditions
 from daemon_app.models import Job, Node, Policy, Run, reasons
@@ -70,15 +70,20 @@ class Scene:
         return admission.waiting(self.run, self.now) if self.run else None
 
     @cached_property
+    def conditions(self) -> Conditions:
+        """What is true of the machine."""
+        room, _running = self.room
+        return room.conditions or Conditions.current(self.now)
+
+    @cached_property
     def verdicts(self) -> dict[str, gates.Verdict]:
         """What the gates say just now, by name."""
         needs = self.run.needs if self.run else self.job.needs()
         room, _running = self.room
-        conditions = room.conditions or Conditions.current(self.now)
         reserved = sum(
             mb for pk, mb in room.of_vram.items() if self.run is None or pk != self.run.pk
         )
-        conditions = replace(conditions, reserved_vram_mb=reserved)
+        conditions = replace(self.conditions, reserved_vram_mb=reserved)
         return {each.gate: each for each in gates.verdicts(needs, conditions)}
 
     def say(self, code: str, **facts: Any) -> str:
@@ -129,7 +134,10 @@ def of_quiet_job(scene: Scene) -> Explanation:
             told = _soon(scene, job.next_due_at, job.next_due_at, rules)
     else:
         told = _sentence(scene, [schedule, *others] if state in FIRST else blockers)
-    if last is not None and last.state in UNHAPPY:
+    if job.skill and state == "scheduled":
+        shut = (rule.sentence for rule in rules if rule.name in gates.GATES and rule.state == INFO)
+        told = joined(told, next(shut, ""))
+    if last is not None and (job.skill or last.state in UNHAPPY):
         told = joined(told, scene.say("last_time", at=last.due_at, why=outcome(last, now)))
     return replace(found, sentence=told, next_due_at=job.next_due_at)
 
@@ -146,7 +154,7 @@ def _state_of(job: Job, schedule: Rule) -> str:
     same = {"broken", "manual", "overdue"}
     if schedule.code in same:
         return schedule.code
-    return "scheduled" if schedule.code == "next" else "over"
+    return "scheduled" if schedule.code in {"next", "skill", "skill_due"} else "over"
 
 
 def of_waiting_run(scene: Scene) -> Explanation:
@@ -216,12 +224,19 @@ def _sentence(scene: Scene, blockers: Sequence[Rule]) -> str:
 
 # ── Rules, each with its reading of now ──────────────────────────────────────────────────────────
 def _enabled(scene: Scene) -> Rule:
-    if scene.job.is_active:
+    job = scene.job
+    if job.is_active:
+        # Schedules know no pause, skills do.
+        if job.skill and scene.run is None and job.paused_until and job.paused_until > scene.now:
+            return scene.rule("enabled", BLOCKED, "paused", at=job.paused_until)
         return scene.rule("enabled", OK, "enabled")
     if scene.run is not None:
         waits = scene.run.state == Run.State.QUEUED
         return scene.rule("enabled", INFO, "disabled_waiting" if waits else "disabled_running")
-    return scene.rule("enabled", BLOCKED, "disabled")
+    facts = {"at": job.updated_at, "who": job.updated_by}
+    brief = scene.say("disabled")
+    told = joined(brief, scene.say("changed", **facts)) if job.updated_by else brief
+    return Rule("enabled", BLOCKED, "disabled", told, facts, brief)
 
 
 def _held(scene: Scene) -> Rule:
@@ -235,8 +250,10 @@ def _held(scene: Scene) -> Rule:
 def _schedule(scene: Scene) -> Rule:
     if scene.run is not None:
         return trigger(scene.run, scene.now)
-    code, facts = _due(scene.job, scene.now)
-    return scene.rule("schedule", INFO if code == "planned" else BLOCKED, code, **facts)
+    code, facts = _due_by_skill(scene) if scene.job.skill else _due(scene.job, scene.now)
+    # Of a job that is off it is no more than good to know, unless it can't be read.
+    blocks = scene.job.is_active or code == "broken"
+    return scene.rule("schedule", BLOCKED if blocks else INFO, code, **facts)
 
 
 def _due(job: Job, now: datetime) -> tuple[str, dict[str, Any]]:
@@ -260,6 +277,19 @@ def _due(job: Job, now: datetime) -> tuple[str, dict[str, Any]]:
     else:
         code = "overdue" if due <= now else "next"
     return code, facts
+
+
+def _due_by_skill(scene: Scene) -> tuple[str, dict[str, Any]]:
+    """Return the same of a job that a skill starts by its own rules."""
+    job, now = scene.job, scene.now
+    if job.schedule_error:
+        return "broken", {"error": job.schedule_error}
+    skills.load()
+    at = scene.conditions
+    for each, why in skills.due(at.readings, at.idle, now):
+        if each.pk == job.pk:
+            return "skill_due", {"why": because(now, why.code, why.facts)}
+    return "skill", {"plan": job.describe()}
 
 
 def _deadline(scene: Scene) -> Rule:

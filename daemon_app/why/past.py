@@ -308,10 +308,14 @@ def state_at(run: Run, at: datetime, now: datetime) -> str:
         if began and began <= at <= ended:
             return say(now, "was_running", at=at, run=run.pk, began=began)
     wait = run.waits.filter(began_at__lte=at, seen_at__gte=at).last()
-    if wait is None:
+    if wait is not None:
+        why = because(now, wait.code, wait.facts)
+        return say(now, "was_waiting_for", at=at, run=run.pk, why=why)
+    before = run.attempts.filter(ended_at__lte=at).last()
+    if before is None:
         return say(now, "was_waiting", at=at, run=run.pk)
-    why = because(now, wait.code, wait.facts)
-    return say(now, "was_waiting_for", at=at, run=run.pk, why=why)
+    facts = {"n": before.number, "why": (before.reason or before.state).rstrip(".")}
+    return say(now, "was_waiting_after", at=at, run=run.pk, **facts)
 
 
 # ── History ──────────────────────────────────────────────────────────────────────────────────────

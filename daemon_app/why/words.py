@@ -48,6 +48,8 @@ SENTENCES: Final = {
     # ── Rules ────────────────────────────────────────────────────────────────────────────────────
     "enabled": _("The job is switched on."),
     "disabled": _("The job is switched off: it starts by hand alone."),
+    "changed": _("It was last changed %(at)s by %(who)s."),
+    "paused": _("The job is paused until %(at)s."),
     "disabled_waiting": _("The job is switched off by now; a run in line starts all the same."),
     "disabled_running": _("The job is switched off by now; this run goes on."),
     "not_held": _("Nothing is held."),
@@ -56,6 +58,8 @@ SENTENCES: Final = {
     "next": _("Not due yet: the next start is %(at)s (%(plan)s)."),
     "planned": _("Switched on, it would start %(at)s (%(plan)s)."),
     "manual": _("It has no schedule: it starts by hand alone."),
+    "skill": _("It is not due now: it runs %(plan)s."),
+    "skill_due": _("It is due (%(why)s) and starts with the next look at the machine."),
     "broken": _("Its schedule can't be read: %(error)s"),
     "once_done": _("It was to start once (%(plan)s), and that time has passed."),
     "never": _("Its schedule names no further time (%(plan)s)."),
@@ -162,6 +166,9 @@ SENTENCES: Final = {
     "was_running": _("It was running %(at)s: run %(run)s had begun %(began)s."),
     "was_waiting": _("It stood in line %(at)s, as run %(run)s."),
     "was_waiting_for": _("It stood in line %(at)s, as run %(run)s: %(why)s."),
+    "was_waiting_after": _(
+        "It stood in line %(at)s, as run %(run)s, after attempt %(n)s (%(why)s)."
+    ),
     # ── History ──────────────────────────────────────────────────────────────────────────────────
     "queued": _("Came into line (%(how)s)."),
     "began": _("Began."),
