@@ -98,6 +98,7 @@ class Watched:
     services: frozenset[str] = frozenset()
     needs_idle: bool = False
     is_asked: bool = False
+    cause: dict[str, Any] | None = None  # for what it was asked, and when that was seen ("at")
 
 
 @dataclass(slots=True)
@@ -239,6 +240,15 @@ class Sentry:
             if run is not None and run.services:
                 self._released[run_id] = run.services, self.clock.mono()
 
+    def cause_of(self, run_id: int) -> dict[str, Any] | None:
+        """Return for what a run was asked to make way, with "at" (wall time); None if it was not.
+
+        It may have ended before the runner heard of it by the bell.
+        """
+        with self._lock:
+            run = self._watched.get(run_id)
+            return run.cause if run else None
+
     def readings(self, readings: Mapping[str, Reading]) -> None:
         """Take what the health tick has found, by check. Never blocks."""
         with self._lock:
@@ -288,6 +298,7 @@ class Sentry:
         """Ask runs to make way because of what was seen at `at` (wall time)."""
         told = cause.as_json()
         for run_id, run in runs.items():
+            run.cause = {**told, "at": at}
             try:
                 if run.how == "displace":
                     supervisor.request_stop(run.folder, "displace", run.fence)

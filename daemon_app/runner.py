@@ -93,6 +93,9 @@ class Yielding(Protocol):
     def release(self, run_id: int) -> None:
         """Let a run be that has ended."""
 
+    def cause_of(self, run_id: int) -> dict[str, Any] | None:
+        """Return for what a run was asked to make way, with "at"; None if it was not."""
+
     @property
     def state(self) -> "Idleness":
         """Whether somebody is here, as of now."""
@@ -617,7 +620,7 @@ class Runner:
         now = _instant(time.time())
         end = ending(run_id, result, held.rules, self._used(run_id, held))
         try:
-            cause = held.cause or self._noted_cause(run_id)
+            cause = held.cause or self._cause_of(run_id)
             not_before = Run.objects.displace(end, cause=cause, now=now, token=result.get("token"))
         except DatabaseError:
             log.exception("run %s could not be put back in line; looked at again", run_id)
@@ -632,8 +635,13 @@ class Runner:
             log.exception("how run %s made way could not be recorded", run_id)
         return True
 
-    def _noted_cause(self, run_id: int) -> dict[str, Any]:
-        """Return what the row says of why: a daemon before this one may have heard."""
+    def _cause_of(self, run_id: int) -> dict[str, Any]:
+        """Return why a run was asked whose end came before that news.
+
+        What the sentry remembers, else what the row says: a daemon before this one may have heard.
+        """
+        if self.sentry and (cause := self.sentry.cause_of(run_id)):
+            return {**SOMEBODY, **cause}
         noted = Run.objects.filter(pk=run_id, reason_code="displacing").values("reason_facts")
         return next((dict(row["reason_facts"]) for row in noted), dict(SOMEBODY))
 

@@ -225,6 +225,7 @@ class Watcher:
     idle_from: datetime | None = None
     reasons: list[Any] = field(default_factory=list)
     watched: dict[int, tuple[Path, int, str]] = field(default_factory=dict)
+    cause: dict[str, Any] | None = None
 
     @property
     def state(self) -> "Watcher":
@@ -235,6 +236,9 @@ class Watcher:
 
     def release(self, run_id: int) -> None:
         self.watched.pop(run_id, None)
+
+    def cause_of(self, run_id: int) -> dict[str, Any] | None:
+        return self.cause if run_id in self.watched else None
 
 
 @pytest.fixture
@@ -301,6 +305,19 @@ def test_what_a_daemon_before_us_heard_is_known_to_the_next(runner) -> None:
     runner.turn([news("ended", of, result={**result, "duration": 1.0})])
 
     assert Displacement.objects.get().cause == CAUSE
+
+
+def test_an_end_that_comes_before_the_news_of_why_is_told_all_the_same(runner) -> None:
+    of = adopted(runner)
+    now = time.time()
+    runner.sentry.cause = {"signal": "load", "code": "sign_load", "facts": {}, "at": now - 1}
+
+    result = {"fence": 1, "outcome": "displaced", "started_at": now, "ended_at": now}
+    runner.turn([news("ended", of, result={**result, "duration": 1.0, "asked_at": now})])
+
+    kept = Displacement.objects.get()
+    assert kept.cause["signal"] == "load"
+    assert kept.asked_seconds == pytest.approx(1, abs=1e-3)
 
 
 def test_a_job_may_rather_be_ended_for_good(runner) -> None:
