@@ -11,11 +11,13 @@ import threading
 import traceback
 from collections.abc import Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import django
 
 if TYPE_CHECKING:
+    import io
+
     from daemon_app.skills import Context, Result, Skill
 
 STOPPED = 75
@@ -29,6 +31,8 @@ def main(words: list[str]) -> int:
     """Run the skill that `words` name, and return the exit code."""
     stop_event = threading.Event()
     heed_signals(stop_event)
+    # Whatever the locale is: the output of a run is text in UTF-8.
+    cast("io.TextIOWrapper", sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bachweb.settings")
     try:
         django.setup()

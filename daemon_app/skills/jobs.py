@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import translation
 
-from daemon_app.models import Job, Policy, Run
+from daemon_app.models import Incident, Job, Policy, Run
 from daemon_app.readings import Reading
 from daemon_app.skills import plugins
 from daemon_app.skills.skill import SKILLS, Due, Situation, Skill
@@ -24,9 +24,10 @@ def install(now: datetime) -> list[Job]:
 
     A job whose skill is gone is marked, and may be deleted; should the skill come back, so does it.
     """
-    plugins.load()
     made = []
     with transaction.atomic():
+        for broken in plugins.load():
+            _report(broken, now)
         jobs = {job.skill: job for job in Job.objects.exclude(skill="")}
         for name, skill in SKILLS.items():
             if skill.in_tick:
@@ -39,6 +40,17 @@ def install(now: datetime) -> list[Job]:
             error = GONE.format(name=name)
             Job.objects.filter(pk=jobs[name].pk).update(schedule_error=error)
     return made
+
+
+def _report(broken: plugins.Broken, now: datetime) -> None:
+    """Have a person told of a plug-in that can't be loaded, once."""
+    facts: dict[str, Any] = {
+        "name": broken.name,
+        "source": broken.source,
+        "error": broken.error[:300],
+    }
+    if not Incident.objects.unseen().filter(code="skill_broken", facts=facts).exists():
+        Incident.note("skill_broken", now=now, **facts)
 
 
 def _make(skill: type[Skill], now: datetime) -> Job:

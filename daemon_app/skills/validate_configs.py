@@ -19,7 +19,6 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from daemon_app import progress
-from daemon_app.checks import CHECKS
 from daemon_app.models import Incident, Job, Policy, Pool
 from daemon_app.skills import plugins
 from daemon_app.skills.documents import SUFFIXES, Examiner, Fault
@@ -163,16 +162,16 @@ class _Work:
     # ── Files ────────────────────────────────────────────────────────────────────────────────────
     def check_files(self) -> None:
         """Look at all files of the folders that are named."""
-        files = sorted(self._files())
+        files = sorted((_shown(file), file) for file in self._files())
         examiner = Examiner()
-        for number, file in enumerate(files, 1):
+        for number, (name, file) in enumerate(files, 1):
             self.context.make_way()
-            if self._before and str(file) <= self._before:
+            if self._before and name <= self._before:
                 continue
             for fault in examiner.examine(file):
-                self.found(str(file), fault)
+                self.found(name, fault)
             self.files += 1
-            self._after = str(file)
+            self._after = name
             self._tell_progress(number, len(files))
 
     def _files(self) -> set[Path]:
@@ -180,7 +179,7 @@ class _Work:
         folders = [Path(os.path.expanduser(each)) for each in named]  # noqa: PTH111 - "~nobody" stays
         for folder in folders:
             if not folder.is_dir():
-                self.found(str(folder), Fault(0, 0, _t("This folder does not exist.")))
+                self.found(_shown(folder), Fault(0, 0, _t("This folder does not exist.")))
         found: set[Path] = set()
         for file in _Walk([each.resolve() for each in folders if each.is_dir()], self).files():
             if len(found) == MOST_FILES:
@@ -259,6 +258,12 @@ class _Work:
         }
 
 
+def _shown(path: Path) -> str:
+    """Return a path as text that can be written anywhere: names are bytes, and any but two."""
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class _KeptWhenStopped:
     """Keeps the state of the work when it is left before its end, for whatever reason."""
 
@@ -301,7 +306,7 @@ class _Walk:
                 entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
             except OSError as error:
                 said = _t("It can't be read: %(error)s.") % {"error": error.strerror or error}
-                self._work.found(str(folder), Fault(0, 0, said))
+                self._work.found(_shown(folder), Fault(0, 0, said))
                 continue
             todo += [Path(e.path) for e in reversed(entries) if self._leads_on(e)]
             for entry in entries:
@@ -360,7 +365,7 @@ def _wrong_with(job: Job) -> Iterator[str]:
     yield from _refused(job)
     for name, value in stored.items():
         setattr(job, name, value)
-    for check in (_folder, _script, _program, _syntax, _services):
+    for check in (_folder, _script, _program, _syntax):
         yield from check(job)
 
 
@@ -419,10 +424,3 @@ def _syntax(job: Job) -> Iterator[str]:
             said = " ".join(read.stderr.decode(errors="replace").split())[:200]
             label = _label(job, name)
             yield f"{label}: " + _t("the shell can't read it (%(said)s).") % {"said": said}
-
-
-def _services(job: Job) -> Iterator[str]:
-    names = job.needs_services if isinstance(job.needs_services, list) else []
-    for name in names:
-        if name not in CHECKS:
-            yield _t("It needs “%(name)s”, which nothing looks at.") % {"name": name}

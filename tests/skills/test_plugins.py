@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings
 
 from daemon_app import skills
-from daemon_app.models import Job, Run
+from daemon_app.models import Incident, Job, Run
 from daemon_app.skills import SKILLS, plugins
 from tests.jobs import NOON
 from tests.service import Service, ended, started, text
@@ -130,6 +130,10 @@ def test_a_broken_plug_in_is_reported_and_spoils_nothing(site, code, why):
     assert (broken.name, broken.source) == ("odd", "bach_odd:Odd")
     assert broken.error.startswith(why)
     assert "shrink_logs" in SKILLS
+    skills.install(NOON)
+    skills.install(NOON)
+    told = str(Incident.objects.get())
+    assert told.startswith(f"The skill “odd” (bach_odd:Odd) can't be loaded: {why}")
     found = done("validate_configs").data["problems"]
     assert [each["path"] for each in found] == ["Skill “odd”"]
 

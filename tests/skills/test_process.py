@@ -9,11 +9,11 @@ import psutil
 import pytest
 from django.utils import timezone
 
-from daemon_app import journal, scheduler, skills
+from daemon_app import journal, scheduler, skills, supervisor
 from daemon_app.models import Job, Policy, Run
 from daemon_app.skills import plugins
 from tests.jobs import NOON
-from tests.service import Service, belongs_to, ended, started, text, until
+from tests.service import Service, belongs_to, ended, running, started, text, until
 from tests.skills.doing import process
 from tests.skills.test_plugins import install
 
@@ -182,3 +182,22 @@ def heeds(process: psutil.Process | None, number: int) -> bool:
     status = Path(f"/proc/{process.pid}/status").read_text()
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(caught.split()[1], 16) & 1 << (number - 1))
+
+
+def test_a_skill_that_makes_way_goes_back_in_line_with_what_it_goes_on_from(daemon, tmp_path):
+    for n in range(1500):
+        (tmp_path / f"{n:04}.yaml").write_text("a: 1\n" * 300)
+    Policy.objects.create(pk=1, config_folders=[str(tmp_path)])
+    skills.install(NOON)
+    daemon.start()
+    run = running(started(Job.objects.get(skill="validate_configs"), forced=True))
+
+    supervisor.request_stop(run.folder, how="displace", fence=run.fence)
+
+    def is_back() -> bool:
+        run.refresh_from_db()
+        return run.displacements == 1
+
+    until(is_back, "its way back into line")
+    assert run.state != Run.State.FAILED
+    assert run.progress_token.startswith(str(tmp_path))

@@ -1,8 +1,10 @@
 """All that is configured is checked: our own rows, and the files of the folders that are named."""
 
 import json
+import os
 import signal
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -157,6 +159,20 @@ def test_a_folder_that_is_not_there_and_a_file_that_can_not_be_read_are_told(tmp
         "/nowhere/at/all: This folder does not exist.",
         f"{tmp_path}/gone.json: It can't be read: No such file or directory.",
     ]
+
+
+def test_names_that_are_no_text_are_told_all_the_same(tmp_path, capsys):
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.json"))).write_text("{")
+    (tmp_path / "two\nlines.json").write_text("{")
+
+    result = done("validate_configs", config_folders=[str(tmp_path)])
+
+    assert {each["path"] for each in result.data["problems"]} == {
+        f"{tmp_path}/\\xff.json",
+        f"{tmp_path}/two\\nlines.json",
+    }
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert Incident.objects.get().facts["n"] == 2
 
 
 def test_not_more_than_so_many_files_are_read(tmp_path, monkeypatch):
