@@ -73,7 +73,7 @@ BY_THE_CLOCK = ("window", "quiet_hours", "idle")
 from daemon_app.gates import window  # noqa: E402, F401, I001 - the order is meant
 from daemon_app.gates import quiet_hours  # noqa: E402, F401
 from daemon_app.gates import idle  # noqa: E402, F401
-from daemon_app.gates import services  # noqa: E402, F401
+from daemon_app.gates import service  # noqa: E402, F401
 from daemon_app.gates import vram  # noqa: E402, F401
 from daemon_app.gates import disk  # noqa: E402, F401
 from daemon_app.gates import load  # noqa: E402, F401

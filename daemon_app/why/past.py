@@ -20,6 +20,8 @@ from daemon_app.why.words import LABELS, because, joined, say
 SHOWN = 10
 # Of an occurrence that was missed: what happened to the daemon so long after it explains it.
 AFTERWARDS = timedelta(minutes=5)
+# That a run still waits for the same is noted about once a minute.
+UNTIL_SEEN = timedelta(seconds=90)
 # Which rule a recorded reason is about.
 ABOUT: Final = {
     "misfire": "misfire",
@@ -307,8 +309,8 @@ def state_at(run: Run, at: datetime, now: datetime) -> str:
     for began, ended in [*spans, (run.started_at, run.ended_at or now)]:
         if began and began <= at <= ended:
             return say(now, "was_running", at=at, run=run.pk, began=began)
-    wait = run.waits.filter(began_at__lte=at, seen_at__gte=at).last()
-    if wait is not None:
+    wait = run.waits.filter(began_at__lte=at).last()
+    if wait is not None and at <= wait.seen_at + UNTIL_SEEN:
         why = because(now, wait.code, wait.facts)
         return say(now, "was_waiting_for", at=at, run=run.pk, why=why)
     before = run.attempts.filter(ended_at__lte=at).last()
