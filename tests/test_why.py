@@ -377,10 +377,21 @@ def test_more_than_a_sentence_can_hold_is_counted() -> None:
     Policy(quiet_hours="10:00-20:00").store(now=NOON, by="anna")
     needs = {"idle": True, "vram_mb": 1, "services": ["ollama"], "disk_mb": 1, "zone": "UTC"}
 
-    found = why.of_run(run(needs=needs), SOON)
+    found = why.of_run(run(needs={**needs, "window": "1-2"}), SOON)
+    one_less = why.of_run(run(needs=needs), SOON)
 
-    assert blocked(found) == ["quiet_hours", "idle", "services", "vram", "disk"]
-    assert said(found).endswith("1 more things keep it; they are listed below.")
+    gated = ["quiet_hours", "idle", "services", "vram", "disk"]
+    assert blocked(found) == ["window", *gated]
+    assert said(found).endswith("2 more things keep it; they are listed below.")
+    assert blocked(one_less) == gated
+    assert "disk" in said(one_less)
+
+
+def test_what_nobody_measures_without_a_daemon_is_no_reason_of_its_own() -> None:
+    found = why.of_run(run(needs={"idle": True, "vram_mb": 8000, "load_percent": 1}), SOON)
+
+    assert blocked(found)[0] == "daemon"
+    assert {found.rule(name).state for name in ("idle", "vram")} == {"unknown"}
 
 
 # ── A run that waits ─────────────────────────────────────────────────────────────────────────────

@@ -226,7 +226,7 @@ FULLER: Final = {
         _("Waits its turn to be caught up, at %(at)s, so that not everything starts at once."),
     ),
     "waits_displaced": (_("Made way (%(why)s) and goes on at %(at)s at the earliest."),),
-    "gate_finish_by": (_("To be done by %(finish_by)s; for that it starts at %(until)s at last."),),
+    "gate_finish_by": (_("To be done by %(finish_by)s; for that it has to start by %(until)s."),),
 }
 
 # How facts that name a check are read out.

@@ -16,7 +16,7 @@ from daemon_app.gates.conditions import Conditions
 from daemon_app.models import Job, Node, Policy, Run, reasons
 from daemon_app.models.run import ON_TIME
 from daemon_app.schedules import ScheduleError
-from daemon_app.why.answers import BLOCKED, IMPOSSIBLE, INFO, OK, Explanation, Rule
+from daemon_app.why.answers import BLOCKED, IMPOSSIBLE, INFO, OK, UNKNOWN, Explanation, Rule
 from daemon_app.why.past import (
     ENDINGS,
     Record,
@@ -33,6 +33,8 @@ from daemon_app.why.words import LABELS, bach, because, joined, say
 MOST_BESIDES = 3
 # What holds a start of whatever job; a job that is not due yet is told of these.
 OF_ALL: Final = ("database", "daemon", "held", "clock", "supervisors")
+# Conditions that go by what the daemon measures.
+MEASURED: Final = {"idle", "services", "vram", "disk"}
 OF_POOLS: Final = {"waits_no_pool", "waits_impossible", "waits_pool"}
 
 
@@ -68,6 +70,16 @@ class Scene:
     def waiting(self) -> admission.Waiting | None:
         """What the line says of the run."""
         return admission.waiting(self.run, self.now) if self.run else None
+
+    @cached_property
+    def daemon(self) -> Rule:
+        """Whether the daemon is there."""
+        return _daemon(self)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no daemon looks after anything."""
+        return self.daemon.state == BLOCKED
 
     @cached_property
     def conditions(self) -> Conditions:
@@ -216,7 +228,8 @@ def _sentence(scene: Scene, blockers: Sequence[Rule]) -> str:
     told = [rule.brief or rule.sentence for rule in blockers]
     if len(told) < 2:
         return "".join(told)
-    more = told[1 : 1 + MOST_BESIDES]
+    # What is left is counted, unless it is no longer than the count.
+    more = told[1:] if len(told) == MOST_BESIDES + 2 else told[1 : 1 + MOST_BESIDES]
     if left := len(told) - 1 - len(more):
         more.append(scene.say("more_besides", n=left))
     return joined(told[0], scene.say("besides", more=" ".join(more)))
@@ -411,6 +424,9 @@ def _gates(scene: Scene) -> Iterator[Rule]:
             yield scene.rule(name, BLOCKED, "never_both", **verdict.facts)
         elif verdict.open:
             yield scene.reason(name, OK, verdict.code, verdict.facts)
+        elif name in MEASURED and verdict.code.endswith("_unknown") and scene.is_alone:
+            # Without a daemon nobody looks: that it is not known is no reason of its own.
+            yield scene.reason(name, UNKNOWN, verdict.code, verdict.facts)
         elif run is not None or verdict.code in IMPOSSIBLE:
             yield scene.reason(name, BLOCKED, verdict.code, verdict.facts)
         else:
@@ -456,7 +472,7 @@ SYSTEM: Final = ("chain", "daemon", "supervisors", "cluster", "database", "stora
 
 def _system(scene: Scene) -> Iterator[Rule]:
     yield scene.rule("chain", OK, "no_chain")
-    yield _daemon(scene)
+    yield scene.daemon
     yield _alarm(scene, "supervisors", BLOCKED, "supervisors_failing")
     yield _cluster(scene)
     yield _alarm(scene, "database", BLOCKED, "database_locked", "database_failing")
