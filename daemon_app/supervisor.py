@@ -833,10 +833,16 @@ class _Run:
         aside = f"{self.folder}/{ATTEMPTS}/{fence}"
         names = set(os.listdir(self.folder)) - {"lock", ATTEMPTS}
         names.difference_update(name for name in WISHES if self._read(name, only_ours=True))
+        # Somebody may be writing a wish for this attempt right now.
+        names.difference_update(f"{name}~" for name in WISHES)
         try:
             os.makedirs(aside, 0o700, exist_ok=True)
             for name in names:
                 os.rename(f"{self.folder}/{name}", f"{aside}/{name}")
+            for name in names.intersection(WISHES):
+                # It took the place of an old one after we had looked, and went with it.
+                if self._read(f"{ATTEMPTS}/{fence}/{name}", only_ours=True):
+                    os.rename(f"{aside}/{name}", f"{self.folder}/{name}")
             if who := os.pread(self.lock, LONGEST_LOCK, 0):
                 output.write_whole(f"{aside}/lock", who)  # it died: so it looks there, too
         except OSError as error:

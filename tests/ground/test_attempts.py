@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 
 import pytest
 
@@ -89,6 +90,29 @@ def test_a_fence_that_was_put_aside_never_starts_again(site: Site):
     until(lambda: not (site.of(1) / "lock").exists())
 
     assert site.wrote("ledger") == ["first"]
+
+
+@pytest.mark.parametrize("how", ["stop", "displace"])
+def test_a_wish_that_comes_while_the_new_attempt_makes_room_is_heard(site: Site, how):
+    site.run("exit 1")
+    ends = set()
+
+    for fence in range(2, 32):
+        over = threading.Event()
+
+        def wish(fence: int = fence, over: threading.Event = over) -> None:
+            while not over.is_set():
+                supervisor.request_stop(site.of(1), how, fence)
+
+        wishing = threading.Thread(target=wish)
+        site.heard.clear()
+        site.launch("exec sleep 1000", run=1, fence=fence)
+        wishing.start()
+        ends.add(site.ended(1)["outcome"])
+        over.set()
+        wishing.join()
+
+    assert ends == {"stopped" if how == "stop" else "displaced"}
 
 
 def test_only_the_newest_attempts_are_kept(site: Site):
