@@ -3,6 +3,7 @@
 import json
 import logging
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 from rest_framework import exceptions
 
 from daemon_app.api import errors
-from daemon_app.models import Job
+from daemon_app.models import Job, Node, Policy
 from tests.api.caller import Caller
-from tests.jobs import job, run
+from tests.jobs import NOON, job, run
 
 GOOD = {"name": "a", "job_type": "interval", "schedule": "1h", "command": "true"}
 pytestmark = pytest.mark.django_db
@@ -290,6 +291,16 @@ def test_a_body_of_unknown_length_is_refused(admin: Caller) -> None:
         "jobs?after=x",
         "jobs?%00=x",
         "status?x=1",
+        "health?check=vram",
+        "health/history?check=%00",
+        "health/history?points=" + "9" * 5000,
+        "health/history?since=%ff",
+        "idle/history?limit=0",
+        "idle/history?until=2026-01-01T00:00:00Z",
+        "displacements?job_id=x",
+        "displacements?limit=201",
+        "skills?name=x",
+        "runs/{run}/why?at=2026-01-01T00:00:00Z",
         "openapi.json?lang=fr",
         "runs/{run}/log?offset=-1",
         "runs/{run}/log?limit=0",
@@ -307,7 +318,10 @@ def test_a_query_that_can_not_be_right_is_refused(viewer: Caller, query: str) ->
 @pytest.mark.parametrize("number", ["0", "9223372036854775807", "9223372036854775808", "9" * 5000])
 @pytest.mark.parametrize(
     "path",
-    ["jobs/{}", "jobs/{}/toggle", "jobs/{}/run", "runs/{}", "runs/{}/log", "runs/{}/cancel"],
+    [
+        *("jobs/{}", "jobs/{}/toggle", "jobs/{}/run", "jobs/{}/why"),
+        *("runs/{}", "runs/{}/log", "runs/{}/cancel", "runs/{}/force", "runs/{}/why"),
+    ],
 )
 def test_a_number_that_nothing_has_is_not_found(admin: Caller, path: str, number: str) -> None:
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
@@ -422,6 +436,40 @@ def test_no_bytes_make_a_server_error(admin: Caller, body: Any) -> None:
 
     # Without bytes there is no body, and so no field.
     assert refusal(answer)
+
+
+RULES = sorted({f.name for f in Policy._meta.fields} | {"parallel", "zzz"})
+
+
+@quietly
+@given(st.dictionaries(st.sampled_from(RULES) | st.text(max_size=8), VALUES, max_size=6))
+def test_no_rules_make_a_server_error(admin: Caller, body: Any) -> None:
+    for method in ("PATCH", "PUT"):
+        answer = admin(method, "policy", json.dumps(body))
+
+        assert answer.status_code == 200 or refusal(answer)
+
+
+@quietly
+@given(
+    st.dictionaries(
+        st.sampled_from(["check", "range", "since", "until", "points"]),
+        st.sampled_from(
+            [
+                *("vram", "1h", "7d", "0", "2", "1000", "now", "2026-11-22T03:00:00+01:00"),
+                *("0001-01-01T00:00:00Z", "9998-12-31T23:59:59-14:00", "2026-11-22T03:00:00Z"),
+            ]
+        )
+        | st.text(max_size=25),
+        max_size=4,
+    )
+)
+def test_no_question_about_the_past_makes_a_server_error(viewer: Caller, query: Any) -> None:
+    Node.objects.get_or_create(host="hal", pid=1, started_at=NOON, seen_at=NOON)
+
+    answer = viewer("GET", f"health/history?{urlencode(query)}")
+
+    assert answer.status_code == 200 or refusal(answer)
 
 
 # ── The one shape ────────────────────────────────────────────────────────────────────────────────
