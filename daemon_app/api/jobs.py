@@ -3,6 +3,7 @@
 import re
 from typing import ClassVar
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -121,12 +122,17 @@ class OneJob(Endpoint):
         summary="Delete a job",
         tags=["jobs"],
         request=None,
-        responses=answers({204: OpenApiResponse(description="It is gone.")}, 404, changes=True),
+        responses=answers(
+            {204: OpenApiResponse(description="It is gone.")}, 404, 409, changes=True
+        ),
     )
     def delete(self, request: Request, pk: int) -> Response:
         """Delete a job with its runs and their output; what still runs of it is stopped."""
         job = get_object_or_404(Job, pk=pk)
-        scheduler.remove(job, by=asking(request), now=self.now)
+        try:
+            scheduler.remove(job, by=asking(request), now=self.now)
+        except ValidationError as error:  # it comes with the program
+            raise Problem(409, "of_a_skill", " ".join(error.messages)) from error
         return Response(status=204)
 
 

@@ -367,6 +367,19 @@ def test_skills_are_told_with_their_last_runs(
     assert "/etc/x" not in to_anybody.content.decode()
 
 
+def test_the_job_of_a_skill_is_switched_off_and_not_deleted(admin: Caller, now: datetime) -> None:
+    skills.install(now)
+    there = Job.objects.get(skill="cleanup_vram")
+
+    deleted = admin("DELETE", f"jobs/{there.pk}")
+    rewritten = admin("PATCH", f"jobs/{there.pk}", {"command": "true"})
+
+    assert (deleted.status_code, deleted.json()["error"]["code"]) == (409, "of_a_skill")
+    assert "command" in rewritten.json()["error"]["fields"]
+    assert admin("PUT", f"jobs/{there.pk}/toggle", {"is_active": False}).status_code == 200
+    assert Job.objects.filter(pk=there.pk).exists()
+
+
 # ── Cheap ────────────────────────────────────────────────────────────────────────────────────────
 def test_a_busy_machine_asks_the_database_no_more_for_its_state(
     viewer: Caller, now: datetime, django_assert_max_num_queries: Any

@@ -208,6 +208,23 @@ def test_a_waiting_run_is_started_all_the_same(ready: Bach) -> None:
     assert ready("daemon", "force", "1").returncode == Code.FAILED
 
 
+def test_a_job_is_run_whatever_its_conditions_say(service: Bach) -> None:
+    service.add_jobs(fussy="echo done")
+    # A window that is never open just now.
+    service.python(
+        "from datetime import timedelta; from django.utils import timezone\n"
+        "from daemon_app.models import Job\n"
+        "hour = (timezone.localtime() + timedelta(hours=6)).hour\n"
+        "Job.objects.filter(name='fussy').update(window=f'{hour:02}:00-{hour:02}:30')"
+    )
+
+    ran = service("daemon", "run", "fussy", "--force", "--follow", "--json")
+
+    told = facts(ran)
+    assert (told["state"], bool(told["forced_by"])) == ("succeeded", True)
+    assert told["needs"]["window"]
+
+
 # ── Rules ────────────────────────────────────────────────────────────────────────────────────────
 def test_the_rules_for_health_are_shown_and_changed(ready: Bach) -> None:
     changed = facts(
