@@ -120,13 +120,23 @@ class Incident(models.Model):
         return incident
 
     @classmethod
-    def rewrite(
-        cls, pk: int | None, code: str, *, now: datetime, even_seen: bool = False, **facts: Any
+    def rewrite(  # noqa: PLR0913 - what is true of it now
+        cls,
+        pk: int | None,
+        code: str,
+        *,
+        now: datetime,
+        level: str | None = None,
+        even_seen: bool = False,
+        **facts: Any,
     ) -> bool:
         """Let an incident say how it went on; False when it is gone or, mostly, seen already."""
+        changes: dict[str, Any] = {"at": now, "code": code, "facts": facts}
+        if level is not None:
+            changes["level"] = level
         with transaction.atomic():
             ours = cls.objects.all() if even_seen else cls.objects.unseen()
-            moved = ours.filter(pk=pk or 0).update(at=now, code=code, facts=facts)
+            moved = ours.filter(pk=pk or 0).update(**changes)
             if moved:
                 live.changed("incidents")
         return bool(moved)

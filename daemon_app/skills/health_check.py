@@ -5,11 +5,13 @@ has in snapshots and in the journal.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
+from django.db import DatabaseError
 from django.utils import translation
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
@@ -62,6 +64,8 @@ class _State:
     bad_since: datetime | None = None  # of what counts as one time of being bad
     was_well: bool = False  # ever, as far as is known
     incident: int | None = None  # the row that tells of it
+    code: str = ""  # by which it does
+    is_remembered: bool = False  # what was told before this daemon was started
     ended_at: datetime | None = None
     times: int = 0  # it got bad within this incident
 
@@ -88,10 +92,11 @@ class Watch:
         `previous` is the tick's before, None when there was none; it only counts at the first call.
         """
         with translation.override(settings.LANGUAGE_CODE):
+            self._remember(readings, previous or {}, now)
             changes = [
                 change
                 for name, reading in readings.items()
-                if (change := self._take_in(name, reading, (previous or {}).get(name), now))
+                if (change := self._take_in(name, reading, now))
             ]
             level = max((self._level(name) for name in readings), key=RANK.index, default=INFO)
             data = {
@@ -109,13 +114,10 @@ class Watch:
 
     # ── What a tick says of a check ──────────────────────────────────────────────────────────────
     def _take_in(
-        self, name: str, reading: Reading, before: Reading | None, now: datetime
+        self, name: str, reading: Reading, now: datetime
     ) -> tuple[dict[str, Any], str] | None:
         """Take in a reading; return the change and its sentence, None when there is none."""
-        known = self._states.get(name)
-        if known is None:
-            known = self._states[name] = _remembered(name, before or reading, now)
-            known.ticks = int(before is not None)
+        known = self._states[name]
         old, known.reading = known.reading, reading
         known.was_well = known.was_well or reading.level is Level.OK
         if old.state == reading.state:
@@ -142,43 +144,59 @@ class Watch:
 
     # ── Incidents ────────────────────────────────────────────────────────────────────────────────
     def _tell(self, name: str, now: datetime) -> None:
-        """Note what has got bad and lasts, and its end."""
+        """Note what has got bad and lasts, what has got worse, and the end.
+
+        What the database does not take is noted with a later tick.
+        """
         known = self._states[name]
-        if known.ticks < TICKS:
+        if known.ticks < TICKS or not known.is_remembered:
             return
-        if known.is_bad and known.bad_since is None and known.was_well:
-            self._note_begin(name, known, now)
-        elif not known.is_bad and known.bad_since is not None and known.reading.level is Level.OK:
+        if known.is_bad and known.was_well:
+            if known.code != CODES.get((name, known.reading.state), "health_bad"):
+                self._note(name, known, now)
+        elif known.bad_since is not None and known.reading.level is Level.OK:
             self._note_end(name, known, now)
 
-    def _note_begin(self, name: str, known: _State, now: datetime) -> None:
+    def _note(self, name: str, known: _State, now: datetime) -> None:
+        """Note that a check is bad: for the first time, again so soon, or worse."""
         again = known.ended_at is not None and now - known.ended_at < FLAPPING
-        known.bad_since, known.ended_at = known.since, None
-        known.times = known.times + 1 if again else 1
-        facts: dict[str, Any] = {
-            "check": name,
-            "since": known.since.isoformat(),
-            "times": known.times,
-        }
+        goes_on = known.bad_since is not None
+        times = known.times + 1 if again else max(known.times, 1) if goes_on else 1
+        since = known.bad_since or known.since
+        facts: dict[str, Any] = {"check": name, "since": since.isoformat(), "times": times}
         facts |= {"state": str(known.reading.state), "free": known.reading.value}
         code = CODES.get((name, known.reading.state), "health_bad")
         level = ERROR if known.reading.level is Level.BAD else WARN
-        if again and Incident.rewrite(known.incident, code, now=now, **facts):
-            return
-        known.incident = Incident.note(code, now=now, level=level, **facts).pk
+        same = again or goes_on
+        if not (same and Incident.rewrite(known.incident, code, now=now, level=level, **facts)):
+            known.incident = Incident.note(code, now=now, level=level, **facts).pk
+        known.code, known.times, known.bad_since, known.ended_at = code, times, since, None
 
     def _note_end(self, name: str, known: _State, now: datetime) -> None:
         assert known.bad_since is not None  # what has an end has begun
         lasted = (known.since - known.bad_since).total_seconds()
-        facts: dict[str, Any] = {
-            "check": name,
-            "since": known.bad_since.isoformat(),
-            "seconds": round(lasted),
-        }
-        facts |= {"times": known.times, "ended": known.since.isoformat()}
+        facts: dict[str, Any] = {"check": name, "since": known.bad_since.isoformat()}
+        facts |= {"seconds": round(lasted), "times": known.times}
         code = ENDED.get(name, "health_was_bad")
         Incident.rewrite(known.incident, code, now=now, even_seen=True, **facts)
-        known.bad_since, known.ended_at = None, now
+        known.bad_since, known.code, known.ended_at = None, "", now
+
+    # ── Before this daemon was started ───────────────────────────────────────────────────────────
+    def _remember(
+        self, readings: Mapping[str, Reading], previous: Mapping[str, Reading], now: datetime
+    ) -> None:
+        """Know of each check what the daemon before has seen and told."""
+        for name, reading in readings.items():
+            if name not in self._states:
+                before = previous.get(name)
+                well = (before or reading).level is Level.OK
+                ticks = int(before is not None)
+                self._states[name] = _State(before or reading, now, ticks, was_well=well)
+            known = self._states[name]
+            # The journal is written whether the database answers or not.
+            with suppress(DatabaseError):
+                if not known.is_remembered:
+                    _remember_incident(name, known)
 
 
 RANK: Final = (INFO, WARN, ERROR)
@@ -195,19 +213,17 @@ ENDED: Final = {
 }
 
 
-def _remembered(name: str, reading: Reading, now: datetime) -> _State:
-    """Return what is known of a check when the daemon has just been started."""
-    known = _State(reading, now, was_well=reading.level is Level.OK)
+def _remember_incident(name: str, known: _State) -> None:
+    """Go on with what was told of a check, and had not ended."""
     told = [code for (check, _state), code in CODES.items() if check == name] or ["health_bad"]
     newest = Incident.objects.filter(code__in=told, facts__check=name).order_by("-id").first()
-    if newest is not None and known.is_bad:
-        # Bad before, and still: the same one goes on.
+    if newest is not None:
         known.bad_since = datetime.fromisoformat(newest.facts["since"])
-        known.since = known.bad_since
-        known.incident, known.times, known.was_well = newest.pk, newest.facts.get("times", 1), True
-    elif newest is not None:
-        known.incident, known.bad_since = newest.pk, datetime.fromisoformat(newest.facts["since"])
-    return known
+        known.incident, known.code, known.was_well = newest.pk, newest.code, True
+        known.times = newest.facts.get("times", 1)
+        if known.is_bad:
+            known.since = known.bad_since
+    known.is_remembered = True
 
 
 def _title(name: str) -> str:

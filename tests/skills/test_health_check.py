@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from daemon_app import journal
 from daemon_app.models import Incident
@@ -38,9 +39,9 @@ class Ticks:
         """Take a tick for each reading; return the last line of the journal."""
         for reading in readings:
             self.now += TICK
-            seen = {reading.name: reading}
-            self.watch.after_tick(seen, self.previous, True, self.now)
+            seen, previous = {reading.name: reading}, self.previous
             self.previous = seen
+            self.watch.after_tick(seen, previous, True, self.now)
         return lines()[-1]
 
 
@@ -188,3 +189,39 @@ def test_little_room_on_the_disk_is_an_incident_and_high_vram_is_none():
     assert [str(each) for each in Incident.objects.all()] == [
         "Little room is left on the disk: 4.2 GB."
     ]
+
+
+def test_what_gets_worse_is_told_by_the_same_incident_unless_it_was_seen():
+    low, full, ok = (Reading("disk", s, 4.2, "") for s in (State.LOW, State.FULL, State.OK))
+    ticks = Ticks()
+    ticks.see(ok, low, low, full, full)
+    assert told() == ["health_disk_full"]
+    assert Incident.objects.get().level == "error"
+
+    Incident.objects.get().acknowledge(by="anna", now=ticks.now)
+    ticks.see(low, low)
+    assert told() == ["health_disk_full", "health_disk_low"]
+
+    ticks.see(ok, ok)
+    assert told() == ["health_disk_full", "health_disk_was_low"]
+
+
+def test_while_the_database_is_away_the_journal_is_written_and_the_rest_comes_later(monkeypatch):
+    ticks = Ticks()
+    ticks.see(UP, DOWN)
+
+    def fail(*_args, **_facts):
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as away:
+        away.setattr(Incident, "note", fail)
+        for _again in range(2):
+            with pytest.raises(OperationalError):
+                ticks.see(DOWN)
+    assert [line["level"] for line in lines()] == ["info", "warn", "error", "error"]
+    assert told() == []
+
+    ticks.see(DOWN)
+
+    assert told() == ["health_gpu_service_down"]
+    assert Incident.objects.get().facts["since"] == (NOON + 2 * TICK).isoformat()
