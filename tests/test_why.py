@@ -682,6 +682,9 @@ def test_a_run_that_did_begin_was_kept_by_nothing() -> None:
 
     assert said(found) == "Due today 13:00. Done after 41 s."
     assert found.rule("pool").code == "no_hindrance"
+    assert found.rule("misfire").sentence.replace("\u00a0", " ") == (
+        "It began 1 s after it was due."
+    )
     assert blocked(found) == []
 
 

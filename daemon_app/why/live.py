@@ -25,6 +25,7 @@ from daemon_app.why.past import (
     forced_code,
     occurrences,
     outcome,
+    priority,
     stop,
     trigger,
 )
@@ -184,7 +185,7 @@ def of_waiting_run(scene: Scene) -> Explanation:
         _pool(scene),
         _turn(scene),
         _slots(scene),
-        _priority(scene),
+        priority(run, now),
         *_gates(scene),
         _longest_wait(scene),
         *_system(scene),
@@ -403,13 +404,6 @@ def _slots(scene: Scene) -> Rule:
     return scene.rule("slots", OK if room.taken < room.parallel else INFO, "slots", **facts)
 
 
-def _priority(scene: Scene) -> Rule:
-    run = scene.run
-    assert run is not None
-    code = "priority" if run.rank is None else "rank"
-    return scene.rule("priority", INFO, code, n=run.priority)
-
-
 def _gates(scene: Scene) -> Iterator[Rule]:
     run = scene.run
     for name in gates.GATES:
@@ -504,11 +498,11 @@ def _daemon(scene: Scene) -> Rule:
 
 
 def _cluster(scene: Scene) -> Rule:
-    if "cluster_silent" in scene.notices:
+    if "cluster_silent" in scene.notices and not scene.is_alone:
         return _alarm(scene, "cluster", INFO, "cluster_silent")
     process = pidfile.holder(Path(settings.DATA_DIR) / "cluster.pid")
     if process is None:
-        return scene.rule("cluster", INFO, "cluster_gone")
+        return scene.rule("cluster", INFO, "cluster_gone_too" if scene.is_alone else "cluster_gone")
     waiting = len(oldest_messages())
     told = scene.say("cluster", pid=process.pid)
     if waiting:

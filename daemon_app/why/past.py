@@ -140,6 +140,12 @@ def trigger(run: Run, now: datetime) -> Rule:
     return Rule("schedule", OK, code, say(now, code, **facts), facts)
 
 
+def priority(run: Run, now: datetime) -> Rule:
+    """Return what a run's priority is, or was, and whether a person has put it in its place."""
+    code, facts = "priority" if run.rank is None else "rank", {"n": run.priority}
+    return Rule("priority", INFO, code, say(now, code, **facts), facts)
+
+
 def forced_code(run: Run) -> str:
     """Return by which sentence a run was started against its conditions; "" for not at all."""
     if not run.forced_by:
@@ -224,18 +230,25 @@ class Record:
         return say(self.now, "blocking_ran" if other.ended_at else "blocking_runs", **facts)
 
     def _by_columns(self, name: str) -> Rule | None:
-        run, now = self.run, self.now
-        if name == "schedule":
-            return trigger(run, now)
-        if name == "forced":
-            return forced(run, now)
+        known = {"schedule": trigger, "forced": forced, "priority": priority, "stop": stop}
+        if name in known:
+            return known[name](self.run, self.now)
         if name == "presence" and self.ended:
-            facts = {"n": run.displacements}
-            code = "presence_past" if run.displacements else "never_made_way"
-            return Rule(name, INFO, code, say(now, code, **facts), facts)
-        if name == "stop":
-            return stop(run, now)
-        return None
+            facts = {"n": self.run.displacements}
+            code = "presence_past" if self.run.displacements else "never_made_way"
+            return Rule(name, INFO, code, say(self.now, code, **facts), facts)
+        return self._delay() if name == "misfire" else None
+
+    def _delay(self) -> Rule | None:
+        """Return how late it began; None when it never did, or only with a later attempt."""
+        run, now = self.run, self.now
+        if run.reason_code == "caught_up":
+            told = reasons.sentence(run.reason_code, run.reason_facts, now)
+            return Rule("misfire", INFO, run.reason_code, told, run.reason_facts)
+        if run.started_at is None or run.attempt > 1:
+            return None
+        facts = {"seconds": max((run.started_at - run.due_at).total_seconds(), 0.0)}
+        return Rule("misfire", OK, "began_after", say(now, "began_after", **facts), facts)
 
     def _by_readings(self, name: str) -> Rule | None:
         waits, verdict = self.waits.get(name, []), self.at_start.get(name)

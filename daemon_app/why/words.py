@@ -109,6 +109,7 @@ SENTENCES: Final = {
     "supervisors": _("Nothing is known to hinder it."),
     "cluster": _("The cluster runs (process %(pid)s)."),
     "cluster_gone": _("The cluster is not running; the daemon starts runs by itself meanwhile."),
+    "cluster_gone_too": _("The cluster is not running either."),
     "cluster_waits": _("%(n)s messages stand in its queue."),
     "database": _("It answers."),
     "storage": _("There is room."),
@@ -132,6 +133,7 @@ SENTENCES: Final = {
     "no_stop": _("Nobody has asked it to stop."),
     "stop": _("%(who)s asked it to stop %(at)s."),
     "stop_us": _("It was asked to stop %(at)s."),
+    "began_after": _("It began %(seconds)s s after it was due."),
     # ── Of the past ──────────────────────────────────────────────────────────────────────────────
     "not_recorded": _("Nothing was recorded of this."),
     "no_hindrance": _("Did not keep it from starting; no reading was kept."),
