@@ -229,14 +229,15 @@ def _vram(
     if free is None or not total:
         return number, quantity, ""
     megabyte = 1_000_000
-    whole = {
-        "used": formats.size(round((total - free) * megabyte), language).rpartition(formats.NBSP)[0]
-        if total - free >= 1000
-        else formats.size(round((total - free) * megabyte), language),
-        "total": formats.size(round(total * megabyte), language),
-    }
+    used, whole = (formats.size(round(part * megabyte), language) for part in (total - free, total))
+    number, _, unit = used.rpartition(formats.NBSP)
+    if whole.endswith(unit):  # said once
+        used = number
+    size, _, unit = whole.rpartition(formats.NBSP)
+    if size.endswith((",0", ".0")):
+        whole = f"{size[:-2]}{formats.NBSP}{unit}"
     models = facts.get("models")
-    parts = [_t("%(used)s of %(total)s") % whole]
+    parts = [_t("%(used)s of %(total)s") % {"used": used, "total": whole}]
     listed = models if isinstance(models, list) else []
     names = [str(each.get("model") or "") for each in listed if isinstance(each, Mapping)]
     parts += filter(None, names)

@@ -31,6 +31,11 @@ class Idleness:
     matters: bool = False  # whether any job heeds idleness at all
 
     @property
+    def quiet_since(self) -> datetime | None:
+        """Since when nobody has been active, as far as that is known."""
+        return self.active_at or self.since
+
+    @property
     def is_busy(self) -> bool:
         """Whether it is known that the machine is not idle."""
         return self.kind in {"busy", "soon", "making_way"}

@@ -32,7 +32,8 @@ def yielding(state: str = Run.State.RUNNING, **fields: Any) -> Run:
 
 
 def test_an_idle_machine_is_free_for_jobs_and_says_what_would_stop(db: None) -> None:
-    node(idle=True, idle_since=NOON - timedelta(hours=2, minutes=21))
+    active = NOON - timedelta(hours=2, minutes=21)
+    node(idle=True, idle_since=active + timedelta(minutes=2), active_at=active)
     yielding(started_at=NOON)
     yielding(started_at=NOON)
     run(job("fest"), state=Run.State.RUNNING, started_at=NOON)

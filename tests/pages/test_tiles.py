@@ -51,9 +51,9 @@ def test_a_tile_says_state_number_cause_and_forecast(db: None) -> None:
     assert told() == {
         "gpu_service": "GPU service Ready 64 ms response here:17803",
         "ollama": "Ollama Ready 184 ms response llama3.1:8b",
-        "vram": "VRAM Normal 6.2 GB free 17.8 of 24.0 GB · llama3.1:8b",
+        "vram": "VRAM Normal 6.2 GB free 17.8 of 24 GB · llama3.1:8b",
         "disk": "Disk Normal 412 GB free 78 % in use · full in ≈ 19 days",
-        "active_users": f"Active users Busy 2 at the moment last seen today {here:%H:%M}",
+        "active_users": f"Active users Busy 2 at the moment last seen {here:%H:%M}",
     }
 
 
