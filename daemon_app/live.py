@@ -16,7 +16,8 @@ def changed(*topics: str) -> None:
     """Ring every web process on this host with `topics` after the current commit.
 
     Topics: "runs", "run:<id>", "jobs", "job:<id>", "log:<run id>", "daemon",
-    "policy", "incidents", "alarms", "account:<id>", "presence".
+    "policy", "incidents", "alarms", "account:<id>", "presence",
+    "health".
     A bell may be lost or doubled; rows and files say what is true.
     """
     transaction.on_commit(lambda: _ring(dict.fromkeys(topics)), robust=True)

@@ -333,7 +333,7 @@ def held(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: AR
 
 
 # ── Overview ─────────────────────────────────────────────────────────────────────────────────────
-@region("situation", topics=("daemon", "runs", "jobs", "policy", "health"))
+@region("situation", topics=("daemon", "runs", "jobs", "policy", "health", "presence"))
 def situation(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return what one sentence says: who has the right of way, is somebody scheduling, what runs.
 
@@ -924,7 +924,7 @@ def _run_rows(runs: Iterable[Run], now: datetime, *, headings: bool = False) -> 
 
 
 # ── The machine ──────────────────────────────────────────────────────────────────────────────────
-@region("gauges", topics=("health", "daemon"))
+@region("gauges", topics=("health", "daemon", "policy", "presence"))
 def five_gauges(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return the five tiles: how each thing is that the health tick looks at."""
     return {"tiles": gauges.tiles(now, current_language())}
@@ -956,7 +956,7 @@ class View:
         return "?" + urlencode(pairs)
 
 
-@region("charts", topics=("health", "policy"))
+@region("charts", topics=("health", "policy", "presence"))
 def all_charts(viewer: Viewer, arg: str | None, now: datetime) -> Context:
     """Return the five charts on one axis of time; `arg` is the query string of the view."""
     view = View.read(arg)
@@ -987,7 +987,7 @@ class Span:
         return (self.ended_at - self.began_at).total_seconds() if self.ended_at else None
 
 
-@region("idle-log", topics=("health", "daemon"))
+@region("idle-log", topics=("health", "daemon", "presence"))
 def idle_log(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return when the machine was idle and when not, the newest first, and today's sum."""
     node = gauges.host(now)
