@@ -471,6 +471,16 @@ def test_a_retry_waits_until_its_time() -> None:
     assert said(found) == "Waits for its next attempt at today 14:00."
 
 
+def test_a_run_that_was_put_back_before_it_began_is_not_called_caught_up(board) -> None:
+    alive()
+    board.raise_("disk_full", free_mb=0)
+
+    found = why.of_run(run(not_before=NOON + MINUTE), SOON)
+
+    assert said(found) == "It starts at today 13:01 at the earliest."
+    assert found.rule("storage").state == "info"
+
+
 def test_a_displaced_run_says_who_came_and_when_it_may_go_on() -> None:
     alive()
     made_way = run(
@@ -595,6 +605,13 @@ def test_a_running_run_says_why_it_runs_and_what_would_end_it() -> None:
     assert blocked(found) == []
 
 
+def test_a_running_run_that_makes_way_just_now_says_so() -> None:
+    alive()
+    runs = run(state="running", started_at=NOON, reason_code="displacing", reason_facts=CAME)
+
+    assert "Makes way: somebody came back." in said(why.of_run(runs, SOON))
+
+
 def test_a_running_run_that_is_to_stop_says_who_wants_it() -> None:
     alive()
     runs = run(state="running", started_at=NOON)
@@ -693,6 +710,14 @@ def test_a_failed_run_says_how_it_failed() -> None:
 
     assert said(why.of_run(failed, NOON + 2 * HOUR)) == (
         "Due today 13:00. Failure after 1 h. The command ended with exit code 3."
+    )
+
+
+def test_what_is_lost_is_not_said_twice() -> None:
+    lost = ended(state="lost", started_at=NOON, reason_code="supervisor_gone")
+
+    assert said(why.of_run(lost, NOON + 2 * HOUR)).startswith(
+        "Due today 13:00. Lost: the process that watched this run was killed"
     )
 
 

@@ -21,6 +21,7 @@ from daemon_app.why.past import (
     ENDINGS,
     Record,
     events,
+    facts_of,
     forced,
     forced_code,
     occurrences,
@@ -207,6 +208,8 @@ def of_running_run(scene: Scene) -> Explanation:
     rules = tuple(replace(each, state=INFO) if each.state == BLOCKED else each for each in seen)
     told = scene.say("stopping" if run.is_stopping else "running", at=run.started_at)
     told = joined(told, trigger(run, now).sentence)
+    if run.reason_code and run.reason_code != "gate_waived":  # it makes way, takes long, came late
+        told = joined(told, reasons.sentence(run.reason_code, facts_of(run), now))
     last = run.waits.filter(began_at__lte=run.started_at or now).last()
     if last is not None:
         told = joined(told, scene.say("waited_for", why=because(now, last.code, last.facts)))
@@ -332,6 +335,10 @@ def _later(scene: Scene) -> Rule:
     waits = scene.waiting
     if waits is None or waits.position is not None:
         return scene.rule("later", OK, "no_pause")
+    run = waits.run
+    # Put back without an attempt: the disk was full, or the clock was far ahead once.
+    if run.attempt == 1 and run.reason_code not in {"caught_up", "spread"}:
+        return scene.rule("later", BLOCKED, "not_before", at=run.not_before)
     return scene.reason("later", BLOCKED, waits.code, waits.facts)
 
 

@@ -113,6 +113,8 @@ def outcome(run: Run, now: datetime) -> str:
         if run.state not in {Run.State.SKIPPED, Run.State.MISSED}:
             return label
         return joined(f"{label}.", say(now, "unknown_reason").rstrip("."))
+    if why.startswith(label):
+        return why
     if run.state == Run.State.SUCCEEDED:
         told = say(now, "state_done", seconds=lasted.total_seconds())
     else:

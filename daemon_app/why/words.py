@@ -77,6 +77,7 @@ SENTENCES: Final = {
     "misfire_all": _("If starts are missed, all are caught up, at most %(seconds)s s late."),
     "misfire_none": _("If starts are missed, they are not caught up."),
     "no_pause": _("It need not wait for any pause."),
+    "not_before": _("It starts at %(at)s at the earliest."),
     "no_overlap": _("No other run of it is active."),
     "overlap_room": _("%(n)s of its runs are active, %(limit)s may be."),
     "overlap_active": _("%(n)s of its runs are active, no more may be: run %(run)s."),
