@@ -120,7 +120,7 @@ class Incident(models.Model):
         return incident
 
     @classmethod
-    def rewrite(  # noqa: PLR0913 - what is true of it now
+    def rewrite(
         cls,
         pk: int | None,
         code: str,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon_app.skills import documents
 from daemon_app.skills.documents import LARGEST, Examiner
 
 
@@ -83,6 +84,23 @@ def test_a_few_lines_of_aliases_can_not_fill_the_memory(tmp_path):
     [fault] = said(tmp_path, "bomb.yaml", "\n".join(lines))
 
     assert "stand for more than" in fault
+
+
+def test_a_large_file_without_aliases_is_not_taken_for_one_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "MOST_VALUES", 100)
+
+    assert said(tmp_path, "large.yaml", "- {a: 1, b: 2}\n" * 200) == []
+
+
+def test_a_process_survives_what_is_nested_as_deeply_as_is_allowed(tmp_path):
+    flow = "[" * 990 + "]" * 990
+    block = "\n".join(f"{' ' * n}a:" for n in range(400))
+
+    assert said(tmp_path, "flow.yaml", flow) == ["flow.yaml: Nested too deeply to be read."]
+    assert said(tmp_path, "block.yaml", block) == []
+    assert said(tmp_path, "dashes.yaml", "- " * 5000) == [
+        "dashes.yaml: Nested too deeply to be read."
+    ]
 
 
 def test_nothing_waits_for_a_pipe(tmp_path):
