@@ -149,7 +149,8 @@ def _prepared(method: str, url: str, body: Mapping[str, Any] | None) -> requests
     try:
         request = requests.Request(method, url, HEADERS, json=body).prepare()
     except ValueError as error:  # what requests raises about an address is one
-        raise _RefusalError(Why.BAD_URL, str(error)) from error
+        # Its words repeat the address, in which a password may stand.
+        raise _RefusalError(Why.BAD_URL, "") from error
     if not (request.url or "").startswith(("http://", "https://")):
         raise _RefusalError(Why.BAD_URL, "only http:// and https:// can be asked")
     return request

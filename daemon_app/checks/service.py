@@ -1,9 +1,9 @@
 """What the answer of a service says of it, and how its numbers are taken with a pinch of salt."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from daemon_app.fetch import Answer, Kind, Why
 from daemon_app.readings import Reading, State
@@ -54,8 +54,7 @@ def why_not(answer: Answer) -> str:
 
 def shown(url: str) -> str:
     """Return an address without the name and password that may stand in it."""
-    scheme, rest = url.partition("://")[::2]
-    return f"{scheme}://{rest.rpartition('@')[2]}" if "@" in urlsplit(url).netloc else url
+    return re.sub(r"//[^/?#]*@", "//", url, count=1)
 
 
 # ── Values, for which no service is believed ─────────────────────────────────────────────────────

@@ -130,11 +130,21 @@ def test_one_that_calls_itself_ill_is_not_believed_to_be_well(look) -> None:
     assert "CUDA" in reading.said
 
 
-def test_a_password_in_the_address_is_not_told(look) -> None:
-    reading = look("gpu_service", gpu_service_url="http://anna:geheim@127.0.0.1:9")
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://anna:geheim@127.0.0.1:9", "http://127.0.0.1:9"),
+        ("http://anna:ge@heim@127.0.0.1:9", "http://127.0.0.1:9"),
+        ("http://anna:geheim@[::1", "http://[::1"),
+        ("http://anna:geheim@", "http://"),
+    ],
+)
+def test_a_password_in_the_address_is_not_told(look, url, shown) -> None:
+    for name in ("gpu_service", "ollama", "vram"):
+        reading = look(name, gpu_service_url=url, ollama_url=url)
 
-    assert "geheim" not in str(reading.as_json())
-    assert reading.facts["url"] == "http://127.0.0.1:9"
+        assert "heim" not in str(reading.as_json())
+        assert reading.facts["url"] == shown
 
 
 def test_a_service_that_comes_and_goes_is_told_as_it_is(look, service) -> None:
