@@ -62,8 +62,12 @@ def busy(service, monkeypatch):
     return Job.objects.get(skill="cleanup_vram")
 
 
+def lines() -> list[dict[str, str]]:
+    return [json.loads(line) for line in Path(journal.path()).read_text().splitlines()]
+
+
 def last_line() -> dict[str, str]:
-    return json.loads(Path(journal.path()).read_text().splitlines()[-1])
+    return lines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -201,3 +205,42 @@ def test_a_skill_that_makes_way_goes_back_in_line_with_what_it_goes_on_from(daem
     until(is_back, "its way back into line")
     assert run.state != Run.State.FAILED
     assert run.progress_token.startswith(str(tmp_path))
+
+
+# ── By the tick ──────────────────────────────────────────────────────────────────────────────────
+def test_when_vram_is_nearly_full_the_tick_frees_it(service):
+    service.load("old", vram_mb=12_000, unused=900)
+    service.load("busy", vram_mb=6000, in_use=1)
+    Policy.objects.create(pk=1, gpu_service_url=service.url)
+    daemon = Service(BACH_TICK_SECONDS="1")
+    try:
+        daemon.start()
+        until(lambda: len(service.state()["loaded_models"]) == 1, "the freeing of VRAM")
+        run = ended(until(lambda: Run.objects.filter(job__skill="cleanup_vram").first()))
+    finally:
+        daemon.close()
+
+    assert run.state == Run.State.SUCCEEDED, text(run)
+    assert run.trigger == Run.Trigger.TICK
+    assert "12000 MB" in run.last_line
+
+
+def test_when_nobody_is_here_the_tick_checks_the_configuration(service, ollama):
+    Policy.objects.create(
+        pk=1,
+        gpu_service_url=service.url,
+        ollama_url=ollama.url,
+        idle_after_seconds=2,
+        foreign_load_percent=None,
+        watch_logins=False,
+        watch_gpu=False,
+    )
+    daemon = Service(BACH_TICK_SECONDS="1")
+    try:
+        daemon.start()
+        run = ended(until(lambda: Run.objects.filter(job__skill="validate_configs").first()))
+    finally:
+        daemon.close()
+
+    assert run.state == Run.State.SUCCEEDED, text(run)
+    assert {line["skill"] for line in lines()} >= {"health_check", "validate_configs"}
