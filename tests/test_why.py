@@ -572,7 +572,7 @@ def test_quiet_hours_that_came_later_may_swallow_a_window_whole() -> None:
 
 # ── A run that runs ──────────────────────────────────────────────────────────────────────────────
 def test_a_running_run_says_why_it_runs_and_what_would_end_it() -> None:
-    alive()
+    alive(SOON + MINUTE)
     works = job(
         "works",
         timeout_seconds=3600,
@@ -630,6 +630,7 @@ def test_a_run_goes_on_without_the_daemon_and_while_all_is_held() -> None:
 
     assert blocked(found) == []
     assert found.rule("daemon").state == found.rule("held").state == "info"
+    assert "not there to see whether it still does" in said(found)
 
 
 # ── The past ─────────────────────────────────────────────────────────────────────────────────────

@@ -207,7 +207,7 @@ def of_running_run(scene: Scene) -> Explanation:
     # Whatever would keep it from starting: it has started.
     rules = tuple(replace(each, state=INFO) if each.state == BLOCKED else each for each in seen)
     told = scene.say("stopping" if run.is_stopping else "running", at=run.started_at)
-    told = joined(told, trigger(run, now).sentence)
+    told = joined(told, scene.say("unseen") if scene.is_alone else "", trigger(run, now).sentence)
     if run.reason_code and run.reason_code != "gate_waived":  # it makes way, takes long, came late
         told = joined(told, reasons.sentence(run.reason_code, facts_of(run), now))
     last = run.waits.filter(began_at__lte=run.started_at or now).last()

@@ -1,10 +1,13 @@
 """The words of an explanation: what each rule is called, and each sentence it may say."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
+from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
+from bachweb import machine
 from daemon_app.models import reasons
 
 # Every rule, in the order in which they are told.
@@ -153,6 +156,7 @@ SENTENCES: Final = {
     ),
     "running": _("It runs since %(at)s."),
     "stopping": _("It runs since %(at)s, but is being stopped."),
+    "unseen": _("The daemon is not there to see whether it still does."),
     "waited_for": _("Before that: %(why)s."),
     "last_waited": _("While it stood in line: %(why)s."),
     "last_time": _("The last one was due %(at)s. %(why)s."),
@@ -198,5 +202,5 @@ def joined(*sentences: str) -> str:
 
 
 def bach(command: str) -> str:
-    """Return how the daemon is told `command`."""
-    return f"bach daemon {command}"
+    """Return how the daemon is told `command` here."""
+    return f"{machine.program(Path(settings.BASE_DIR))} daemon {command}"
