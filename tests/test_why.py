@@ -160,14 +160,18 @@ def test_a_schedule_nobody_can_read_is_the_reason() -> None:
     assert said(found) == "Its schedule can't be read: no such zone."
 
 
-def test_a_zone_that_is_gone_is_the_reason_before_any_tick_has_seen_it() -> None:
+@pytest.mark.parametrize(("active", "state"), [(True, "broken"), (False, "off")])
+def test_a_zone_that_is_gone_is_the_reason_before_any_tick_has_seen_it(
+    active: bool, state: str
+) -> None:
     alive()
-    Job.objects.filter(pk=daily(is_active=False).pk).update(timezone="Europe/Atlantis")
+    Job.objects.filter(pk=daily(is_active=active).pk).update(timezone="Europe/Atlantis")
 
     found = why.of_job(Job.objects.get(), SOON)
 
+    assert found.state == state
     assert "Atlantis" in found.rule("schedule").sentence
-    assert found.state == "off"
+    assert "Atlantis" in said(found)
 
 
 def test_what_was_to_run_once_is_over() -> None:

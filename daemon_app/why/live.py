@@ -277,7 +277,9 @@ def _due(job: Job, now: datetime) -> tuple[str, dict[str, Any]]:
     """Return by which sentence a job is due, or why it is not."""
     error = job.schedule_error
     try:
-        due = job.next_due_at if job.is_active else job.next_after(now)
+        # Asked in any case: it may have become unreadable since a tick last looked at it.
+        planned = job.next_after(now)
+        due = job.next_due_at if job.is_active else planned
     except ScheduleError as broken:
         error, due = str(broken), None
     facts = {"at": due, "plan": job.describe()}
