@@ -77,6 +77,7 @@ class Meter:
         self._listed: list[str] = []  # PCI addresses
         self._listed_until = 0.0
         self._complained = False
+        self._is_absent = False  # the library, which was said once
         self._lock = threading.Lock()
         self._seconds: dict[int, float] = {}
         self._peaks: dict[int, int] = {}
@@ -111,7 +112,9 @@ class Meter:
             self._open()
         except (OSError, ImportError):
             self._retry_at = mono + RETRY_ABSENT
-            log.info("GPU use is not measured: there is no NVIDIA library here")
+            if not self._is_absent:
+                log.info("GPU use is not measured: there is no NVIDIA library here")
+            self._is_absent = True
             return
         except Exception as error:  # noqa: BLE001 - its class is known once it is imported
             self._failed(error)

@@ -20,7 +20,7 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from django.conf import settings
@@ -53,6 +53,8 @@ RESTARTS_WITHIN: Final = 600.0  # seconds
 MISSED_TICKS: Final = 3  # after so many a reading says nothing of now
 WITHOUT_TICKS: Final = 1.5  # of a tick: then the lookout looks without one
 MOST_REASONS: Final = 10
+ELSEWHERE: Final = "elsewhere"  # the sign that other hosts are
+SAME: Final = 0.5  # seconds within which two looks at the same activity may differ
 CLOSES_WITHIN: Final = 5.0  # seconds
 
 
@@ -107,6 +109,7 @@ class _Sighting:
 
     sign: Sign | None
     at: float  # on the monotonic clock
+    tick: object  # the readings that it saw
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,9 @@ class _Memory:
     news: list[dict[str, Any]] = field(default_factory=list)  # that the runner could not take
     noted: Idleness = field(default_factory=Idleness)
     noted_at: float = float("-inf")
+    # The last activity of people here, by the monotonic clock and as it was written down.
+    active: float | None = None
+    active_at: datetime | None = None
 
 
 class Sentry:
@@ -156,7 +162,7 @@ class Sentry:
         self._marks = marks.Reader(runtime)
         self._lock = threading.Lock()  # of what follows
         self._watched: dict[int, Watched] = {}
-        self._released: dict[int, tuple[frozenset[str], float]] = {}  # services, and until when
+        self._released: dict[int, frozenset[str]] = {}  # services of runs since the last look
         self._sightings: dict[str, _Sighting] = {}
         self._readings: Mapping[str, Reading] | None = None
         self._readings_at = float("-inf")
@@ -172,7 +178,6 @@ class Sentry:
         # Of our own work, for the lookout alone: the services it used, and the last look's instants
         self._ours: frozenset[str] = frozenset()
         self._worked_at = self.clock.now()
-        self._looked_at = float("-inf")
         # Other hosts wait for it; where there are none it need not be so soon.
         several = connections["default"].vendor != "sqlite"
         self._notes_every = WATCHFUL if several else NOTES_EVERY
@@ -238,7 +243,7 @@ class Sentry:
         with self._lock:
             run = self._watched.pop(run_id, None)
             if run is not None and run.services:
-                self._released[run_id] = run.services, self.clock.mono()
+                self._released[run_id] = run.services
 
     def cause_of(self, run_id: int) -> dict[str, Any] | None:
         """Return for what a run was asked to make way, with "at" (wall time); None if it was not.
@@ -406,13 +411,11 @@ class Sentry:
         memory, idle_after = self._memory, self.rules.idle_after
         counted = {sign.signal for sign in seen}
         lasts = {name: at for name, at in memory.lasts.items() if name in counted}
-        people = [sign.last for sign in seen if sign.last is not None and self._is_person(sign)]
-        active_at = max(people, default=None)
         quiet = mono - max(lasts.values(), default=memory.began)
         rest = max(idle_after - quiet, idle_after - (mono - memory.began))
         told = Idleness(
             users=sum(sign.users for sign in seen),
-            active_at=None if active_at is None else _instant(wall - (mono - active_at)),
+            active_at=self._last_active(seen, wall, mono),
         )
         unknown = [sign for sign in seen if sign.busy is None]
         if there:
@@ -438,8 +441,25 @@ class Sentry:
             return replace(told, idle=False, reasons=reasons, idle_from=_instant(wall + rest))
         return replace(told, idle=True)
 
-    def _is_person(self, sign: Sign) -> bool:
-        return sign.signal in self._signs and self._signs[sign.signal].is_person
+    def _last_active(self, seen: list[Sign], wall: float, mono: float) -> datetime | None:
+        """Return when people were last seen here. It changes only with new activity.
+
+        Other hosts take each change of it for activity; so what they saw is left out, or two hosts
+        would keep each other awake.
+        """
+        memory = self._memory
+        people = {name for name, looker in self._signs.items() if looker.is_person} - {ELSEWHERE}
+        lasts = [sign.last for sign in seen if sign.signal in people]
+        last = max((each for each in lasts if each is not None), default=None)
+        if last is None or (memory.active is not None and last <= memory.active + SAME):
+            return memory.active_at
+        at = _instant(wall - (mono - last))
+        before, is_first = memory.active_at, memory.active is None
+        memory.active = last
+        # What an earlier daemon wrote down of the same activity is kept as it is.
+        if not (is_first and before and abs(at - before) < timedelta(seconds=1)):
+            memory.active_at = at
+        return memory.active_at
 
     def _note(self, state: Idleness, mono: float, *, is_change: bool) -> None:
         """Have the clerk write down what is new; at once if the machine has become something."""
@@ -470,18 +490,20 @@ class Sentry:
         """Look at each sign whose time it is, each for itself."""
         wall, mono = self.clock.wall(), self.clock.mono()
         with self._lock:
-            readings, at = self._readings, self._readings_at
-            watching = bool(self._watched)
+            readings = tick = self._readings
+            at, watching = self._readings_at, bool(self._watched)
         if mono - at > _ticks(MISSED_TICKS):
             readings = None
         due = [
             name
             for name, looker in self._signs.items()
-            if not looker.quick and self._is_due(name, looker, mono, at, watching=watching)
+            if not looker.quick and self._is_due(name, looker, mono, watching=watching)
         ]
         if not due:
             return
-        services, runs = self._our_work()
+        # What is looked at more often than with each tick has nothing to do with our work.
+        by_tick = any(self._signs[name].often is None for name in due)
+        services, runs = self._our_work() if by_tick else (frozenset(), False)
         scene = Scene(
             datetime.fromtimestamp(wall, UTC),
             wall,
@@ -499,15 +521,14 @@ class Sentry:
                 log.exception("the sign %s could not be looked at", name)
                 sign = Sign(name, None, "sign_failed", {"sign": name})
             with self._lock:
-                self._sightings[name] = _Sighting(sign, self.clock.mono())
+                self._sightings[name] = _Sighting(sign, mono, tick)
         self._wake()
 
-    def _is_due(
-        self, name: str, looker: Looker, mono: float, ticked_at: float, *, watching: bool
-    ) -> bool:
+    def _is_due(self, name: str, looker: Looker, mono: float, *, watching: bool) -> bool:
         with self._lock:
             sighting = self._sightings.get(name)
-        if sighting is None or sighting.at < ticked_at:
+            is_new = sighting is None or sighting.tick is not self._readings
+        if sighting is None or is_new:
             return True
         pause = _ticks(WITHOUT_TICKS)
         if watching and looker.often is not None:
@@ -517,29 +538,27 @@ class Sentry:
     def _our_work(self) -> tuple[frozenset[str], bool]:
         """Return the services that runs of ours have used since the last look, and whether any ran.
 
-        An answer that a service gave for a run may show only after the run's end.
+        What a service did for a run may show only after the run's end.
         """
         now, before = self.clock.now(), self._worked_at
         with self._lock:
-            watched = [run.services for run in self._watched.values()]
-            released = [s for s, at in self._released.values() if at >= self._looked_at]
-            self._released = {
-                pk: (s, at) for pk, (s, at) in self._released.items() if at >= self._looked_at
-            }
-        self._worked_at, self._looked_at = now, self.clock.mono()
+            used = set().union(*(run.services for run in self._watched.values()))
+            watched = bool(self._watched)
+            late = set().union(*(services for services in self._released.values()))
+            self._released.clear()
         try:
             rows = Run.objects.filter(
-                Q(state=Run.State.RUNNING) | Q(ended_at__gte=before), owner=self.host
+                Q(state=Run.State.RUNNING) | Q(ended_at__gt=before), owner=self.host
             )
-            needs = list(rows.values_list("needs", "state"))
+            ran = [(state, needs or {}) for state, needs in rows.values_list("state", "needs")]
         except DatabaseError:
             close_old_connections()
-            return self._ours, True
-        ran = {name for asked, _state in needs for name in (asked or {}).get("services") or ()}
-        ours = frozenset(ran.union(*watched, *released))
-        # What ran at the last look may have asked a service a moment before its end.
-        self._ours, known = ours, self._ours
-        return ours | known, bool(needs) or bool(watched)
+            return self._ours | frozenset(used | late), True
+        for state, needs in ran:
+            (used if state == Run.State.RUNNING else late).update(needs.get("services") or ())
+        # Who ran at the last look may have been displaced since.
+        self._ours, known, self._worked_at = frozenset(used), self._ours, now
+        return known | frozenset(used | late), bool(ran) or watched
 
     # ── What is written down ─────────────────────────────────────────────────────────────────────
     def _take_up(self) -> None:
@@ -552,6 +571,7 @@ class Sentry:
                 IdleSpan.objects.filter(pk=span.pk, ended_at=None).update(
                     ended_at=max(min(seen_at, now), span.began_at)
                 )
+        self._memory.active_at = node.active_at if node else None
         if node and node.idle and abs((now - node.seen_at).total_seconds()) < RESTARTS_WITHIN:
             self._memory.began = float("-inf")  # it was idle then; the marks say what came since
         self._learn()

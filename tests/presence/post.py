@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from daemon_app import doorbell
 from daemon_app.presence import Sentry
+from daemon_app.readings import Reading
 from daemon_app.signs import SIGNS, Looker, Scene, marks
 from tests.clocks import Fake
 from tests.service import until
@@ -54,6 +56,20 @@ class Post:
         if self.sentry:
             self.sentry.close()
             self.sentry = None
+
+    def ticks(self, readings: Mapping[str, Reading]) -> None:
+        """Hand the sentry what a tick has found, and wait until it has looked at it."""
+        assert self.sentry
+        sentry = self.sentry
+        sentry.readings(readings)
+        until(
+            lambda: all(
+                (seen := sentry._sightings.get(name)) and seen.tick is sentry._readings
+                for name, looker in sentry._signs.items()
+                if not looker.quick
+            ),
+            "a look at the tick",
+        )
 
     def look(self) -> None:
         """Have the sentry look again."""

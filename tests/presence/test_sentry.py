@@ -8,10 +8,14 @@ import pytest
 from django.utils import timezone
 
 from daemon_app import doorbell, supervisor
-from daemon_app.models import IdleSpan, Node, Policy
+from daemon_app.models import IdleSpan, Node, Policy, Run
+from daemon_app.readings import Reading, State
 from daemon_app.signs import Scene, Sign
 from tests.ground.conftest import Site, site  # noqa: F401 - a fixture
+from tests.jobs import job
+from tests.jobs import run as job_run
 from tests.presence.post import Post
+from tests.presence.scenes import ticked
 from tests.service import until
 
 
@@ -326,6 +330,96 @@ def test_somebody_at_another_host_makes_runs_give_way_here(quiet: Post, asked: l
 
     until(lambda: asked == ["1 displace 1"])
     assert quiet.becomes(False).reasons[0]["facts"] == {"host": "there"}
+
+
+def test_two_hosts_do_not_keep_each_other_awake(quiet: Post) -> None:
+    now = quiet.clock.now()
+    Node.objects.create(host="there", pid=1, started_at=now, seen_at=now, active_at=now)
+    quiet.look()
+    quiet.becomes(False)
+
+    seen = until(lambda: Node.objects.filter(host="here", idle=False).first())
+
+    assert seen.idle_reasons[0]["signal"] == "elsewhere"
+    assert seen.active_at is None, "what they saw is not what we saw"
+    quiet.passes(121)
+    quiet.becomes(True)
+
+
+def test_the_last_activity_that_others_read_changes_with_activity_alone(quiet: Post) -> None:
+    quiet.activity()
+    quiet.becomes(False)
+    busy = until(lambda: Node.objects.filter(host="here", idle=False).first())
+
+    quiet.passes(60.3)
+    quiet.clock.time += 3600
+    quiet.passes(60.3)
+    quiet.becomes(True)
+    idle = until(lambda: Node.objects.filter(host="here", idle=True).first())
+
+    assert idle.active_at == busy.active_at
+    quiet.passes(1)
+    quiet.activity()
+    quiet.becomes(False)
+    again = until(lambda: Node.objects.filter(host="here", idle=False).first())
+    assert again.active_at > idle.active_at
+
+
+# ── Our own work ─────────────────────────────────────────────────────────────────────────────────
+def in_use(model: str) -> dict[str, Reading]:
+    models = [{"backend": "t2i", "model": model, "in_use": 1}]
+    return ticked(
+        gpu_service=(State.OK, {}),
+        vram=(State.OK, {"source": "service", "models": models if model else []}),
+        ollama=(State.DOWN, {}),
+    )
+
+
+def test_a_service_that_a_run_of_ours_needs_works_for_us_until_the_tick_after_it(
+    post: Post,
+) -> None:
+    post.sentry_with("models")
+    post.clock.passes(130)
+    now = post.clock.now()
+    needs = {"services": ["gpu_service"]}
+    run = job_run(job(needs_services=["gpu_service"]), now=now, not_before=now, needs=needs)
+    assert run.claim(owner="here", now=now)
+
+    post.ticks(in_use("sdxl"))
+    post.becomes(True)
+    post.clock.passes(30)
+    run.finish(Run.State.SUCCEEDED, now=post.clock.now(), exit_code=0)
+    post.ticks(in_use("sdxl"))
+    post.becomes(True)
+    post.clock.passes(30)
+    post.ticks(in_use("sdxl"))
+
+    assert post.becomes(False).reasons[0]["facts"] == {"model": "sdxl"}
+
+
+def test_a_model_in_use_that_is_not_ours_makes_runs_give_way(post: Post, asked: list[str]) -> None:
+    sentry = post.sentry_with("models")
+    post.clock.passes(130)
+    post.ticks(in_use(""))
+    post.becomes(True)
+    sentry.watch(1, Path("/runs/1"), 1, "displace", {"services": ["ollama"]})
+    post.clock.passes(30)
+
+    post.ticks(in_use("sdxl"))
+
+    until(lambda: asked == ["1 displace 1"])
+    assert post.news("displaced")["cause"]["code"] == "sign_gpu_service"
+
+
+def test_readings_too_old_say_nothing_of_now(post: Post) -> None:
+    post.sentry_with("models")
+    post.clock.passes(130)
+    post.ticks(in_use(""))
+    post.becomes(True)
+
+    post.passes(100)
+
+    assert post.becomes(None).reasons[0]["signal"] == "models"
 
 
 def test_nonsense_at_the_bell_changes_nothing(quiet: Post, asked: list[str]) -> None:
