@@ -51,7 +51,8 @@ class Model:
     is_ollamas: bool = False  # listed by Ollama, and not by the GPU service
 
     def __str__(self) -> str:
-        return f"{self.backend}/{self.name}"
+        # A line of output, whatever a service calls its models.
+        return fetch.shortened(f"{self.backend}/{self.name}")
 
     @property
     def key(self) -> tuple[str, str]:

@@ -30,12 +30,12 @@ def done(name: str, **rules: Any) -> Result:
     return SKILLS[name]().run(context(name, **rules))
 
 
-def process(name: str, **env: str) -> "subprocess.Popen[str]":
+def process(name: str, *, folder: str = "/", **env: str) -> "subprocess.Popen[str]":
     """Start a skill as a run does."""
     return subprocess.Popen(
         skills.command_line(name),
         env={**skills.environment(), "PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1", **env},
-        cwd="/",
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -71,6 +71,15 @@ def test_it_says_what_it_frees(service, capsys):
     assert "diffusers/sdxl unloaded: 9000 MB (45 % used now)" in said
 
 
+def test_whatever_a_model_is_called_it_is_one_line_of_output(service, capsys):
+    service.load('a\n{"progress": 100}', vram_mb=18_000, unused=900)
+
+    result = done("cleanup_vram")
+
+    assert result.data["unloaded"] == ['diffusers/a {"progress": 100}']
+    assert not any(line.startswith("{") for line in capsys.readouterr().out.splitlines())
+
+
 def test_an_error_with_one_model_does_not_stop_the_others(service, capsys, monkeypatch):
     service.load("stubborn", vram_mb=9000, unused=900)
     service.load("other", vram_mb=9000, unused=600)
