@@ -8,6 +8,8 @@ from django.db.models import Count, Q
 
 from daemon_app.models import Job, Node, Policy, Run, reasons
 
+# Signs that are people; the others are what works for somebody, or for nobody.
+PEOPLE = {"hand", "requests", "programs", "logins", "elsewhere"}
 YIELDING = (Job.Presence.DISPLACE, Job.Presence.CANCEL)
 
 
@@ -25,6 +27,7 @@ class Idleness:
     active_at: datetime | None = None
     users: int = 0
     reasons: Sequence[str] = ()
+    besides: Sequence[str] = ()  # of these, what is no person
     yielding: int = 0  # running runs that would make way for a person
     making_way: int = 0
     kept_waiting: int = 0  # runs in line that need an idle machine
@@ -69,13 +72,15 @@ def current(node: Node | None, now: datetime) -> Idleness:
         kind = "idle"
     else:
         kind = "soon" if node.idle_from and not node.users else "busy"
+    told = [(each.get("signal"), sentence(each)) for each in node.idle_reasons]
     return Idleness(
         kind,
         since=node.idle_since,
         idle_from=node.idle_from if kind in {"soon", "busy"} else None,
         active_at=node.active_at,
         users=node.users,
-        reasons=[told for each in node.idle_reasons if (told := sentence(each))],
+        reasons=[words for _signal, words in told if words],
+        besides=[words for signal, words in told if words and signal not in PEOPLE],
         **running,
         kept_waiting=waiting.count(),
         matters=node.idle is not None or _matters(),

@@ -75,7 +75,15 @@ def test_what_is_in_use_without_people_is_named(db: None) -> None:
     node(idle=False, idle_reasons=[MODEL])
 
     assert said().startswith(
-        "The machine is in use – GPU jobs wait Ollama is in use: llama3.1:8b. No run is waiting"
+        "The machine is in use – GPU jobs wait Ollama is in use: llama3.1:8b. None is in line"
+    )
+
+
+def test_what_works_beside_people_is_named_too(db: None) -> None:
+    node(idle=False, users=1, idle_reasons=[ANNA, MODEL])
+
+    assert said().startswith(
+        "One person is active – GPU jobs wait Ollama is in use: llama3.1:8b. None is in line"
     )
 
 
