@@ -15,6 +15,8 @@ from daemon_app.cli.outcome import Code
 from tests.cli.bach import COMMAND, ROOT, Bach, lines
 from tests.cli.conftest import end_all
 
+# What the daemon brings along has jobs, too.
+SKILLS = ("cleanup_vram", "validate_configs")
 JOBS = {
     "greet": "printf 'hello\\n'; printf 'oops\\n' >&2",
     "fail": "echo broken; exit 7",
@@ -69,17 +71,17 @@ def test_status_says_what_runs_in_words_and_as_json(daemon: Bach) -> None:
     found = json.loads(facts.stdout)
     assert (said.returncode, facts.returncode) == (Code.OK, Code.OK)
     assert found["running"] is True
-    assert found["stats"]["total_jobs"] == len(JOBS)
+    assert found["stats"]["total_jobs"] == len(JOBS) + len(SKILLS)
     assert found["web"] == []
     assert f"(Prozess {found['pid']})" in said.stdout
-    assert f"Jobs: {len(JOBS)}" in said.stdout
+    assert f"Jobs: {len(JOBS) + len(SKILLS)}" in said.stdout
 
 
 def test_jobs_are_listed_in_words_and_as_json(daemon: Bach) -> None:
     said = daemon("daemon", "jobs").stdout
     found = json.loads(daemon("daemon", "jobs", "--json").stdout)
 
-    assert [job["name"] for job in found] == sorted(JOBS)
+    assert [job["name"] for job in found] == sorted({*JOBS, *SKILLS})
     assert said.splitlines()[0].split()[:3] == ["Nr.", "Job", "Zustand"]
     assert all(name in said for name in JOBS)
     assert "\x1b" not in said
@@ -350,7 +352,7 @@ def test_stop_says_that_running_commands_go_on_and_they_do(own: Bach) -> None:
     own.add_jobs(slow="echo $$ > pid; exec sleep 600")
     own.python(
         "from django.utils import timezone; from daemon_app.models import Job\n"
-        "job = Job.objects.get(); job.working_directory = "
+        "job = Job.objects.get(name='slow'); job.working_directory = "
         f"{str(own.data)!r}; job.store(now=timezone.now(), by='anna')"
     )
     assert own("daemon", "run", "slow").returncode == Code.OK
