@@ -135,6 +135,7 @@ SENTENCES: Final = {
     # ── Signs of presence ────────────────────────────────────────────────────────────────────────
     "sign_hand": _("%(who)s said to be here."),
     "sign_requests": _("These pages are in use: %(who)s."),
+    "sign_visitor": _("Somebody has opened these pages without signing in."),
     "sign_programs": _("Other programs are in use: %(who)s."),
     "sign_logins": _("Somebody is at this machine: %(who)s."),
     "sign_logins_unknown": _("It is not known whether somebody is at this machine."),
