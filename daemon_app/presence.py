@@ -31,6 +31,7 @@ from daemon_app import doorbell, live, supervisor
 from daemon_app.clock import Clock
 from daemon_app.models import IdleSpan, Node, Policy, Run
 from daemon_app.signs import SIGNS, Looker, Rules, Scene, Sign, marks, rules_of
+from daemon_app.signs.requests import seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -294,7 +295,7 @@ class Sentry:
         who, signal, at = str(told.get("who", "")), str(told["signal"]), float(told["at"])
         if self.rules.hand(self.clock.now()) != "away":
             name = "programs" if signal == marks.PROGRAM else "requests"
-            cause = Sign(name, True, f"sign_{name}", {"who": who or "?"})
+            cause = seen(name, who)
             wall = self.clock.wall()
             self._displace(self._watching(), cause, at if wall - 60 < at <= wall else wall)
         self._marks.hear(who=who, signal=signal, mono=self.clock.mono())
@@ -346,13 +347,13 @@ class Sentry:
         """Look at the signs, decide, and have it written down."""
         wall, mono = self.clock.wall(), self.clock.mono()
         scene = self._scene(wall, mono)
-        seen = self._seen(scene)
-        there = [sign for sign in seen if sign.busy]
-        self._remember(seen, mono)
+        signs = self._seen(scene)
+        there = [sign for sign in signs if sign.busy]
+        self._remember(signs, mono)
         for run_id, run in self._watching().items():
             if cause := self._why_now(run, there):
                 self._displace({run_id: run}, cause, wall)
-        state = self._judged(seen, there, wall, mono)
+        state = self._judged(signs, there, wall, mono)
         changed = state.idle is not self.state.idle
         since = datetime.fromtimestamp(wall, UTC) if changed else self.state.since
         self.state = state = replace(state, since=since)

@@ -138,7 +138,7 @@ class Reader:
 
 
 def names(marks: list[Mark]) -> str:
-    """Return who these marks are of, the latest first, at most three; "?" for who is unknown."""
+    """Return who these marks are of, the latest first, at most three; "" for nobody by name."""
     latest = sorted(marks, key=lambda mark: -mark.last)
-    shown = list(dict.fromkeys(mark.who or "?" for mark in latest))
+    shown = list(dict.fromkeys(mark.who for mark in latest if mark.who))
     return ", ".join(shown[:3]) + (" …" if len(shown) > 3 else "")

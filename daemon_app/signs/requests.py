@@ -23,8 +23,14 @@ class Marked:
         last = max((mark.last for mark in marks), default=None)
         if not recent:
             return Sign(self.signal, False, last=last, users=users)
-        facts = {"who": names(recent)}
-        return Sign(self.signal, True, f"sign_{self.signal}", facts, last, users)
+        return seen(self.signal, names(recent), last, users)
+
+
+def seen(signal: str, who: str, last: float | None = None, users: int = 0) -> Sign:
+    """Return that `who` is active; "" is somebody who has not signed in."""
+    if not who:
+        return Sign(signal, True, "sign_visitor", {}, last, users)
+    return Sign(signal, True, f"sign_{signal}", {"who": who}, last, users)
 
 
 @SIGNS.register("requests")

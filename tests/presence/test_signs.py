@@ -137,6 +137,12 @@ def test_a_folder_that_can_not_be_written_fails_nobody(
     assert len(caplog.messages) == 1
 
 
+def test_who_has_not_signed_in_is_somebody_all_the_same() -> None:
+    visited = SIGNS["requests"]().look(scene(1000, marks=(Mark("", "request", 990),)))
+
+    assert visited == Sign("requests", True, "sign_visitor", {}, 990, 1)
+
+
 def test_requests_count_for_the_time_after_which_a_machine_is_idle() -> None:
     requests = SIGNS["requests"]()
     marks = (
@@ -149,7 +155,7 @@ def test_requests_count_for_the_time_after_which_a_machine_is_idle() -> None:
     busy = requests.look(scene(1000, marks=marks))
     quiet = requests.look(scene(1100, marks=marks))
 
-    assert busy == Sign("requests", True, "sign_requests", {"who": "?, ben, anna"}, 960, 3)
+    assert busy == Sign("requests", True, "sign_requests", {"who": "ben, anna"}, 960, 3)
     assert quiet is not None
     assert (quiet.busy, quiet.last, quiet.users) == (False, 960, 3)
 
