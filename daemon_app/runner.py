@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, transaction
 from django.db.models import F
 
-from daemon_app import admission, cgroups, gates, live, processes, progress, supervisor
+from daemon_app import admission, cgroups, gates, live, processes, progress, skills, supervisor
 from daemon_app.admission import Candidate
 from daemon_app.gates.conditions import Conditions
 from daemon_app.gpu import MeterThread, Usage, run_of
@@ -1044,7 +1044,7 @@ def specification(run: Run, runtime: Path) -> dict[str, Any]:
 def command_line(wanted: dict[str, Any]) -> list[str]:
     """Return the arguments to execute: by the shell, split, or a script with its arguments."""
     if wanted.get("skill"):
-        return [sys.executable, "-m", "daemon_app.skills", wanted["skill"]]
+        return skills.command_line(wanted["skill"])
     if wanted["script_path"]:
         script = os.path.expanduser(wanted["script_path"])  # noqa: PTH111 - a string is sent
         start = [sys.executable, script] if script.endswith(".py") else [script]
@@ -1075,6 +1075,7 @@ def environment(run: Run, runtime: Path) -> dict[str, str]:
     }
     return {
         **inherited(),
+        **(skills.environment() if run.definition.get("skill") else {}),
         **run.definition["environment"],
         **parameters,
         **processes.marks(run.pk, run_token()),
@@ -1085,17 +1086,7 @@ def environment(run: Run, runtime: Path) -> dict[str, str]:
         "BACH_STOP": str(run.folder / "asked"),
         "BACH_RUNTIME": str(runtime),
         **({"BACH_PROGRESS_TOKEN": run.progress_token} if run.progress_token else {}),
-        **(_own_environment() if run.definition.get("skill") else {}),
     }
-
-
-def _own_environment() -> dict[str, str]:
-    """Return what a skill gets besides: it is a part of us, and works on the same data."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
-    ours |= {"BACH_DATA_DIR": str(settings.DATA_DIR), "DJANGO_SETTINGS_MODULE": "bachweb.settings"}
-    if connection.vendor == "sqlite":
-        ours["DATABASE_URL"] = f"sqlite:///{connection.settings_dict['NAME']}"
-    return ours
 
 
 def run_token() -> str:
@@ -1178,7 +1169,6 @@ SHELL_CODES = {126, 127}
 YIELDING = {Job.Presence.DISPLACE, Job.Presence.CANCEL}
 # Waits that are plain to see from the other runs of the time; kept only between others.
 PLAIN_WAITS = {"waits_slots", "waits_turn"}
-OURS = ("BACH_", "DATABASE_URL", "GPU_SERVICE_URL", "OLLAMA_URL", "DJANGO_")
 # What a crossed limit is called, and the rule that set it.
 LIMITS = {"cpu_limit": "cpu_limit_seconds", "memory_limit": "memory_limit_mb"}
 MIB = 1 << 20

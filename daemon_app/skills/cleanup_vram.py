@@ -76,6 +76,8 @@ class CleanupVram(Skill):
         limit = situation.policy.vram_high_percent
         if vram is None or vram.value is None or vram.value <= limit:
             return None
+        if not _may_free_some(situation):
+            return None  # a run would only tell so, and the next one be put off
         last = situation.runs[0].ended_at if situation.runs else None
         if last is not None:
             # What was measured before the last run's end says nothing of what it has left.
@@ -161,7 +163,7 @@ class _Work:
         for model in self.loaded(vram):
             if model.key in self._tried or not model.vram_mb:
                 continue
-            if why := self._stays(model, now):
+            if why := _stays(model, now):
                 if why not in self._told:
                     self._told.add(why)
                     self.context.say(why)
@@ -169,17 +171,6 @@ class _Work:
                 free.append(model)
         latest = datetime.max.replace(tzinfo=UTC)
         yield from sorted(free, key=lambda each: (each.last_used or latest, -each.vram_mb))
-
-    @staticmethod
-    def _stays(model: Model, now: datetime) -> str:
-        """Return why a model is not to be unloaded; "" when it may be."""
-        if model.in_use:
-            return _t("%(model)s stays: it is in use.") % {"model": model}
-        if model.last_used is None and model.is_ollamas:
-            return _t("%(model)s stays: it is not known when it was used last.") % {"model": model}
-        if model.last_used and now - model.last_used < UNUSED:
-            return _t("%(model)s stays: it was used just now.") % {"model": model}
-        return ""
 
     # ── Unloading ────────────────────────────────────────────────────────────────────────────────
     def unload(self, model: Model, before: Reading) -> Reading:
@@ -261,6 +252,27 @@ class _Work:
         if (end.value or 0) > target:
             said += " " + _t("The target of %(target)s %% was not reached.") % about
         return Result(said, WARN if self._failed or is_high else "info", data)
+
+
+def _may_free_some(situation: Situation) -> bool:
+    """Return whether by the newest readings some model might go; a run looks more closely."""
+    ollama = situation.readings.get(OLLAMA)
+    if ollama is not None and ollama.facts.get("models"):
+        return True
+    listed = situation.readings["vram"].facts.get("models") or ()
+    models = [_of_service(row) for row in listed]
+    return not models or any(not _stays(model, situation.now) for model in models)
+
+
+def _stays(model: Model, now: datetime) -> str:
+    """Return why a model is not to be unloaded; "" when it may be."""
+    if model.in_use:
+        return _t("%(model)s stays: it is in use.") % {"model": model}
+    if model.last_used is None and model.is_ollamas:
+        return _t("%(model)s stays: it is not known when it was used last.") % {"model": model}
+    if model.last_used and now - model.last_used < UNUSED:
+        return _t("%(model)s stays: it was used just now.") % {"model": model}
+    return ""
 
 
 # ── What others say of their models ──────────────────────────────────────────────────────────────

@@ -232,6 +232,17 @@ def test_it_is_not_due_when_vram_is_not_known_to_be_high(job, readings):
     assert due(readings) == []
 
 
+@pytest.mark.parametrize(("unused", "expected"), [(2, []), (31, ["cleanup_vram"])])
+def test_it_waits_until_something_may_go_rather_than_run_in_vain(job, unused, expected):
+    used_at = (NOON - timedelta(seconds=unused)).timestamp()
+    fresh = {"backend": "image", "model": "fresh", "vram_mb": 9000, "in_use": 0}
+    busy = {**fresh, "model": "busy", "in_use": 1, "last_used": 0.0}
+    models = [{**fresh, "last_used": used_at}, busy]
+    readings = {"vram": Reading("vram", State.HIGH, 90.0, facts={"models": models})}
+
+    assert due(readings) == expected
+
+
 def test_it_is_not_due_while_it_waits_or_runs(job):
     run(job)
 
