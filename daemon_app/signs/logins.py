@@ -21,6 +21,7 @@ DEVICES: Final = Path("/dev")
 GRAPHICAL: Final = frozenset({"x11", "wayland", "mir"})
 ASKING_TAKES: Final = 2.0  # seconds at most
 MOST_SESSIONS: Final = 200
+PROPERTIES: Final = ("Id", "IdleHint", "LockedHint", "IdleSinceHintMonotonic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +123,11 @@ def ask_logind(sessions: Sequence[str]) -> Mapping[str, Desktop] | None:
     program = shutil.which("loginctl")
     if program is None:
         return None
-    wanted = "--property=Id,IdleHint,LockedHint,IdleSinceHintMonotonic"
+    # One option each: loginctl takes no list.
+    wanted = [f"--property={name}" for name in PROPERTIES]
     try:
         done = subprocess.run(
-            [program, "show-session", wanted, "--", *sessions],
+            [program, "show-session", *wanted, "--", *sessions],
             capture_output=True,
             timeout=ASKING_TAKES,
             check=False,

@@ -1,10 +1,14 @@
 """The sentry: who comes is seen at once, who went is believed after a while."""
 
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 from typing import ClassVar
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from daemon_app import doorbell, supervisor
@@ -261,6 +265,62 @@ def test_every_sign_makes_runs_give_way(post: Post, asked: list[str], cause: str
     until(lambda: asked == ["1 displace 1"])
     wanted = {"mark": "requests", "flag": "flag", "here": "hand"}
     assert post.news("displaced")["cause"]["signal"] == wanted[cause]
+
+
+def test_runs_make_way_while_the_database_is_locked(quiet: Post, asked: list[str]) -> None:
+    assert quiet.sentry
+    until(lambda: Node.objects.get(host="here").idle)
+    quiet.sentry.watch(1, Path("/runs/1"), 1, "displace")
+
+    with closing(sqlite3.connect(str(connection.settings_dict["NAME"]))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        quiet.activity()
+        until(lambda: asked == ["1 displace 1"])
+        quiet.becomes(False)
+        quiet.news("displaced")
+        other.rollback()
+
+    until(lambda: Node.objects.filter(host="here", idle=False).exists())
+
+
+def test_a_sign_that_hangs_holds_up_nobody(post: Post, asked: list[str]) -> None:
+    class Hanging(Flag):
+        quick: ClassVar[bool] = False
+
+        def look(self, scene: Scene) -> Sign:
+            released.wait(60)
+            return super().look(scene)
+
+    released = Event()
+    sentry = post.sentry_with(hanging=Hanging())
+    try:
+        post.clock.passes(130)
+        assert post.becomes(None).reasons[0]["code"] == "sign_no_reading"
+        sentry.watch(1, Path("/runs/1"), 1, "displace")
+
+        post.activity()
+
+        until(lambda: asked == ["1 displace 1"])
+        post.becomes(False)
+    finally:
+        released.set()
+
+
+def test_a_sign_that_breaks_is_unknown_and_the_others_go_on(post: Post) -> None:
+    class Broken(Flag):
+        quick: ClassVar[bool] = False
+
+        def look(self, scene: Scene) -> Sign:
+            raise ZeroDivisionError
+
+    post.sentry_with(flag=Broken())
+    post.clock.passes(130)
+    post.ticks({})
+    assert post.becomes(None).reasons[0]["code"] == "sign_failed"
+
+    post.activity()
+
+    assert post.becomes(False).reasons[0]["code"] == "sign_requests"
 
 
 def test_a_sign_that_can_not_be_told_disturbs_nobody(post: Post, asked: list[str]) -> None:

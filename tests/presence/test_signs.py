@@ -17,7 +17,7 @@ from daemon_app.models import reasons
 from daemon_app.readings import State
 from daemon_app.signs import SIGNS, Rules, Sign
 from daemon_app.signs.load import Load
-from daemon_app.signs.logins import Desktop, Logins
+from daemon_app.signs.logins import Desktop, Logins, ask_logind
 from daemon_app.signs.marks import KEPT, MOST, Mark, Notebook, Reader
 from daemon_app.signs.models import Models
 from daemon_app.signs.stamps import Stamps
@@ -310,6 +310,35 @@ def test_who_works_at_a_desktop_is_here_until_it_says_otherwise(machine: Machine
     assert (left.busy, left.last) == (True, 1010)
     assert gone.busy is False
     assert (silent.busy, silent.code) == (None, "sign_logins_unknown")
+
+
+LOGINCTL = """#!/bin/sh
+echo "$@" > "$(dirname "$0")/asked"
+printf 'Id=2\\nIdleHint=no\\nIdleSinceHintMonotonic=0\\nLockedHint=no\\n\\n'
+printf 'Id=c3\\nIdleHint=yes\\nIdleSinceHintMonotonic=1500000\\nLockedHint=no\\n\\n'
+printf 'Id=4\\nIdleHint=no\\nIdleSinceHintMonotonic=0\\nLockedHint=yes\\n'
+"""
+
+
+def test_logind_is_asked_for_all_desktops_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "loginctl"
+    program.write_text(LOGINCTL)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    answers = ask_logind(["2", "c3", "4"])
+
+    assert answers == {"2": Desktop(None), "c3": Desktop(1.5), "4": Desktop(0.0)}
+    assert (tmp_path / "asked").read_text() == (
+        "show-session --property=Id --property=IdleHint --property=LockedHint "
+        "--property=IdleSinceHintMonotonic -- 2 c3 4\n"
+    )
+    program.write_text("#!/bin/sh\nexit 1\n")
+    assert ask_logind(["2"]) is None
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    assert ask_logind(["2"]) is None
 
 
 def test_greeters_ended_sessions_and_services_are_nobody(machine: Machine) -> None:
