@@ -153,6 +153,8 @@ def run(job: str, *, follow: bool, as_json: bool, beside: bool, force: bool) -> 
             else:
                 terminal.say(_started(started.run))
                 terminal.say(f"{project.origin()}/daemon/runs/{started.run.pk}/")
+                if keeps := _what_keeps(started.run):
+                    terminal.note(keeps)
             return Code.OK
         if not as_json:
             terminal.note(_started(started.run))
@@ -213,6 +215,19 @@ def _started(run: "Run") -> str:
     return _("%(job)s has started (run %(n)s).") % {"job": run.job_name, "n": run.pk}
 
 
+def _what_keeps(run: "Run") -> str:
+    """Return what a run waits for, unless it is about to start; "" for nothing."""
+    from django.utils import timezone
+
+    from daemon_app import admission
+
+    place = admission.waiting(run, timezone.now())
+    # It may have started while we looked, and then nothing is in its way but itself.
+    if place is None or place.code == "waits_starting" or place.facts.get("run") == run.pk:
+        return ""
+    return place.sentence
+
+
 # ── Following ────────────────────────────────────────────────────────────────────────────────────
 def _followed(run: "Run", *, as_json: bool) -> int:
     """Show the output of `run` until its end; return the exit code of its command."""
@@ -270,7 +285,8 @@ def watch(run: "Run", write: Callable[[bytes], None]) -> None:
                 and time.monotonic() - begun > REMARK_AFTER
             ):
                 remarked = True
-                terminal.note(run.reason or _("Run %(n)s is waiting …") % {"n": run.pk})
+                said = _what_keeps(run) or run.reason
+                terminal.note(said or _("Run %(n)s is waiting …") % {"n": run.pk})
             _wait(bell, run)
 
 

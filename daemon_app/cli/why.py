@@ -19,7 +19,7 @@ STATES = {
     "ok": (gettext_noop("fulfilled"), "is-ok"),
     "blocked": (gettext_noop("keeps it"), "is-fail"),
     "info": ("", ""),
-    "unknown": (gettext_noop("unknown"), "is-warn"),
+    "unknown": (gettext_noop("unknown"), ""),
 }
 
 

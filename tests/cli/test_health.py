@@ -218,8 +218,12 @@ def test_a_job_is_run_whatever_its_conditions_say(service: Bach) -> None:
         "Job.objects.filter(name='fussy').update(window=f'{hour:02}:00-{hour:02}:30')"
     )
 
+    waits = service("daemon", "run", "fussy")
+    service("daemon", "drop", "1")
     ran = service("daemon", "run", "fussy", "--force", "--follow", "--json")
 
+    assert waits.returncode == Code.OK
+    assert ":30" in waits.stderr  # which times it waits for
     told = facts(ran)
     assert (told["state"], bool(told["forced_by"])) == ("succeeded", True)
     assert told["needs"]["window"]
