@@ -15,8 +15,10 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
-from daemon_app import formats
-from daemon_app.models import Job, Policy, Pool
+from daemon_app import formats, terms
+from daemon_app.models import Job, Policy, Pool, reasons
+from daemon_app.models.job import OF_THE_SKILL
+from daemon_app.models.policy import SERVICES, WATCHED
 
 UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 DAY = 86_400
@@ -75,6 +77,48 @@ class SpanField(forms.Field):
         return seconds
 
 
+SIZES = {"mb": 1, "gb": 1000, "tb": 1_000_000}
+AMOUNT = re.compile(r"([0-9]{1,9})(?:[.,]([0-9]{1,2}))?([kmgt]i?b?)?", re.ASCII)
+
+
+class SizeField(forms.Field):
+    """An amount of memory, written "800 MB" or "8 GB"; cleaned to whole megabytes."""
+
+    def __init__(self, *, highest: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.highest = highest
+
+    def prepare_value(self, value: Any) -> Any:
+        return terms.amount(value) if isinstance(value, int) else value
+
+    def to_python(self, value: Any) -> int | None:
+        text = "".join(str(value or "").lower().split())
+        if not text:
+            return None
+        found = AMOUNT.fullmatch(text)
+        unit = (found[3] or "") if found else ""
+        unit = unit if unit.endswith("b") else f"{unit}b"
+        if found is None or (found[3] and unit not in SIZES):
+            raise ValidationError(
+                _t("“%(value)s” is no amount. Write for example 800 MB or 8 GB.")
+                % {"value": str(value).strip()[:40]}
+            )
+        if not found[3]:
+            raise ValidationError(
+                _t("“%(value)s” has no unit. Did you mean %(value)s MB or %(value)s GB?")
+                % {"value": str(value).strip()[:20]}
+            )
+        hundredths = int(found[1] + (found[2] or "").ljust(2, "0"))
+        mb = hundredths * SIZES[unit] // 100
+        if mb < 1:
+            raise ValidationError(_t("That is too little; leave it empty to ask for nothing."))
+        if mb > self.highest:
+            raise ValidationError(
+                _t("That is too much; at most %(limit)s.") % {"limit": terms.amount(self.highest)}
+            )
+        return mb
+
+
 class VariablesField(forms.CharField):
     """NAME=value, one per line; cleaned to a dict."""
 
@@ -107,6 +151,20 @@ class VariablesField(forms.CharField):
                 )
             found[name] = content
         return found
+
+
+class LinesField(forms.CharField):
+    """One entry per line; cleaned to a list without empty ones."""
+
+    widget = forms.Textarea
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(map(str, value)) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> list[str]:
+        return [
+            stripped for each in super().clean(value).splitlines() if (stripped := each.strip())
+        ]
 
 
 class CodesField(forms.CharField):
@@ -291,6 +349,38 @@ class JobForm(_JobModelForm):
         highest=3600,
         help_text=_("A short peak is forgiven."),
     )
+    on_presence = forms.ChoiceField(
+        label=_("When somebody comes back"),
+        choices=Job.Presence.choices,
+        required=False,
+        widget=forms.RadioSelect,
+    )
+    min_vram_mb = SizeField(
+        label=_("VRAM at least"),
+        required=False,
+        highest=10_000_000,
+        help_text=_("Free on one GPU."),
+    )
+    min_disk_mb = SizeField(
+        label=_("Disk at least"),
+        required=False,
+        highest=1_000_000_000,
+        help_text=_("Free where the exports lie."),
+    )
+    needs_services = forms.MultipleChoiceField(
+        label=_("Services that must answer"),
+        choices=[(name, reasons.NAMES[name]) for name in SERVICES],
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    finish_by = forms.CharField(
+        label=_("Done by"),
+        required=False,
+        widget=forms.TimeInput(attrs={"type": "time"}),
+        help_text=_(
+            "In the job's time zone. It starts early enough, by how long it usually takes."
+        ),
+    )
     environment = VariablesField(
         label=_("Environment"),
         required=False,
@@ -351,6 +441,17 @@ class JobForm(_JobModelForm):
             "keep_days",
             "keep_runs",
             "keep_output_mb",
+            "only_when_idle",
+            "on_presence",
+            "ask_signal",
+            "min_vram_mb",
+            "needs_services",
+            "min_disk_mb",
+            "max_load_percent",
+            "window",
+            "in_quiet_hours",
+            "finish_by",
+            "gate_action",
             "is_active",
         )
         labels: ClassVar = {
@@ -380,6 +481,12 @@ class JobForm(_JobModelForm):
             "idle_io": _("Disk access only when nobody else wants it"),
             "leave_descendants": _("Let background processes live on"),
             "is_active": _("Active"),
+            "only_when_idle": _("Only when idle"),
+            "ask_signal": _("Asked by"),
+            "max_load_percent": _("Load at most"),
+            "window": _("Only at these times"),
+            "in_quiet_hours": _("In quiet hours too"),
+            "gate_action": _("If it does not fit in time"),
         }
         help_texts: ClassVar = {
             "name": _("Short and telling, for example nightly-backup."),
@@ -401,11 +508,19 @@ class JobForm(_JobModelForm):
             "nice": _("0 is usual, 19 leaves the processor to all others first."),
             "leave_descendants": _("Otherwise what the command left behind is ended with it."),
             "is_active": _("Starts by its schedule. By hand it starts in any case."),
+            "only_when_idle": _("Nobody is here, no model is in use, and that for a while."),
+            "ask_signal": _(
+                "The signal that asks the command to make way. What has not ended 5 seconds later "
+                "gets SIGTERM, and after 5 more SIGKILL."
+            ),
+            "max_load_percent": _("Of all processors, own jobs too."),
+            "gate_action": _("“Wait at most” under “Place in line” counts as well."),
         }
         widgets: ClassVar = {
             "job_type": forms.RadioSelect,
             "on_loss": forms.RadioSelect,
             "limit_action": forms.RadioSelect,
+            "gate_action": forms.RadioSelect,
             "command": forms.Textarea,
             "description": forms.TextInput,
             "schedule": forms.TextInput,
@@ -419,6 +534,12 @@ class JobForm(_JobModelForm):
     # The fields that are always in view; a fault in any other one opens its fold.
     FOLDS: ClassVar = {
         "what": ("script_path", "arguments", "parameters"),
+        "conditions": (
+            *("only_when_idle", "on_presence", "ask_signal", "min_vram_mb", "needs_services"),
+            *("min_disk_mb", "max_load_percent", "window", "in_quiet_hours", "finish_by"),
+            "gate_action",
+        ),
+        "asked": ("ask_signal",),
         "retries": ("retry_backoff_seconds", "retry_exit_codes", "retry_on_timeout", "on_loss"),
         "line": (
             *("pools", "priority", "deadline", "max_wait_seconds", "misfire_age_seconds"),
@@ -436,10 +557,16 @@ class JobForm(_JobModelForm):
     DEFAULTED: ClassVar = (
         *("timeout_seconds", "grace_seconds", "nice", "overlap", "misfire", "misfire_age_seconds"),
         *("max_retries", "retry_backoff_seconds", "on_loss", "priority"),
-        *("limit_sustain_seconds", "limit_action"),
+        *("limit_sustain_seconds", "limit_action", "ask_signal", "gate_action"),
     )
     # Two at once is the least that "run at the same time" can mean.
     FEWEST_AT_ONCE: ClassVar = 2
+
+    # What the job of a skill has no say in, or no use for.
+    NOT_OF_SKILLS: ClassVar = (
+        *OF_THE_SKILL,
+        *("timezone", "max_instances", "misfire", "misfire_age_seconds", "deadline"),
+    )
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -448,14 +575,21 @@ class JobForm(_JobModelForm):
         self.fields["name"].error_messages["unique"] = _("There is a job with this name already.")
         for name in (*self.DEFAULTED, "max_instances"):
             self.fields[name].required = False
+        if self.instance.skill:
+            for name in self.NOT_OF_SKILLS:
+                self.fields.pop(name, None)
         given = options.get("initial") or {}
         if self.instance.overlap != Job.Overlap.PARALLEL and "max_instances" not in given:
             self.initial["max_instances"] = self.FEWEST_AT_ONCE
         if self.instance.deadline and "deadline" not in given:
             zone = zone_named(self.instance.timezone)
             self.initial["deadline"] = self.instance.deadline.astimezone(zone)
-        kinds = cast("forms.ChoiceField", self.fields["job_type"])
-        kinds.choices = [(kind, Job.Kind(kind).label) for kind in self.KINDS]
+        if self.instance._state.adding and "on_presence" not in given:  # noqa: SLF001 - Django's own
+            # Nothing is chosen yet: it goes by whether the job is for idle times alone.
+            self.initial["on_presence"] = ""
+        if "job_type" in self.fields:
+            kinds = cast("forms.ChoiceField", self.fields["job_type"])
+            kinds.choices = [(kind, Job.Kind(kind).label) for kind in self.KINDS]
         for field in self.fields.values():
             field.error_messages.setdefault("invalid", _("Enter a whole number."))
             # Browsers cut off in silence what is pasted and too long; we say so instead.
@@ -467,8 +601,19 @@ class JobForm(_JobModelForm):
         # What was left empty stays as a new job has it.
         fresh = Job()
         for name in self.DEFAULTED:
-            if name not in self.errors and cleaned.get(name) in {None, ""}:
+            if name in self.fields and name not in self.errors and cleaned.get(name) in {None, ""}:
                 cleaned[name] = getattr(fresh, name)
+        if not cleaned.get("on_presence") and "on_presence" not in self.errors:
+            idle = cleaned.get("only_when_idle")
+            cleaned["on_presence"] = Job.Presence.DISPLACE if idle else Job.Presence.CONTINUE
+        if self.instance.skill:
+            self._refuse_stale()
+            return cleaned
+        self._clean_schedule(cleaned, fresh)
+        self._refuse_stale()
+        return cleaned
+
+    def _clean_schedule(self, cleaned: dict[str, Any], fresh: Job) -> None:
         if cleaned.get("overlap") != Job.Overlap.PARALLEL:
             # Out of sight: what is wrong with it is not to be corrected.
             cleaned["max_instances"] = fresh.max_instances
@@ -485,14 +630,16 @@ class JobForm(_JobModelForm):
                 cleaned["timezone"] = self.instance.timezone
             for name in ("schedule", "timezone"):
                 self.errors.pop(name, None)
-        seen = cleaned.get("version")
+
+    def _refuse_stale(self) -> None:
+        """Refuse what was written over somebody else's change. Raises ValidationError."""
+        seen = self.cleaned_data.get("version")
         if self.instance.pk and seen is not None and seen != self.instance.version:
             said = _t(
                 "%(who)s changed this job while you were editing. Nothing has been saved; "
                 "saving again replaces those changes."
             )
             refuse(self, said, self.instance.version, self.instance.updated_by)
-        return cleaned
 
     def store(self, *, now: datetime, by: str) -> Job | None:
         """Write the job; None when it can't be, and the form then says why."""
@@ -516,6 +663,29 @@ class JobForm(_JobModelForm):
                 if name in self.errors or (said or None) != (getattr(fresh, name) or None):
                     open_ones.add(fold)
         return open_ones
+
+    def conditions(self) -> str:
+        """Return the conditions as they stand in the form, in one line; "" for none."""
+        said = self._as_told()
+        language = "en" if (get_language() or "de").startswith("en") else "de"
+        return " · ".join(terms.of(said.needs(), said.on_presence, language))
+
+    def opening(self, now: datetime) -> str:
+        """Return what the times in the form mean, and how they stand now; "" for none."""
+        said = self._as_told()
+        language = "en" if (get_language() or "de").startswith("en") else "de"
+        return terms.opening(said.window, said.timezone, now, language) if said.window else ""
+
+    def _as_told(self) -> Job:
+        """Return a job with what the form says of conditions, as far as that can be meant."""
+        if not self.is_bound:
+            return self.instance
+        told = Job(timezone=self.instance.timezone)
+        said = self.cleaned_data if hasattr(self, "cleaned_data") else {}
+        for name in (*self.FOLDS["conditions"], "timezone"):
+            if name in said and name not in self.errors:
+                setattr(told, name, said[name])
+        return told
 
     def boxes(self) -> list[str]:
         """Return the fields that are ticked; a browser does not send one that is not."""
@@ -584,6 +754,68 @@ class PolicyForm(_PolicyModelForm):
             "keep_days": _("Older runs are deleted with their output."),
             "keep_runs": _("The oldest go first."),
             "keep_output_mb": _("Of all jobs together; the oldest output goes first."),
+        }
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        say_plainly(self)
+        self.initial["version"] = version_of(self.instance)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = dict(super().clean() or self.cleaned_data)
+        if is_stale(self, self.instance):
+            said = _t(
+                "%(who)s changed the settings while you were editing. Nothing has been saved; "
+                "saving again replaces those changes."
+            )
+            refuse(self, said, version_of(self.instance), self.instance.updated_by)
+        return cleaned
+
+
+class WatchForm(_PolicyModelForm):
+    """What is looked at, from when on it counts, and when it is to be quiet."""
+
+    use_required_attribute = False
+
+    version = forms.CharField(required=False, widget=forms.HiddenInput)
+    idle_after_seconds = SpanField(
+        label=_("Idle after"),
+        highest=DAY,
+        lowest=1,
+        help_text=_("So long nobody may have been here, and no model in use: 2m, 10m."),
+    )
+    config_folders = LinesField(
+        label=_("Folders"),
+        required=False,
+        help_text=_("One per line, with their whole path. Configuration files in them are read."),
+    )
+
+    class Meta:
+        model = Policy
+        fields = WATCHED
+        labels: ClassVar = {
+            "gpu_service_url": _("Address of the GPU service"),
+            "ollama_url": _("Address of Ollama"),
+            "slow_ms": _("Slow from"),
+            "vram_high_percent": _("VRAM is scarce from"),
+            "vram_target_percent": _("Freed down to"),
+            "disk_low_gb": _("Disk is scarce below"),
+            "foreign_load_percent": _("Load of other programs counts from"),
+            "watch_logins": _("People at this machine count"),
+            "watch_gpu": _("Other programs on the GPU count"),
+            "quiet_hours": _("Times"),
+        }
+        help_texts: ClassVar = {
+            "slow_ms": _("Of the answers of both services."),
+            "vram_high_percent": _("Then models nobody uses are unloaded."),
+            "disk_low_gb": _("0: only a full disk is told."),
+            "foreign_load_percent": _("Of all processors; our own jobs are left out."),
+            "watch_logins": _("Keyboard, mouse and terminals, as far as the system tells."),
+            "watch_gpu": _("Programs that compute on it and are none of our jobs."),
+            "quiet_hours": _(
+                "Nothing starts by itself then, unless its job may. For example 22:00-06:00, or "
+                "mon-fri 09:00-12:00; sat,sun 00:00-24:00."
+            ),
         }
 
     def __init__(self, *args: Any, **options: Any) -> None:

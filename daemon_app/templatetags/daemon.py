@@ -19,7 +19,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from bachweb import machine
-from daemon_app import formats, icons, tiles
+from daemon_app import formats, icons, terms, tiles
+from daemon_app.models import Job, Run
 
 register = template.Library()
 
@@ -218,6 +219,18 @@ def _time(at: datetime, show: str, text: str) -> SafeString:
     )
 
 
+@register.filter
+def conditions(job: Job) -> str:
+    """Return what a job asks for before it starts, in one line; "" for nothing."""
+    return " · ".join(terms.of(job.needs(), job.on_presence, tiles.current_language()))
+
+
+@register.filter
+def tries(run: Run) -> int:
+    """Return which try of a run this is; going on after a pause for people is none of its own."""
+    return max(run.attempt - run.displacements, 1)
+
+
 # ── States ───────────────────────────────────────────────────────────────────────────────────────
 @register.filter
 def tone(level: int) -> str:
@@ -337,6 +350,12 @@ def check(bound: BoundField) -> dict[str, object]:
 @register.inclusion_tag("daemon/choice.html")
 def choice(bound: BoundField) -> dict[str, object]:
     """Return radio buttons that look like one switch."""
+    return {"field": bound}
+
+
+@register.inclusion_tag("daemon/checks.html")
+def checks(bound: BoundField) -> dict[str, object]:
+    """Return several boxes to tick under one label."""
     return {"field": bound}
 
 

@@ -15,9 +15,9 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
-from daemon_app import scheduler, schedules, tiles
+from daemon_app import scheduler, schedules, terms, tiles
 from daemon_app.forms import JobForm
-from daemon_app.models import Job, Run
+from daemon_app.models import Job, Policy, Run
 from daemon_app.permissions import requires
 from daemon_app.schedules import ScheduleError
 from daemon_app.views.errors import only_post
@@ -92,8 +92,10 @@ def _edit(request: HttpRequest, subject: Job) -> HttpResponse:
         form = JobForm(said, instance=subject)
         kept = JobForm(instance=subject, initial={**form.initial, **said.dict()})
         kept.initial.update({name: name in said for name in form.boxes()})
-        kept.initial["pools"] = form["pools"].value()
-        return _form_page(request, kept, subject, now, asked=said)
+        for name in ("pools", "needs_services"):
+            kept.initial[name] = form[name].value()
+        kept.initial.setdefault("on_presence", "")
+        return _form_page(request, kept, subject, now, asked=said, told=form)
     form = JobForm(request.POST, instance=subject)
     by = request.user.get_username()
     stored = form.store(now=now, by=by) if form.is_valid() else None
@@ -127,8 +129,10 @@ def _form_page(  # noqa: PLR0913 - the facts of one page
     now: datetime,
     *,
     asked: QueryDict | None = None,
+    told: JobForm | None = None,
     status: int = 200,
 ) -> HttpResponse:
+    told = told or form
     kind, text, tz = (
         (asked.get("job_type", ""), asked.get("schedule", ""), asked.get("timezone", ""))
         if asked is not None
@@ -144,8 +148,13 @@ def _form_page(  # noqa: PLR0913 - the facts of one page
         "picks": picks(),
         "folds": form.open_folds(),
         "errors": _listed(form) if form.is_bound else [],
-        "preview": preview_of(kind, text, tz, subject if subject.pk else None, now),
+        "preview": None
+        if subject.skill
+        else preview_of(kind, text, tz, subject if subject.pk else None, now),
         "zones": form.zones(),
+        "conditions": told.conditions(),
+        "opening": told.opening(now),
+        "quiet_hours": quiet_hours(),
     }
     return page(request, "daemon/job_form.html", context, section="jobs", now=now, status=status)
 
@@ -217,11 +226,35 @@ def preview_of(kind: str, text: str, tz: str, subject: Job | None, now: datetime
         }
 
 
+@require_safe
+@requires("edit")
+def conditions(request: HttpRequest) -> HttpResponse:
+    """Return what conditions mean while they are being typed: one line, and when it is open."""
+    form, now = JobForm(request.GET), timezone.now()
+    context: dict[str, Any] = {
+        "conditions": form.conditions(),
+        "opening": form.opening(now),
+        "errors": form.errors.get("window", []),
+    }
+    response = render(request, "daemon/conditions_said.html", context)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def quiet_hours() -> str:
+    """Return the quiet hours of the installation in words; "" for none."""
+    hours = Policy.current().quiet_hours
+    return terms.times(hours, settings.TIME_ZONE, tiles.current_language()) if hours else ""
+
+
 # ── Actions ──────────────────────────────────────────────────────────────────────────────────────
 @only_post
 @requires("operate")
 def start(request: HttpRequest, pk: int) -> HttpResponse:
-    """Start a job now; `beside` another active run of it when the person says so."""
+    """Start a job now; as the person says, `beside` an active run of it, or `forced`.
+
+    A forced run waits for no condition, and makes way for nobody.
+    """
     found = get_object_or_404(Job, pk=pk)
     started = scheduler.start(
         found,
@@ -229,6 +262,7 @@ def start(request: HttpRequest, pk: int) -> HttpResponse:
         by=request.user.get_username(),
         now=timezone.now(),
         beside=request.POST.get("beside") == "1",
+        forced=request.POST.get("forced") == "1",
     )
     tell(request, started, found.name)
     return done(request, reverse("job", args=[pk]))
@@ -261,6 +295,12 @@ def toggle(request: HttpRequest, pk: int) -> HttpResponse:
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask, naming what goes with it, then delete a job."""
     found = get_object_or_404(Job, pk=pk)
+    if found.skill and not found.schedule_error:
+        messages.info(
+            request,
+            _t("The job of a skill can't be deleted. Switch it off, and it does not run."),
+        )
+        return see_other(reverse("job", args=[pk]))
     if request.method == "POST":
         by, now = request.user.get_username(), timezone.now()
         name, runs = found.name, scheduler.remove(found, by=by, now=now)

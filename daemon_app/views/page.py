@@ -7,11 +7,14 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _t
 
-from daemon_app import tiles
+from daemon_app import gates, tiles
+from daemon_app.gates.conditions import Conditions
+from daemon_app.models import Run, reasons
 from daemon_app.scheduler import Started
 
 if TYPE_CHECKING:
@@ -64,7 +67,14 @@ def tell(request: HttpRequest, started: Started, name: str) -> None:
     """
     shown = started.run or started.blocking
     words = _t("%(job)s has been started") % {"job": name} if started.run else started.reason
-    if shown:
+    if started.run and (why := _waits_for(started.run)):
+        words = format_html(
+            '{} · <button class="link" type="submit" form="act" formaction="{}">{}</button>',
+            _t("%(job)s stands in line. %(why)s") % {"job": name, "why": why},
+            reverse("run-force", args=[started.run.pk]),
+            _t("Start all the same"),
+        )
+    elif shown:
         address = reverse("run", args=[shown.pk])
         words = format_html('{} · <a href="{}#log">{}</a>', words, address, _t("See the log"))
     if started.code == "overlap" and started.blocking:
@@ -76,6 +86,15 @@ def tell(request: HttpRequest, started: Started, name: str) -> None:
             _t("Start it anyway"),
         )
     messages.add_message(request, messages.SUCCESS if started.run else messages.WARNING, words)
+
+
+def _waits_for(run: Run) -> str:
+    """Return for which condition a run that was started just now waits; "" for none."""
+    if run.forced_by or run.state != Run.State.QUEUED:
+        return ""
+    now = timezone.now()
+    closed = gates.closed(run.needs, Conditions.current(now))
+    return reasons.sentence(closed.code, closed.facts, now) if closed else ""
 
 
 def see_other(address: str) -> HttpResponse:

@@ -206,6 +206,24 @@ def cancel(request: HttpRequest, pk: int) -> HttpResponse:
 
 @only_post
 @requires("operate")
+def force(request: HttpRequest, pk: int) -> HttpResponse:
+    """Let a waiting run start whatever its conditions say; it makes way for nobody then."""
+    found = get_object_or_404(Run, pk=pk)
+    name = {"job": found.job_name}
+    if scheduler.force(found, by=request.user.get_username(), now=timezone.now()):
+        messages.success(
+            request,
+            _t("%(job)s starts whatever its conditions say, and makes way for nobody.") % name,
+        )
+    elif Run.objects.queued().filter(pk=pk).exists():
+        messages.info(request, _t("%(job)s has been told so already; it starts next.") % name)
+    else:
+        messages.info(request, _t("%(job)s does not wait any more.") % name)
+    return done(request, reverse("run", args=[pk]))
+
+
+@only_post
+@requires("operate")
 def again(request: HttpRequest, pk: int) -> HttpResponse:
     """Start the job of this run once more and go to the new run."""
     found = get_object_or_404(Run.objects.select_related("job"), pk=pk)

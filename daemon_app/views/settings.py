@@ -14,7 +14,8 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
-from daemon_app.forms import PolicyForm, PoolForm
+from daemon_app import terms, tiles
+from daemon_app.forms import PolicyForm, PoolForm, WatchForm
 from daemon_app.models import Job, Policy, Pool
 from daemon_app.permissions import requires
 from daemon_app.views.errors import only_post
@@ -39,6 +40,25 @@ def policy(request: HttpRequest) -> HttpResponse:
     form.instance.store(now=timezone.now(), by=request.user.get_username())
     messages.success(request, _t("The settings have been saved."))
     return see_other(reverse("settings"))
+
+
+@only_post
+@requires("edit")
+def watch(request: HttpRequest) -> HttpResponse:
+    """Change what is looked at, when the machine is idle, and when it is to be quiet."""
+    form = WatchForm(request.POST, instance=Policy.current())
+    if not form.is_valid():
+        return _shown(request, watch_form=form)
+    form.instance.store(now=timezone.now(), by=request.user.get_username())
+    messages.success(request, _t("The settings have been saved."))
+    if missing := form.instance.missing_folders:
+        said = ngettext(
+            "This folder is not there, or may not be entered: %(folders)s.",
+            "These folders are not there, or may not be entered: %(folders)s.",
+            len(missing),
+        )
+        messages.warning(request, said % {"folders": ", ".join(missing)})
+    return see_other(reverse("settings") + "#health")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -125,15 +145,22 @@ def _shown(
     request: HttpRequest,
     *,
     policy_form: PolicyForm | None = None,
+    watch_form: WatchForm | None = None,
     pool_form: PoolForm | None = None,
 ) -> HttpResponse:
-    current = Policy.current()
+    current, now = Policy.current(), timezone.now()
     pools = list(Pool.objects.all())
     users = _users(pools)
     context: dict[str, Any] = {
         "policy": current,
         "default_parallel": configured.MAX_PARALLEL,
         "policy_form": policy_form or PolicyForm(instance=current),
+        "watch_form": watch_form or WatchForm(instance=current),
+        "gpu_service_url": configured.GPU_SERVICE_URL,
+        "ollama_url": configured.OLLAMA_URL,
+        "opening": terms.opening(
+            current.quiet_hours, configured.TIME_ZONE, now, tiles.current_language(), quiet=True
+        ),
         "pool_form": pool_form or PoolForm(),
         "pools": [
             (
@@ -144,12 +171,12 @@ def _shown(
             for pool in pools
         ],
     }
-    status = 422 if policy_form or pool_form else 200
+    status = 422 if policy_form or watch_form or pool_form else 200
     return page(
         request,
         "daemon/settings.html",
         context,
         section="settings",
-        now=timezone.now(),
+        now=now,
         status=status,
     )

@@ -13,6 +13,23 @@ form?.addEventListener('click', (event) => {
   form.elements.schedule.dispatchEvent(new Event('input', { bubbles: true }));
 });
 
+// ── Who comes back ──────────────────────────────────────────────────────────────────────────────
+// A job for idle times makes way, unless a person has said otherwise.
+const idle = form?.elements.only_when_idle;
+if (idle) {
+  const ways = () => [...form.querySelectorAll('input[name="on_presence"]')];
+  const choose = (value) => { for (const way of ways()) way.checked = way.value === value; };
+  const chosen = () => ways().find((way) => way.checked)?.value;
+  let ours = !chosen();
+  if (ours) choose(idle.checked ? 'displace' : 'continue');
+  form.addEventListener('change', (event) => {
+    if (event.target.name === 'on_presence') ours = false;
+    if (event.target !== idle) return;
+    if (idle.checked && chosen() === 'continue') { choose('displace'); ours = true; }
+    else if (!idle.checked && ours) choose('continue');
+  }, { capture: true });
+}
+
 // Under another kind the text of the last one would be wrong; what was typed for it comes back.
 if (form) {
   const typed = {};
@@ -30,12 +47,15 @@ const SKIPPED = new Set(['csrfmiddlewaretoken', 'version']);
 const key = form && `daemon.draft.${form.dataset.draft}`;
 const note = form?.querySelector('[data-draft-note]');
 
+// Several boxes may have one name.
+const keyOf = (field) => (field.type === 'checkbox' && field.value !== 'on' ? `${field.name}=${field.value}` : field.name);
+
 function typedNow() {
   const fields = {};
   for (const field of form.elements) {
     if (!field.name || SKIPPED.has(field.name) || field.type === 'submit') continue;
     if (field.type === 'radio') { if (field.checked) fields[field.name] = field.value; }
-    else fields[field.name] = field.type === 'checkbox' ? field.checked : field.value;
+    else fields[keyOf(field)] = field.type === 'checkbox' ? field.checked : field.value;
   }
   return fields;
 }
@@ -43,8 +63,8 @@ function typedNow() {
 function restore(fields) {
   let changed = false;
   for (const field of form.elements) {
-    if (!(field.name in fields) || SKIPPED.has(field.name)) continue;
-    const value = fields[field.name];
+    if (!(keyOf(field) in fields) || SKIPPED.has(field.name)) continue;
+    const value = fields[keyOf(field)];
     if (field.type === 'radio' || field.type === 'checkbox') {
       const checked = field.type === 'radio' ? field.value === value : value;
       changed ||= field.checked !== checked;
@@ -57,6 +77,13 @@ function restore(fields) {
   return changed;
 }
 
+// Let both previews say what stands in the form now.
+function say() {
+  for (const name of ['schedule', 'window']) {
+    form.elements[name]?.dispatchEvent(new Event('input', { bubbles: true }));
+  }
+}
+
 if (form) {
   const untouched = typedNow();
   try {
@@ -65,9 +92,9 @@ if (form) {
     if (kept && !answered && restore(kept)) {
       note.hidden = false;
       for (const fold of form.querySelectorAll('details')) {
-        if ([...fold.querySelectorAll('input, textarea')].some((f) => f.type !== 'checkbox' && (f.type !== 'radio' || f.checked) && f.value !== (untouched[f.name] ?? ''))) fold.open = true;
+        if ([...fold.querySelectorAll('input, textarea, select')].some((f) => (f.type === 'checkbox' ? f.checked !== untouched[keyOf(f)] : (f.type !== 'radio' || f.checked) && f.value !== (untouched[f.name] ?? '')))) fold.open = true;
       }
-      addEventListener('load', () => form.elements.schedule.dispatchEvent(new Event('input', { bubbles: true })));
+      addEventListener('load', say);
     }
   } catch { /* unreadable or no storage: begin afresh */ }
 
@@ -94,7 +121,7 @@ if (form) {
     discard();
     restore(untouched);
     note.hidden = true;
-    form.elements.schedule.dispatchEvent(new Event('input', { bubbles: true }));
+    say();
     discard();
   });
   form.querySelector('[data-discard]').addEventListener('click', discard);
