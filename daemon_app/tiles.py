@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import signal as signals
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,8 +30,10 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _t
 from django.utils.translation import ngettext
 
-from daemon_app import admission, formats, gauges, idleness, output, pidfile
+from daemon_app import admission, formats, gates, gauges, idleness, output, pidfile
 from daemon_app import notices as hints
+from daemon_app import why as explain
+from daemon_app.gates.conditions import Conditions
 from daemon_app.models import (
     Attempt,
     Displacement,
@@ -170,6 +172,10 @@ SIGNS = {
 
 def run_mark(run: Run) -> Mark:
     """Return how a run's state is shown; one that is being stopped says how far that has come."""
+    if run.state == Run.State.RUNNING and run.reason_code == "displacing" and not run.is_stopping:
+        return Mark(_t("Making way …"), "hand", "is-held")
+    if run.state == Run.State.QUEUED and run.reason_code == "displaced":
+        return Mark(_t("Paused for people"), "pause", "is-held")
     if run.state == Run.State.RUNNING and (run.is_stopping or run.phase):
         words: dict[str, str] = {
             "": _t("Stopping: asked"),
@@ -183,6 +189,8 @@ def run_mark(run: Run) -> Mark:
 
 def state_mark(state: str) -> Mark:
     """Return how a state is shown, of a run or of one of its attempts."""
+    if state == Attempt.DISPLACED:
+        return Mark(_t("Made way"), "pause", "is-held")
     known = Run.State(state)
     sign, tone, calm = SIGNS[known]
     word = str(known.label)
@@ -572,7 +580,7 @@ class Taken:
         return f"{min(100, round(100 * self.used / self.size))}%"
 
 
-@region("queue", topics=("runs", "jobs", "policy", "daemon"))
+@region("queue", topics=("runs", "jobs", "policy", "daemon", "presence", "health"))
 def queue(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return the line in the order of start, and how much of slots and pools is taken."""
     waiting = admission.line(now, MOST_IN_LINE)
@@ -581,6 +589,7 @@ def queue(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: A
     return {
         **_capacity(),
         "waiting": waiting,
+        "at_gate": {each.run.pk for each in waiting if is_at_gate(each)},
         "count": count,
         "last_place": max(places, default=0),
         "next": _upcoming_jobs().first() if not waiting else None,
@@ -600,66 +609,101 @@ def _capacity() -> Context:
     }
 
 
+# Waits for conditions, of which a person may say: start all the same.
+AT_GATE = re.compile(rf"waits_(?:service|displaced|{'|'.join(gates.GATES)})(?:_|$)")
+
+
+def is_at_gate(waiting: admission.Waiting) -> bool:
+    """Return whether a run waits for a condition, and has not been told to start all the same."""
+    return not waiting.run.forced_by and AT_GATE.match(waiting.code) is not None
+
+
+# ── Why ──────────────────────────────────────────────────────────────────────────────────────────
+RULE_SIGNS = {
+    explain.BLOCKED: ("hourglass", "is-warn"),
+    explain.INFO: ("info", "is-quiet"),
+    explain.OK: ("check", "is-ok"),
+    explain.UNKNOWN: ("circle-question-mark", "is-quiet"),
+}
+
+
 @dataclass(frozen=True)
-class Gate:
-    """One thing that must be so before a run starts, and whether it is."""
+class Reading:
+    """Rules that say the same, as a page shows them: which they are, and what they say."""
 
-    is_open: bool
-    words: str
+    state: str
+    labels: tuple[str, ...]
+    sentence: str
+    is_past: bool = False
+
+    @property
+    def mark(self) -> Mark:
+        """Its state as sign and word."""
+        words = {
+            explain.BLOCKED: _t("held it up") if self.is_past else _t("holds it up"),
+            explain.INFO: _t("note"),
+            explain.OK: _t("met"),
+            explain.UNKNOWN: _t("unknown"),
+        }
+        sign, tone = RULE_SIGNS[self.state]
+        return Mark(words[self.state], sign, tone, calm=True)
 
 
-@region("run-wait", topics=("run:{arg}", "runs", "policy", "daemon"))
-def run_wait(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
-    """Return why a run waits: its place, the reason, and each gate; empty when it does not."""
+def readings(rules: Iterable[explain.Rule], *, past: bool = False) -> list[Reading]:
+    """Return all rules, those that hold it up first; several that say the same are one."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for rule in rules:
+        together.setdefault((rule.state, rule.sentence), []).append(rule.label)
+    found = [Reading(state, tuple(names), said, past) for (state, said), names in together.items()]
+    return sorted(found, key=lambda reading: list(RULE_SIGNS).index(reading.state))
+
+
+def _why(found: explain.Explanation) -> Context:
+    past = found.state in Run.State.values and found.state not in Run.ACTIVE
+    told = readings(found.rules, past=past)
+    counts = Counter(rule.state for rule in found.rules)
+    blocked, met, unknown = (counts[s] for s in (explain.BLOCKED, explain.OK, explain.UNKNOWN))
+    keeps = ngettext("%(n)s holds it up", "%(n)s hold it up", blocked)
+    if past:
+        keeps = ngettext("%(n)s held it up", "%(n)s held it up", blocked)
+    shown = (
+        (keeps, blocked),
+        (ngettext("%(n)s met", "%(n)s met", met), met),
+        (ngettext("%(n)s not known", "%(n)s not known", unknown), unknown),
+    )
+    return {
+        "explanation": found,
+        "blocking": [each for each in told if each.state == explain.BLOCKED],
+        "others": [each for each in told if each.state != explain.BLOCKED],
+        "count": len(found.rules),
+        "summary": ", ".join(said % {"n": number} for said, number in shown if number),
+    }
+
+
+WHY_TOPICS = ("runs", "jobs", "policy", "daemon", "presence", "health", "alarms")
+
+
+@region("run-why", topics=("run:{arg}", *WHY_TOPICS))
+def run_why(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
+    """Return why a run waits, runs or ended so: one sentence, every rule, and what was recorded."""
     number = _number(arg)
-    run = Run.objects.defer("definition").filter(pk=number).first() if number else None
+    run = Run.objects.select_related("job").filter(pk=number).first() if number else None
     if run is None:
         return None
     waiting = admission.waiting(run, now) if run.due_at <= now else None
-    return {"run": run, "waiting": waiting, "gates": _gates(run, now) if waiting else []}
+    return {
+        "run": run,
+        "waiting": waiting,
+        "may_force": waiting is not None and is_at_gate(waiting),
+        **_why(explain.of_run(run, now)),
+    }
 
 
-def _gates(run: Run, now: datetime) -> list[Gate]:
-    room, _newest = admission.current_room()
-    node = Node.latest()
-    language, zone = current_language(), timezone.get_current_timezone()
-    limit = Job.objects.values_list("max_instances", flat=True).get(pk=run.job_id)
-    others = room.of_job[run.job_id]
-    gates = [
-        Gate(
-            node is not None and node.is_alive(now),
-            _t("The scheduler is running"),
-        ),
-        Gate(not room.held, _t("Everything is held") if room.held else _t("Nothing is held")),
-        Gate(
-            room.taken < room.parallel,
-            _t("Places: %(used)s of %(size)s are taken")
-            % {"used": room.taken, "size": room.parallel},
-        ),
-    ]
-    for pool, need in sorted(run.pools.items()):
-        size = room.sizes.get(pool, 0)
-        free = max(size - room.of_pool[pool], 0)
-        words = _t("Pool %(pool)s: needs %(need)s, free are %(free)s of %(size)s")
-        if pool not in room.sizes:
-            words = _t("Pool %(pool)s: there is none any more")
-        gates.append(
-            Gate(need <= free, words % {"pool": pool, "need": need, "free": free, "size": size})
-        )
-    if others:
-        words = ngettext(
-            "%(n)s run of this job is active, %(limit)s may be",
-            "%(n)s runs of this job are active, %(limit)s may be",
-            others,
-        )
-        gates.append(Gate(run.beside or others < limit, words % {"n": others, "limit": limit}))
-    if run.not_before > run.due_at:
-        at = formats.moment(run.not_before, now, zone, language)
-        gates.append(Gate(run.not_before <= now, _t("Not before %(at)s") % {"at": at}))
-    if run.expires_at:
-        at = formats.moment(run.expires_at, now, zone, language)
-        gates.append(Gate(now < run.expires_at, _t("Skipped unless begun by %(at)s") % {"at": at}))
-    return gates
+@region("job-why", topics=("job:{arg}", *WHY_TOPICS))
+def job_why(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
+    """Return why a job runs or does not: one sentence, every rule, and what was recorded."""
+    job = _job(arg)
+    return {"job": job, **_why(explain.of_job(job, now))} if job else None
 
 
 # ── Rules for all jobs ───────────────────────────────────────────────────────────────────────────
@@ -1065,7 +1109,7 @@ def _size_of(folder: Path) -> int:
 
 
 # ── One job ──────────────────────────────────────────────────────────────────────────────────────
-@region("job-head", topics=("job:{arg}", "runs", "policy", "incidents"))
+@region("job-head", topics=("job:{arg}", "runs", "policy", "incidents", "presence", "health"))
 def job_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
     """Return a job's state and its next times; None when it was deleted."""
     job = _job(arg)
@@ -1075,9 +1119,17 @@ def job_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
     return {
         "job": job,
         "row": _job_row(job, runs, now),
+        "has_choice": has_choice(job, now),
         "troubles": _troubles(job),
         "held": Policy.current().is_held,
     }
+
+
+def has_choice(job: Job, now: datetime) -> bool:
+    """Return whether a start now differs from one "all the same", which makes way for nobody."""
+    if job.only_when_idle or job.on_presence != Job.Presence.CONTINUE:
+        return True
+    return gates.closed(job.needs(), Conditions.current(now)) is not None
 
 
 @dataclass(frozen=True)
@@ -1129,6 +1181,7 @@ def job_facts(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:
         "median": usual.total_seconds() if usual else None,
         "longest": max(lengths, default=None),
         "total": Run.objects.filter(job=job).count(),
+        "made_way": yield_times(job_id=job.pk),
     }
 
 
@@ -1181,7 +1234,12 @@ def run_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
         "way_out": way_out(run),
         "current": _now(run, seconds, run.definition.get("max_retries"), now),
         "why_last": "" if run.is_active else why_tried(run),
-        "tries": [Try(each, state_mark(each.state), why_tried(each)) for each in tries],
+        "tries": _tries(run, tries, now),
+        "axis": _axis(run, tries, now),
+        "was_displaced": any(each.state == Attempt.DISPLACED for each in tries),
+        "paused_at": tries[-1].ended_at
+        if run.state == Run.State.QUEUED and tries and tries[-1].state == Attempt.DISPLACED
+        else None,
         # Those that made room for it; its number is newer than theirs.
         "made_room": list(
             Run.objects.filter(job=run.job_id, blocking_run_id=run.pk, pk__lt=run.pk)
@@ -1201,12 +1259,88 @@ class Try:
     attempt: Attempt
     mark: Mark
     why: str
+    pause: Pause | None = None  # that followed, where it made way
 
     @property
     def seconds(self) -> float | None:
         """How long it took; None when it never began."""
         began = self.attempt.started_at
         return (self.attempt.ended_at - began).total_seconds() if began else None
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A time in which a run had made way: from when, for whom, and until when."""
+
+    began_at: datetime
+    ended_at: datetime | None  # None: it lasts
+    why: str
+
+    @property
+    def lasted(self) -> float:
+        """How many seconds it lasted; 0 while it lasts."""
+        return (self.ended_at - self.began_at).total_seconds() if self.ended_at else 0.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a run's time axis, in per cent of it: a slice that ran, or a pause."""
+
+    x: str
+    width: str
+    end: str
+    outcome: str  # as in `OUTCOMES`, or "pause"
+
+
+def _tries(run: Run, tries: Sequence[Attempt], now: datetime) -> list[Try]:
+    """Return the earlier attempts, those that made way with the pause that followed."""
+    began = [each.started_at for each in tries[1:]] + [run.started_at]
+    made_way = {each.at: each for each in run.displaced.order_by("at")}
+    found = []
+    for attempt, next_began in zip(tries, began, strict=False):  # no tries: none of its own
+        pause, told = None, why_tried(attempt)
+        if attempt.state == Attempt.DISPLACED:
+            until = next_began or (None if run.is_active else run.ended_at)
+            # The newest sign of somebody before the end of this attempt is the one it made way to.
+            signs = [at for at in made_way if at <= attempt.ended_at]
+            row = made_way.pop(signs[-1]) if signs else None
+            why = _cause(row.cause if row else attempt.reason_facts, now)
+            pause, told = Pause(attempt.ended_at, until, why), ""
+        found.append(Try(attempt, state_mark(attempt.state), told, pause))
+    return found
+
+
+def _cause(cause: Any, now: datetime) -> str:
+    """Return whose return it was, without full stop: "Diese Seiten werden benutzt: anna"."""
+    code, facts = str(cause.get("code") or ""), cause.get("facts") or {}
+    return reasons.sentence(code or "came_back", facts, now).rstrip(".")
+
+
+def _axis(run: Run, tries: Sequence[Attempt], now: datetime) -> list[Piece]:
+    """Return a displaced run's slices and pauses on one axis, from its first start to its end."""
+    spans = [(each.started_at, each.ended_at, each.state) for each in tries]
+    if run.started_at:
+        spans.append((run.started_at, run.ended_at or now, run.state))
+    known = [(start, end, state) for start, end, state in spans if start]
+    if not known or all(state != Attempt.DISPLACED for _start, _end, state in known):
+        return []
+    first, last = known[0][0], now if run.is_active else known[-1][1]
+    whole = max((last - first).total_seconds(), 0.001)
+    pieces: list[Piece] = []
+    for place, (start, end, state) in enumerate(known):
+        outcome = "ok" if state == Attempt.DISPLACED else OUTCOMES.get(Run.State(state), "quiet")
+        pieces.append(_piece(first, whole, start, end, outcome))
+        until = known[place + 1][0] if place + 1 < len(known) else last
+        if until > end:
+            pieces.append(_piece(first, whole, end, until, "pause"))
+    return pieces
+
+
+def _piece(first: datetime, whole: float, start: datetime, end: datetime, outcome: str) -> Piece:
+    x = 100 * (start - first).total_seconds() / whole
+    width = max(100 * (end - start).total_seconds() / whole, 0.4)  # a short one is seen too
+    x = min(x, 100 - width)
+    return Piece(f"{x:.2f}%", f"{width:.2f}%", f"{x + width:.2f}%", outcome)
 
 
 def why_tried(attempt: Attempt | Run) -> str:

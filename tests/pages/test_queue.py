@@ -125,10 +125,9 @@ def test_a_waiting_run_tells_its_gates(viewer: Client) -> None:
     said = text_of(viewer.get(f"/daemon/runs/{first.pk}/"))
 
     assert "Warum wartet er? Platz 1 in der Warteschlange" in said
-    assert "ja: Der Planer läuft" in said
-    assert "ja: Nichts ist angehalten" in said
-    assert "ja: Plätze: 1 von 4 sind belegt" in said
-    assert "noch nicht: Pool gpu: braucht 2, frei sind 1 von 2" in said
+    assert "erfüllt Nicht angehalten Nichts ist angehalten." in said
+    assert "erfüllt Freier Platz 1 von 4 Plätzen sind belegt." in said
+    assert "hält auf Platz in seinen Pools Wartet auf den Pool „gpu“: braucht 2" in said
 
 
 def test_a_run_that_does_not_wait_has_no_such_question(viewer: Client) -> None:
@@ -426,4 +425,4 @@ def test_a_run_whose_pool_is_gone_says_so_at_its_gate(viewer: Client) -> None:
 
     said = text_of(viewer.get(f"/daemon/runs/{of.pk}/"))
 
-    assert "Pool gpu: gibt es nicht mehr" in said
+    assert "Den Pool „gpu“ gibt es nicht mehr." in said
