@@ -225,7 +225,7 @@ def line(now: datetime, limit: int | None = None) -> list[Waiting]:
     that are written shortly before they are due are not in it.
     """
     rows = _ready(now).annotate(job_limit=F("job__max_instances")).only(*SHOWN)[:limit]
-    judged = _judged(((run, Candidate.of(run, run.job_limit)) for run in rows), now)
+    judged = _judged(_each(rows), now)
     shown = [
         Waiting(run, position, blocked.code, blocked.facts)
         for position, (run, blocked) in enumerate(judged, 1)
@@ -259,7 +259,7 @@ def waiting_among(runs: Iterable[Run], now: datetime) -> dict[int, Waiting]:
     light = _ready(now).values_list(
         *("pk", "job_id", "job__max_instances", "pools", "beside", "needs", "forced_by")
     )
-    judged = _judged(((row[0], _candidate(*row)) for row in light.iterator()), now)
+    judged = _judged(_each_of(light), now)
     for position, (pk, blocked) in enumerate(judged, 1):
         if pk in wanted:
             found[pk] = Waiting(wanted[pk], position, blocked.code, blocked.facts)
@@ -270,6 +270,17 @@ def waiting_among(runs: Iterable[Run], now: datetime) -> dict[int, Waiting]:
 
 def _ready(now: datetime) -> QuerySet[Run]:
     return Run.objects.queued().filter(not_before__lte=now).order_by(*IN_ORDER)
+
+
+# Read when they are judged, not before: a run that is claimed in between would wait for itself.
+def _each(rows: QuerySet[Run]) -> Iterator[tuple[Run, Candidate]]:
+    for run in rows:
+        yield run, Candidate.of(run, run.job_limit)  # type: ignore[attr-defined]
+
+
+def _each_of(rows: QuerySet[Run, Any]) -> Iterator[tuple[int, Candidate]]:
+    for row in rows.iterator():
+        yield row[0], _candidate(*row)
 
 
 NOWHERE: Order = (True, 0, 0, 0.0, 0)
