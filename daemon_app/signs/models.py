@@ -7,13 +7,14 @@ model that is new, has another `expires_at` than before, or one that is past, wa
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from daemon_app.readings import Reading, State
 from daemon_app.signs import SIGNS, Scene, Sign
 
 GPU_SERVICE, OLLAMA, VRAM = "gpu_service", "ollama", "vram"
+UNLOADING = timedelta(seconds=15)  # that a model may be listed after its time without a call
 
 
 @SIGNS.register("models")
@@ -76,7 +77,7 @@ class Models:
         self._expiries, self._looked_at = found, readings
         for name, expires_at in found.items():
             expired = _instant(expires_at)
-            if expired is not None and expired < now:
+            if expired is not None and expired + UNLOADING < now:
                 return name[:100]
             if is_new and before is not None and before.get(name) != expires_at:
                 return name[:100]

@@ -219,8 +219,9 @@ def test_a_call_to_ollama_shows_by_the_time_at_which_its_model_expires() -> None
     assert look(1060, llama=iso(1345)) is True, "a call has ended"
     assert look(1090, llama=iso(1345)) is False
     assert look(1120, llama=iso(1345), qwen=iso(1420)) is True, "another one was loaded"
-    assert look(1350, llama=iso(1345)) is True, "past its time and still there: it works"
-    assert look(1380) is False
+    assert look(1350, llama=iso(1345)) is False, "just being unloaded"
+    assert look(1380, llama=iso(1345)) is True, "past its time and still there: it works"
+    assert look(1410) is False
 
 
 def test_the_same_tick_looked_at_twice_tells_nothing_new() -> None:
