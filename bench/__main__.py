@@ -306,6 +306,12 @@ def retention(_rounds: int) -> Iterable[Figure]:
         yield Figure(figure.name, figure.value, next(goals, ""))
 
 
+# ── Making way ───────────────────────────────────────────────────────────────────────────────────
+def displacement(rounds: int) -> Iterable[Figure]:
+    """From a person's request to the signal to what runs: `bench/displacement.py`."""
+    yield from by_script("displacement.py", "--rounds", str(20 * rounds), "--short")
+
+
 def by_script(name: str, *arguments: str) -> Iterable[Figure]:
     """Return what a script beside this one prints as lines of name, tab, value."""
     command = [sys.executable, str(Path(__file__).parent / name), *arguments]
@@ -416,6 +422,7 @@ MEASURES: dict[str, Callable[[int], Iterable[Figure]]] = {
     "output": output_flood,
     "line": line,
     "retention": retention,
+    "displacement": displacement,
 }
 
 if __name__ == "__main__":
