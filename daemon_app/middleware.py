@@ -46,12 +46,13 @@ class Presence:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Note who asks, and answer."""
         if not is_unattended(request):
+            visitor = f"{request.META.get('REMOTE_ADDR')} {request.headers.get('User-Agent')}"
             if settings.SESSION_COOKIE_NAME in request.COOKIES and request.user.is_authenticated:
                 key, who = str(request.session.session_key), request.user.get_username()
-                notebook.note(key, who=who, signal=REQUEST, at=arrived(request))
+                at = arrived(request)
+                notebook.note(key, who=who, signal=REQUEST, at=at, before=visitor)
             elif request.headers.get("Sec-Fetch-Mode") == "navigate":
-                key = f"{request.META.get('REMOTE_ADDR')} {request.headers.get('User-Agent')}"
-                notebook.note(key, who="", signal=REQUEST, at=arrived(request))
+                notebook.note(visitor, who="", signal=REQUEST, at=arrived(request))
         return self.get_response(request)
 
 

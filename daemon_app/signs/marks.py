@@ -45,15 +45,18 @@ class Notebook:
         self._rung_at = float("-inf")
         self._complained = False
 
-    def note(self, key: str, *, who: str, signal: str, at: float) -> None:
+    def note(self, key: str, *, who: str, signal: str, at: float, before: str = "") -> None:
         """Mark the activity of `who`; `key` tells sessions and programs apart.
 
         `at` is when it arrived, in wall time. The daemon is rung unless it was a moment ago.
+        `before` is the key that the same visitor had until now: they are counted once.
         """
         try:
             if not self._runtime:
                 self._runtime = os.fspath(doorbell.runtime_dir(self._data_dir))
-            self._touch(key, who, signal)
+            if self._touch(key, who, signal) and before:
+                with suppress(FileNotFoundError):
+                    os.unlink(self._path(before, signal))
         except (OSError, doorbell.DoorbellError) as error:
             # Whoever asks gets their page all the same.
             if not self._complained:
@@ -66,13 +69,19 @@ class Notebook:
             if doorbell.ring(self._runtime, BELL, json.dumps(told).encode()):
                 self._rung_at = now
 
-    def _touch(self, key: str, who: str, signal: str) -> None:
-        digest = hashlib.sha256(f"{signal} {key}".encode()).hexdigest()[:16]
-        path = f"{self._runtime}/{FOLDER}/{digest}"
+    def _touch(self, key: str, who: str, signal: str) -> bool:
+        """Touch a mark; return whether it is a new one."""
+        path = self._path(key, signal)
         try:
             os.utime(path)
         except FileNotFoundError:
             self._make(path, who, signal)
+            return True
+        return False
+
+    def _path(self, key: str, signal: str) -> str:
+        digest = hashlib.sha256(f"{signal} {key}".encode()).hexdigest()[:16]
+        return f"{self._runtime}/{FOLDER}/{digest}"
 
     def _make(self, path: str, who: str, signal: str) -> None:
         mark = Path(path)

@@ -100,6 +100,14 @@ def test_a_page_opened_by_hand_without_a_sign_in_is_somebody(site: Site, ear: Ea
     assert ear.marks() == [("", "request")]
 
 
+def test_who_signs_in_is_no_second_person(site: Site, anna: Person, ear: Ear) -> None:
+    site.get("/daemon/", None, *AS_BROWSER)
+
+    site.get("/daemon/", anna, *AS_BROWSER)
+
+    assert ear.marks() == [(anna.name, "request")]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "signed_in", "headers"),
     [
