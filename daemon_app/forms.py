@@ -681,10 +681,10 @@ class JobForm(_JobModelForm):
         if not self.is_bound:
             return self.instance
         told = Job(timezone=self.instance.timezone)
-        said = self.cleaned_data if hasattr(self, "cleaned_data") else {}
+        wrong = self.errors  # asking for them cleans the rest
         for name in (*self.FOLDS["conditions"], "timezone"):
-            if name in said and name not in self.errors:
-                setattr(told, name, said[name])
+            if name in self.cleaned_data and name not in wrong:
+                setattr(told, name, self.cleaned_data[name])
         return told
 
     def boxes(self) -> list[str]:

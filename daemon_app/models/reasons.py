@@ -255,6 +255,7 @@ def sentence(code: str, facts: Mapping[str, object], now: datetime | None = None
 
 
 FACT = re.compile(r"%\((\w+)\)s")
+MOMENT = 10  # seconds
 # A number of seconds, or of megabytes, in a sentence.
 LENGTH = re.compile(r"%\((\w+)\)s s\b")
 SIZE = re.compile(r"%\((\w+)\)s MB\b")
@@ -296,7 +297,11 @@ def _told(name: str, value: object, now: datetime, language: str) -> object:
 
 
 def _length(value: object, language: str) -> str | None:
-    return formats.duration(value, language) if isinstance(value, int | float) else None
+    if not isinstance(value, int | float):
+        return None
+    # A moment that was measured is told to the tenth: "0,8 s", not "0 s".
+    measured = isinstance(value, float) and not value.is_integer() and value < MOMENT
+    return formats.duration(value, language, exact=measured)
 
 
 def _size(value: object, language: str) -> str | None:
