@@ -628,6 +628,8 @@ class Runner:
         if not_before is None:
             return False  # somebody has cancelled it meanwhile, or it is gone
         self._let_go(run_id)
+        # What was known is of before somebody came; by it this run would start again at once.
+        self._knows_conditions = False
         self._expect(run_id, not_before.timestamp())
         try:
             self._record_displacement(end, cause, result)

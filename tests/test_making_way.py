@@ -296,6 +296,20 @@ def test_a_run_that_made_way_is_back_in_line_and_how_fast_is_kept(runner) -> Non
     assert kept.slice_seconds == pytest.approx(61, abs=0.1)
 
 
+def test_it_does_not_start_again_by_what_was_known_before_somebody_came(runner) -> None:
+    of = adopted(runner)
+    runner._learn_conditions()  # idle
+    runner.sentry.idle = False
+    now = time.time()
+
+    result = {"fence": 1, "outcome": "displaced", "started_at": now, "ended_at": now}
+    runner.turn([news("ended", of, result={**result, "duration": 1.0})])
+    runner.turn([])
+
+    of.refresh_from_db()
+    assert (of.state, of.displacements) == ("queued", 1)
+
+
 def test_what_a_daemon_before_us_heard_is_known_to_the_next(runner) -> None:
     of = adopted(runner)
     Run.objects.filter(pk=of.pk).update(reason_code="displacing", reason_facts={**CAUSE, "at": 9.0})
