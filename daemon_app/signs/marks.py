@@ -55,8 +55,7 @@ class Notebook:
             if not self._runtime:
                 self._runtime = os.fspath(doorbell.runtime_dir(self._data_dir))
             if self._touch(key, who, signal) and before:
-                with suppress(FileNotFoundError):
-                    os.unlink(self._path(before, signal))
+                Path(self._path(before, signal)).unlink(missing_ok=True)
         except (OSError, doorbell.DoorbellError) as error:
             # Whoever asks gets their page all the same.
             if not self._complained:
