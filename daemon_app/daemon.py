@@ -38,7 +38,7 @@ ONE_WISH = 1.0  # seconds
 # stop, and sees that it is locked; what it could not write is written later.
 BUSY_TIMEOUT = 5.0  # seconds
 SLOW = 1.0  # seconds: such a step may have waited for the database, and that is tried out
-# A run is asked to make way in some twenty system calls, after each of which the sentry's thread waits
+# A run is asked to make way in some twenty system calls. After each the sentry's thread waits
 # for the beat's to let it go on: Python's own 5 ms are too long for that.
 SWITCH_INTERVAL = 0.001  # seconds
 ENDS_WITHIN = 90.0  # seconds that commands have to end once they are told to
