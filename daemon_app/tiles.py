@@ -358,7 +358,7 @@ def situation(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noq
         "running": running_count,
         "waiting": waiting_count,
         "next": _upcoming_jobs()[:1].first(),
-        "jobs": Job.objects.exists(),
+        "jobs": Job.objects.filter(skill="").exists(),
         "active": Job.objects.active().exists(),
         "failing": 0 if waiting_count or running_count else _failing_jobs(now).count(),
     }
@@ -827,6 +827,8 @@ def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
             if counts[key or "all"] or key in {"", state}
         ],
         "any": counts["all"] > 0 or (bool(wanted.q) and Job.objects.exists()),
+        # The jobs of skills come with the program; the first of one's own is still to be made.
+        "own": wanted.is_narrow or Job.objects.filter(skill="").exists(),
         "total": total,
         "suggestion": _similar_name(wanted.q) if wanted.q and not total else None,
         **_pager(wanted, page, pages),

@@ -50,7 +50,8 @@ def one_place(page: Page) -> None:
     """Let only one run at once, by the settings."""
     page.goto("/daemon/settings/")
     page.get_by_label("Höchstens", exact=True).fill("1")
-    page.get_by_role("button", name="Speichern").click()
+    rules = page.get_by_role("region", name="Gleichzeitig")
+    rules.get_by_role("button", name="Speichern").click()
     expect(page.get_by_role("status").get_by_text("gespeichert")).to_be_visible()
 
 

@@ -226,6 +226,17 @@ def test_of_a_skill_only_that_can_be_changed_which_is_not_its_own(
     assert (skill.name, skill.command, skill.is_active) == ("validate_configs", "", False)
 
 
+def test_where_only_skills_have_jobs_the_first_of_ones_own_is_offered(
+    admin: Client, skill: Job
+) -> None:
+    said = text_of(admin.get("/daemon/jobs/"))
+    assert "Noch keine Jobs" in said
+    assert "validate_configs Skill" in said
+
+    job("nacht-backup")
+    assert "Noch keine Jobs" not in text_of(admin.get("/daemon/jobs/"))
+
+
 # ── Starting all the same ────────────────────────────────────────────────────────────────────────
 def test_a_job_for_idle_times_is_started_when_it_fits_or_all_the_same(operator: Client) -> None:
     somebody_is_here()
