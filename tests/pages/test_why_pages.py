@@ -162,6 +162,19 @@ def test_a_run_that_waits_to_go_on_is_paused_and_says_since_when(viewer: Client)
     assert "einmal verdrängt" in text_of(viewer.get("/daemon/queue/"))
 
 
+def test_a_pause_after_short_slices_says_when_it_goes_on(operator: Client) -> None:
+    now = timezone.now()
+    of = run(
+        job("lora"), attempt=3, displacements=2, reason_code="displaced", reason_facts=ANNA,
+        now=now - HOUR, not_before=now + HOUR,
+    )  # fmt: skip
+
+    page = operator.get("/daemon/queue/")
+
+    assert re.search(r"Machte Platz \(.*anna\); weiter geht es frühestens", text_of(page))
+    assert f"/daemon/runs/{of.pk}/force/" in page.content.decode()
+
+
 def test_while_it_makes_way_it_says_so(viewer: Client) -> None:
     of = run(
         job("lora"), state=Run.State.RUNNING, started_at=timezone.now(), phase=Run.Phase.ASKED,
