@@ -32,13 +32,14 @@ class Candidate:
     limit: int  # runs of its job at once
     pools: Mapping[str, int] = field(default_factory=dict)
     beside: bool = False
-    needs: Mapping[str, Any] | None = field(default_factory=dict)  # None: whatever is true
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    forced: bool = False  # it starts whatever its conditions say
 
     @classmethod
     def of(cls, run: Run, limit: int) -> "Candidate":
         """Return the candidate that a queued run is, in a job that runs `limit` times at once."""
-        needs = None if run.forced_by else run.needs
-        return cls(run.pk, run.job_id, order(run), limit, run.pools, run.beside, needs)
+        about = (run.pools, run.beside, run.needs, bool(run.forced_by))
+        return cls(run.pk, run.job_id, order(run), limit, *about)
 
 
 def order(run: Run) -> Order:
@@ -109,7 +110,7 @@ class Room:
     def take_in(self, candidate: Candidate) -> None:
         """Count an admitted run, with the VRAM that it is going to take."""
         self.occupy(candidate.job_id, candidate.pools)
-        if candidate.needs and (vram := candidate.needs.get("vram_mb")):
+        if vram := candidate.needs.get("vram_mb"):
             self.of_vram[candidate.run_id] = vram
 
     def closed_gate(self, needs: Mapping[str, Any]) -> gates.Verdict | None:
@@ -140,7 +141,7 @@ class Room:
         if not candidate.beside and self.of_job[candidate.job_id] >= candidate.limit:
             return Blocked("waits_overlap", {"n": self.of_job[candidate.job_id]})
         # Before the pools: who waits for something else must not keep others from theirs.
-        if candidate.needs is not None and (gate := self.closed_gate(candidate.needs)):
+        if not candidate.forced and (gate := self.closed_gate(candidate.needs)):
             return Blocked(gate.code, gate.facts)
         if blocked := self._judge_pools(candidate, reserved):
             return blocked
@@ -295,7 +296,7 @@ def _candidate(  # noqa: PLR0913, PLR0917 - a row
     needs: Mapping[str, Any],
     forced_by: str,
 ) -> Candidate:
-    return Candidate(pk, job_id, NOWHERE, limit, pools, beside, None if forced_by else needs)
+    return Candidate(pk, job_id, NOWHERE, limit, pools, beside, needs, bool(forced_by))
 
 
 def _later(run: Run) -> Waiting:

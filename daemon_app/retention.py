@@ -356,10 +356,11 @@ def _removable(run_ids: Sequence[int], *, spare_newest: bool) -> set[int]:
 
 
 def _delete(run_ids: Sequence[int]) -> None:
-    """Delete rows with their attempts, without reading them first as `QuerySet.delete` does."""
+    """Delete rows and all that belongs to them, without reading them as `QuerySet.delete` does."""
     marks = ", ".join(["%s"] * len(run_ids))
     with connection.cursor() as cursor:
-        cursor.execute(f"DELETE FROM daemon_attempts WHERE run_id IN ({marks})", run_ids)  # noqa: S608 - marks only
+        for table in ("daemon_attempts", "daemon_waits", "daemon_displacements"):
+            cursor.execute(f"DELETE FROM {table} WHERE run_id IN ({marks})", run_ids)  # noqa: S608 - marks only
         cursor.execute(f"DELETE FROM daemon_runs WHERE id IN ({marks})", run_ids)  # noqa: S608 - marks only
 
 

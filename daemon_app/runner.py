@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import F
 
 from daemon_app import admission, cgroups, gates, live, processes, progress, skills, supervisor
@@ -62,6 +62,8 @@ JITTER = 0.1
 NOTHING = Usage(None, None)
 PROGRESS_EVERY = 1.0  # seconds between two looks at what commands say of their progress
 MOST_WAITS = 500  # runs from the front of the line of which is kept what they wait for
+MOST_WAITS_KEPT = 200  # of one run; the oldest go
+CONDITIONS_LAST = 1.0  # seconds
 SEEN_EVERY = 60.0  # seconds between two notes that a run still waits for the same
 SOMEBODY = {"signal": "", "code": "came_back", "facts": {}}
 
@@ -200,7 +202,9 @@ class Runner:
         if self._held:
             waits += [self._wishes_at - clock, self._look_at - clock]
         if self._line:
-            waits += [self._look_at - clock, self._gates_at - time.time()]
+            waits.append(self._look_at - clock)
+            if not self.draining:
+                waits.append(self._gates_at - time.time())
         if self._progress:
             waits.append(self._progress_at - clock)
         if self._doomed or (self._unread and self._has_room):
@@ -273,6 +277,10 @@ class Runner:
     def _hear_change(self, told: dict[str, Any]) -> None:
         """Read a waiting run's row again: somebody lets it start whatever its conditions say."""
         run_id = int(told["run"])
+        if run_id in self._held:  # it has started a moment ago: now for somebody who is here
+            if self.sentry:
+                self.sentry.release(run_id)
+            return
         self._leave_line(run_id)
         self._expect(run_id, float(told["due"]))
 
@@ -343,9 +351,21 @@ class Runner:
         self.room.conditions = conditions
         self._knows_conditions = True
         front = itertools.islice(self._line, MOST_WAITS)
-        distinct = {repr(each.needs): each.needs for each in front if each.needs is not None}
+        distinct = {repr(each.needs): each.needs for each in front if not each.forced}
         changes = (gates.next_change(needs, conditions) for needs in distinct.values())
         self._gates_at = min((at.timestamp() for at in changes if at), default=float("inf"))
+
+    def _conditions_are_old(self, now: float) -> bool:
+        """Return whether more has happened than gates may overlook."""
+        conditions = self.room.conditions
+        return (
+            conditions is None
+            or not self._knows_conditions
+            or now >= self._gates_at
+            or abs(now - conditions.now.timestamp()) > CONDITIONS_LAST
+            # Who is here the sentry knows before any bell has told.
+            or (self.sentry is not None and self.sentry.state.idle is not conditions.idle)
+        )
 
     def _read_line_anew(self) -> None:
         """Put the line into the order its rows have now."""
@@ -427,7 +447,7 @@ class Runner:
             if not self._knows_rules:
                 self._learn_rules()
             self._line_up(now)
-            if self._line and (not self._knows_conditions or now >= self._gates_at):
+            if self._line and not self.room.is_full and self._conditions_are_old(now):
                 self._learn_conditions()
             while not self.room.is_full and self._line:
                 batch = list(itertools.islice(admission.admit(self.room, self._line), PER_CLAIM))
@@ -506,7 +526,7 @@ class Runner:
                 each.pools,
                 prepared.attempt,
                 prepared.rules,
-                needs=each.needs or {},
+                needs=each.needs,
                 begun_at=_instant(time.time()),
             )
         for each in ours:
@@ -515,7 +535,7 @@ class Runner:
             if self._prepared[each.run_id].yields:
                 self._watch(each.run_id, fences[each.run_id])
             if self.room.conditions and (each.needs or each.run_id in self._waits):
-                said = gates.verdicts(each.needs or {}, self.room.conditions)
+                said = gates.verdicts(each.needs, self.room.conditions)
                 self._starts[each.run_id] = [verdict.as_json() for verdict in said]
 
     def _watch(self, run_id: int, fence: int) -> None:
@@ -595,6 +615,7 @@ class Runner:
             return
         if result["outcome"] == "displaced" and self._made_way(run_id, held, result):
             return
+        self._note_who_ended(run_id, held, result)
         if not (found_no_room(result) and self._waits_for_room(run_id)):
             self._end(ending(run_id, result, held.rules, self._used(run_id, held)))
 
@@ -607,13 +628,25 @@ class Runner:
             return
         held.cause = {**SOMEBODY, **told["cause"], "at": float(told["at"])}
         if held.rules.get("on_presence") == Job.Presence.CANCEL:
-            for run in Run.objects.running().filter(pk=run_id, fence=held.fence):
-                run.request_stop(by="", now=_instant(time.time()), code="presence")
+            self._end_for_somebody(run_id, held.fence)
             return
         with transaction.atomic():
             ours = Run.objects.running().filter(pk=run_id, fence=held.fence)
             ours.update(reason_code="displacing", reason_facts=held.cause)
             live.changed("runs", f"run:{run_id}")
+
+    def _note_who_ended(self, run_id: int, held: Held, result: dict[str, Any]) -> None:
+        """Let the row say for whom a run was ended whose end came before that news."""
+        if result["outcome"] != "stopped" or held.rules.get("on_presence") != Job.Presence.CANCEL:
+            return
+        if held.cause is None and self.sentry and (cause := self.sentry.cause_of(run_id)):
+            held.cause = cause
+            with contextlib.suppress(DatabaseError):
+                self._end_for_somebody(run_id, held.fence)
+
+    def _end_for_somebody(self, run_id: int, fence: int) -> None:
+        for run in Run.objects.running().filter(pk=run_id, fence=fence, stop_requested_at=None):
+            run.request_stop(by="", now=_instant(time.time()), code="presence")
 
     def _made_way(self, run_id: int, held: Held, result: dict[str, Any]) -> bool:
         """Put a run that made way back in line; False when it is to end after all."""
@@ -621,7 +654,11 @@ class Runner:
         end = ending(run_id, result, held.rules, self._used(run_id, held))
         try:
             cause = held.cause or self._cause_of(run_id)
-            not_before = Run.objects.displace(end, cause=cause, now=now, token=result.get("token"))
+            token = result.get("token")
+            with transaction.atomic():
+                not_before = Run.objects.displace(end, cause=cause, now=now, token=token)
+                if not_before is not None:
+                    self._record_displacement(end, cause, result)
         except DatabaseError:
             log.exception("run %s could not be put back in line; looked at again", run_id)
             return True  # still held
@@ -631,10 +668,6 @@ class Runner:
         # What was known is of before somebody came; by it this run would start again at once.
         self._knows_conditions = False
         self._expect(run_id, not_before.timestamp())
-        try:
-            self._record_displacement(end, cause, result)
-        except DatabaseError:
-            log.exception("how run %s made way could not be recorded", run_id)
         return True
 
     def _cause_of(self, run_id: int) -> dict[str, Any]:
@@ -668,8 +701,7 @@ class Runner:
             slice_seconds=lasted.total_seconds() if lasted else None,
             token=str(result.get("token") or ""),
         )
-        with transaction.atomic():
-            live.changed("presence", f"job:{run.job_id}", f"run:{run.pk}")
+        live.changed("presence", f"job:{run.job_id}", f"run:{run.pk}")
 
     def _waits_for_room(self, run_id: int) -> bool:
         """Put a run back in line that found the disk full before anything of it had begun."""
@@ -732,7 +764,7 @@ class Runner:
         others = Attempt.objects.filter(run=end.run_id, state__in=no_failures).count()
         if not wants_retry(end, held.rules, held.attempt - others):
             return False
-        pause = retry_pause(end.run_id, held.rules, held.attempt)
+        pause = retry_pause(end.run_id, held.rules, held.attempt - others)
         return self._again(end, held.attempt, pause)
 
     def _again(self, end: Ending, attempt: int, pause: float) -> bool:
@@ -857,11 +889,7 @@ class Runner:
             seen = supervisor.look(folder_of(run_id))
             begun = seen.fence is not None and seen.fence >= held.fence
             if seen.kind == "ended" and seen.result and seen.result["fence"] == held.fence:
-                if seen.result["outcome"] == "displaced" and self._made_way(
-                    run_id, held, seen.result
-                ):
-                    continue
-                self._end(ending(run_id, seen.result, held.rules, self._used(run_id, held)))
+                self._ended(run_id, seen.result)
             elif (seen.kind == "gone" and begun) or (
                 seen.kind != "running"
                 and not begun
@@ -895,8 +923,11 @@ class Runner:
                 over.append(wait.pk)
             facts = dict(blocked.facts)
             wait = Wait(run_id=run_id, code=blocked.code, facts=facts, began_at=now, seen_at=now)
-            wait.save(force_insert=True)
-            self._waits[run_id] = wait, clock
+            with contextlib.suppress(IntegrityError), transaction.atomic():  # it may be gone
+                wait.save(force_insert=True)
+                self._waits[run_id] = wait, clock
+                kept = Wait.objects.filter(run=run_id).order_by("-pk").values_list("pk", flat=True)
+                Wait.objects.filter(pk__in=list(kept[MOST_WAITS_KEPT:])).delete()
         if over:
             Wait.objects.filter(pk__in=over).update(seen_at=now)
 
@@ -1151,7 +1182,8 @@ def retry_pause(run_id: int, rules: Mapping[str, Any], attempt: int) -> float:
 
     The jitter belongs to run and attempt, so that it is the same after a restart.
     """
-    base = min(rules.get("retry_backoff_seconds", 10) * 2.0 ** (attempt - 1), LONGEST_PAUSE)
+    doubled = 2.0 ** min(attempt - 1, 20)  # beyond that it is the longest pause anyway
+    base = min(rules.get("retry_backoff_seconds", 10) * doubled, LONGEST_PAUSE)
     digest = hashlib.sha256(f"{run_id}/{attempt}".encode()).digest()
     return float(base * (1 - JITTER + 2 * JITTER * digest[0] / 255))
 

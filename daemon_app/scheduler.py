@@ -320,9 +320,14 @@ def _row(
         limits.append(max(due_at, now) + timedelta(seconds=job.max_wait_seconds))
     needs = job.needs()
     if trigger not in {Run.Trigger.SCHEDULE, Run.Trigger.TICK}:
-        needs["in_quiet_hours"] = True  # somebody is there who wants it
-    if job.finish_by and (last := finish_by.latest_start(needs, max(due_at, now), _expected(job))):
+        # Somebody is there who wants it, whatever the hour.
+        needs["in_quiet_hours"] = True
+        needs.pop("finish_by", None)
+    begin = max(due_at, now)
+    if needs.get("finish_by") and (last := finish_by.latest_start(needs, begin, _expected(job))):
         needs["last_start"] = last.isoformat()
+        end = finish_by.finishes_at(needs, begin)
+        needs["finish_at"] = (end or last).isoformat()
         limits.append(last)
     return Run(
         job=job,
@@ -439,7 +444,7 @@ def force(run: Run, *, by: str, now: datetime) -> bool:
         forced = (
             Run.objects.queued()
             .filter(pk=run.pk, forced_by="")
-            .update(forced_by=by or "?", not_before=Least(F("not_before"), now))
+            .update(forced_by=by or "?", not_before=Least(F("not_before"), now), expires_at=None)
         )
         if forced:
             executor.tell_anew(run.pk, now.timestamp())
@@ -608,14 +613,15 @@ def _waive(run: Run, now: datetime) -> None:
 def expire(now: datetime, seen_at: datetime) -> int:
     """After an outage since `seen_at`: give up occurrences that are too late to begin; how many.
 
-    What was queued when the daemon went away starts when it is back, unless the job's misfire rule
-    says otherwise. Retries keep their turn.
+    What became due after it starts when the daemon is back, unless the job's misfire rule says
+    otherwise. What was in line before has missed nothing: it waits on. Retries keep their turn.
     """
     if now - seen_at <= ON_TIME:
         return 0
     given_up = 0
     queued = Run.objects.queued().filter(trigger=Run.Trigger.SCHEDULE, attempt=1)
-    for run in queued.filter(due_at__lt=now - ON_TIME).select_related("job"):
+    owed = queued.filter(due_at__lt=now - ON_TIME, not_before__gte=seen_at)
+    for run in owed.select_related("job"):
         age = timedelta(seconds=run.job.misfire_age_seconds)
         skips = run.job.misfire == Job.Misfire.SKIP
         if (skips or now - run.due_at > age) and run.miss(

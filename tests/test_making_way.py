@@ -12,7 +12,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from daemon_app import admission, doorbell, scheduler
+from daemon_app import admission, doorbell, gates, retention, scheduler
 from daemon_app.admission import Candidate, Room
 from daemon_app.gates.conditions import Conditions
 from daemon_app.models import Attempt, Displacement, Node, Run, Snapshot, Wait
@@ -38,8 +38,9 @@ def node(now: datetime, **state: Any) -> Node:
 
 
 # ── The line ─────────────────────────────────────────────────────────────────────────────────────
-def candidate(run_id: int, needs: dict[str, Any] | None) -> Candidate:
-    return Candidate(run_id, run_id, (True, 0, 0, 0.0, run_id), 1, {"gpu": 1}, needs=needs)
+def candidate(run_id: int, needs: dict[str, Any], *, forced: bool = False) -> Candidate:
+    order = (True, 0, 0, 0.0, run_id)
+    return Candidate(run_id, run_id, order, 1, {"gpu": 1}, needs=needs, forced=forced)
 
 
 def let_in(room: Room, *line: Candidate) -> list[int]:
@@ -55,7 +56,15 @@ def test_who_waits_for_the_machine_keeps_nobody_from_a_pool() -> None:
 def test_what_is_forced_starts_whatever_is_true() -> None:
     room = Room(4, {"gpu": 1}, conditions=Conditions(NOON, idle=None))
 
-    assert let_in(room, candidate(1, None)) == [1]
+    assert let_in(room, candidate(1, {"idle": True}, forced=True)) == [1]
+
+
+def test_what_is_forced_takes_its_vram_all_the_same() -> None:
+    free = Conditions(NOON, idle=True, readings={"vram": vram(10_000)}, measured_at=NOON)
+    room = Room(4, {"gpu": 4}, conditions=free)
+    needs = {"vram_mb": 8000}
+
+    assert let_in(room, candidate(1, needs, forced=True), candidate(2, needs)) == [1]
 
 
 def test_vram_that_was_promised_is_not_promised_again() -> None:
@@ -127,24 +136,98 @@ def test_or_started_all_the_same_and_then_it_makes_way_for_nobody() -> None:
 
 
 def test_a_job_that_takes_long_has_to_begin_sooner() -> None:
-    of = job("overnight", job_type="cron", schedule="0 13 * * *", finish_by="15:00", now=NOON)
+    of = job(
+        "overnight",
+        now=NOON - HOUR,
+        job_type="cron",
+        schedule="0 13 * * *",
+        finish_by="15:00",
+    )
     for hour in range(3):
         before = NOON - (hour + 30) * HOUR
         run(of, now=before, state="succeeded", started_at=before, ended_at=before + 90 * MINUTE)
 
-    row = scheduler.start(of, trigger="manual", by="anna", now=NOON).run
+    scheduler.tick(NOON)
 
-    assert row is not None
-    assert row.expires_at == NOON + 30 * MINUTE
+    assert of.runs.get(state="queued").expires_at == NOON + 30 * MINUTE
+
+
+def test_one_that_takes_longer_than_there_is_time_may_start_when_it_is_due() -> None:
+    of = job("long", now=NOON - HOUR, job_type="cron", schedule="0 13 * * *", finish_by="14:30")
+    for hour in range(3):
+        before = NOON - (hour + 30) * HOUR
+        run(of, now=before, state="succeeded", started_at=before, ended_at=before + 90 * MINUTE)
+
+    scheduler.tick(NOON)
+
+    due = of.runs.get(state="queued")
+    assert gates.closed(due.needs, Conditions(NOON + SECOND, idle=True)) is None
+
+
+def test_what_a_person_starts_need_not_be_done_by_any_time() -> None:
+    of = job("overnight", finish_by="13:01", job_type="cron", schedule="0 1 * * *")
+
+    by_hand = scheduler.start(of, trigger="manual", by="anna", now=NOON + MINUTE).run
+
+    assert by_hand is not None
+    assert (by_hand.expires_at, "finish_by" in by_hand.needs) == (None, False)
+
+
+def test_a_retry_began_in_time_and_is_not_held_up_by_the_clock_later() -> None:
+    late = overnight(max_retries=1, now=NOON - HOUR)
+    Run.objects.filter(pk=late.pk).update(state="running", fence=1, started_at=NOON)
+    end = Ending(late.pk, 1, "failed", NOON + 3 * HOUR, NOON, exit_code=1)
+
+    assert Run.objects.put_back(end, not_before=NOON + 3 * HOUR, code="retry", facts={})
+
+    late.refresh_from_db()
+    assert gates.closed(late.needs, Conditions(NOON + 3 * HOUR, idle=True)) is None
+
+
+def test_a_run_that_made_way_has_until_the_time_it_is_to_be_done_by() -> None:
+    late = overnight(now=NOON - HOUR)
+    Run.objects.filter(pk=late.pk).update(state="running", fence=1, started_at=NOON)
+    late.refresh_from_db()
+
+    make_way(late, NOON + 110 * MINUTE)
+    scheduler.sweep(NOON + 119 * MINUTE)
+
+    late.refresh_from_db()
+    assert (late.state, late.expires_at) == ("queued", NOON + 2 * HOUR)
+    scheduler.sweep(NOON + 2 * HOUR)
+    late.refresh_from_db()
+    assert late.reason_code == "finish_by_skip"
+
+
+def test_and_waits_no_longer_than_its_job_lets_it() -> None:
+    of = going(NOON)
+    Run.objects.filter(pk=of.pk).update(definition={**of.definition, "max_wait_seconds": 3600})
+    of.refresh_from_db()
+
+    make_way(of, NOON + HOUR)
+
+    of.refresh_from_db()
+    assert of.expires_at == NOON + 2 * HOUR
+
+
+def test_what_was_in_line_before_an_outage_has_missed_nothing() -> None:
+    of = job("idle", job_type="cron", schedule="0 13 * * *", only_when_idle=True, misfire="skip")
+    waits = run(of, trigger="schedule", needs=of.needs())
+
+    assert scheduler.expire(NOON + 3 * HOUR, NOON + HOUR) == 0
+
+    waits.refresh_from_db()
+    assert waits.state == "queued"
 
 
 def test_a_person_may_start_a_waiting_run_all_the_same_once() -> None:
     waits = run(job("idle", only_when_idle=True), needs={"idle": True}, not_before=NOON + HOUR)
+    Run.objects.filter(pk=waits.pk).update(expires_at=NOON + MINUTE)
 
     assert scheduler.force(waits, by="anna", now=NOON)
 
     waits.refresh_from_db()
-    assert (waits.forced_by, waits.not_before) == ("anna", NOON)
+    assert (waits.forced_by, waits.not_before, waits.expires_at) == ("anna", NOON, None)
     assert not scheduler.force(waits, by="bea", now=NOON)
 
 
@@ -345,6 +428,105 @@ def test_a_job_may_rather_be_ended_for_good(runner) -> None:
 
     of.refresh_from_db()
     assert (of.state, of.reason_code) == ("cancelled", "presence")
+
+
+def test_for_whom_it_was_ended_is_told_also_when_its_end_comes_first(runner) -> None:
+    of = adopted(runner)
+    runner._held[of.pk].rules = {"on_presence": "cancel"}
+    runner.sentry.cause = {**CAUSE, "at": time.time()}
+    now = time.time()
+
+    result = {"fence": 1, "outcome": "stopped", "started_at": now, "ended_at": now}
+    runner.turn([news("ended", of, result={**result, "duration": 1.0})])
+
+    of.refresh_from_db()
+    assert (of.state, of.reason_code) == ("cancelled", "presence")
+
+
+def test_who_was_asked_and_had_finished_already_is_done_and_no_more(runner) -> None:
+    of = adopted(runner)
+    now = time.time()
+    runner.turn([news("displaced", of, at=now, cause=CAUSE)])
+
+    result = {"fence": 1, "outcome": "exited", "exit_code": 0, "started_at": now, "ended_at": now}
+    runner.turn([news("ended", of, result={**result, "duration": 1.0})])
+
+    of.refresh_from_db()
+    assert (of.state, of.reason_code) == ("succeeded", "")
+
+
+def test_who_is_forced_while_it_starts_makes_way_for_nobody(runner) -> None:
+    of = adopted(runner)
+
+    runner.turn([news("anew", of, due=time.time())])
+
+    assert not runner.sentry.watched
+
+
+def test_the_tries_a_run_has_had_do_not_count_how_often_it_made_way(runner) -> None:
+    of = adopted(runner, max_retries=1)
+    Run.objects.filter(pk=of.pk).update(attempt=1200)
+    held = runner._held[of.pk]
+    held.attempt, now = 1200, time.time()
+    Attempt.objects.bulk_create(
+        Attempt(run=of, number=n, fence=-n % 10_000, state="displaced", ended_at=timezone.now())
+        for n in range(1, 1200)
+    )
+
+    result = {"fence": 1, "outcome": "exited", "exit_code": 1, "started_at": now, "ended_at": now}
+    runner.turn([news("ended", of, result={**result, "duration": 1.0})])
+
+    of.refresh_from_db()
+    assert of.state == "queued"
+    assert of.not_before - timezone.now() < 12 * SECOND
+
+
+def test_a_sign_that_no_bell_has_told_yet_keeps_a_run_from_starting(runner) -> None:
+    node(timezone.now(), idle=True)
+    runner.sentry = Watcher(idle=True)
+    first = started(soon(only_when_idle=True))
+    runner.turn([])
+    runner.room.parallel = 0
+    runner.expect([(first.pk, time.time())])
+    runner.turn([])
+    runner.sentry.idle = False
+    runner.room.parallel = 4
+
+    runner.turn([])
+
+    first.refresh_from_db()
+    assert first.state == "queued"
+
+
+def test_what_is_kept_of_one_wait_has_an_end(runner, monkeypatch) -> None:
+    monkeypatch.setattr("daemon_app.runner.MOST_WAITS_KEPT", 3)
+    node(timezone.now())
+    runner.sentry = Watcher(idle=False, reasons=[CAUSE])
+    waits = started(soon(only_when_idle=True))
+    runner.expect([(waits.pk, time.time())])
+    runner.turn([])
+
+    for idle in (False, None) * 4:
+        runner.sentry.idle = idle
+        runner._look()
+
+    assert Wait.objects.filter(run=waits).count() == 3
+
+
+def test_old_runs_go_with_all_that_was_kept_of_them() -> None:
+    old, now = going(NOON), NOON + 200 * 24 * HOUR
+    make_way(old, NOON + HOUR)
+    Displacement.objects.create(run=old, job_id=old.job_id, job_name=old.job_name, at=NOON)
+    Wait.objects.create(run=old, code="waits_idle", began_at=NOON, seen_at=NOON)
+    Run.objects.filter(pk=old.pk).update(state="succeeded", ended_at=NOON + HOUR)
+    run(old.job, now=now, state="succeeded", ended_at=now)
+
+    for _ in range(20):
+        retention.step(now)
+
+    assert not Run.objects.filter(pk=old.pk).exists()
+    assert not Wait.objects.exists()
+    assert not Displacement.objects.exists()
 
 
 def test_what_is_waited_for_is_kept_while_it_lasts(runner) -> None:

@@ -10,6 +10,8 @@ from daemon_app.gates import GATES, Verdict
 from daemon_app.gates.conditions import Conditions
 from daemon_app.schedules import ScheduleError, zones
 
+GRACE = timedelta(seconds=60)
+
 
 @GATES.register("finish_by")
 def finish_by(needs: Mapping[str, Any], conditions: Conditions) -> Verdict | None:
@@ -56,7 +58,7 @@ def latest_start(
     """Return when a run due at `due_at` has to start to be done in time; None for whenever.
 
     `expected` is how long it takes. A run that takes longer than there is time has to start when
-    it is due.
+    it is due, which is within GRACE.
     """
     end = finishes_at(needs, due_at)
-    return None if end is None else max(end - expected, due_at)
+    return None if end is None else min(max(end - expected, due_at + GRACE), end)

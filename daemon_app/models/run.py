@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
 from django.db import connection, models, transaction
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
@@ -94,7 +94,8 @@ class RunQuerySet(models.QuerySet["Run"]):
         statement = (
             "UPDATE daemon_runs SET state = %s, fence = fence + 1, owner = %s, started_at = %s, "  # noqa: S608 - marks only
             # Why it waited is no remark on a run that runs.
-            "reason_code = CASE WHEN reason_code IN ('retry', 'spread', 'displaced') THEN '' "
+            "reason_code = CASE WHEN reason_code IN ('retry', 'spread', 'displaced', 'displacing') "
+            "THEN '' "
             "ELSE reason_code END "
             f"WHERE state = %s AND id IN ({marks}) AND not_before <= %s "
             "AND NOT EXISTS (SELECT 1 FROM daemon_policy WHERE hold <> '') RETURNING id, fence"
@@ -123,6 +124,8 @@ class RunQuerySet(models.QuerySet["Run"]):
             "reason_facts = CASE WHEN %s = '' OR (%s = 'cancelled' AND stop_code <> '') "
             "THEN reason_facts ELSE %s END, "
             "reason_code = CASE WHEN %s = 'cancelled' AND stop_code <> '' THEN stop_code "
+            # Asked to make way, it has ended by itself.
+            "WHEN %s = '' AND reason_code = 'displacing' THEN '' "
             "WHEN %s = '' THEN reason_code ELSE %s END, "
             "progress_label = CASE WHEN %s IS NULL THEN progress_label ELSE %s END, "
             "progress = COALESCE(%s, progress), "
@@ -138,7 +141,7 @@ class RunQuerySet(models.QuerySet["Run"]):
                         adapted(e.ended_at),
                         adapted(e.started_at),
                         *(e.reason_code, e.reason_code, json.dumps(e.reason_facts)),
-                        *(e.reason_code, e.reason_code, e.reason_code),
+                        *(e.reason_code, e.reason_code, e.reason_code, e.reason_code),
                         *(e.progress, e.progress_label, e.progress),
                         *(getattr(e, column) for column in MEASURED),
                         *(e.run_id, e.fence, Run.State.RUNNING),
@@ -193,7 +196,9 @@ class RunQuerySet(models.QuerySet["Run"]):
             ending,
             ending.state,
             not_before=not_before,
-            expires_at=None,  # it did begin in time
+            # It did begin in time.
+            expires_at=None,
+            last_start=None,
             reason_code=code,
             reason_facts=facts,
         )
@@ -214,14 +219,20 @@ class RunQuerySet(models.QuerySet["Run"]):
         had_its_slice = ending.ended_at - started_at >= LEAST_SLICE if started_at else False
         short = 0 if had_its_slice else run.short_slices + 1
         not_before = now + timedelta(minutes=PAUSES[min(short, len(PAUSES) - 1)])
-        last_start = run.needs.get("last_start")
+        # It did begin in time; from now on it has until the time it is to be done by, and its
+        # longest wait anew.
+        finish_at = run.needs.get("finish_at")
+        limits = [datetime.fromisoformat(finish_at)] if finish_at else []
+        if longest := run.definition.get("max_wait_seconds"):
+            limits.append(not_before + timedelta(seconds=longest))
         back = self._back_in_line(
-            ending,
+            replace(ending, reason_code="displaced", reason_facts=cause),
             Attempt.DISPLACED,
             not_before=not_before,
-            expires_at=last_start and datetime.fromisoformat(last_start),
+            expires_at=min(limits, default=None),
+            last_start=finish_at,
             # Also what might run beside people: it would only be in their way again.
-            needs={**run.needs, "idle": True},
+            idle=True,
             displacements=F("displacements") + 1,
             short_slices=short,
             progress_token=run.progress_token if token is None else token,
@@ -230,15 +241,30 @@ class RunQuerySet(models.QuerySet["Run"]):
         )
         return not_before if back else None
 
-    def _back_in_line(self, ending: Ending, state: str, **changes: Any) -> bool:
+    def _back_in_line(
+        self,
+        ending: Ending,
+        state: str,
+        *,
+        last_start: str | None,
+        idle: bool = False,
+        **changes: Any,
+    ) -> bool:
         with transaction.atomic():
             running = Run.objects.filter(
                 pk=ending.run_id, fence=ending.fence, state=Run.State.RUNNING
             ).filter(stop_requested_at=None)
-            before = running.values("attempt", "started_at").first()
-            if before is None or not running.update(
+            before = running.values("attempt", "started_at", "needs").first()
+            if before is None:
+                return False
+            needs = {**before["needs"], **({"idle": True} if idle else {})}
+            if "last_start" in needs:
+                needs["last_start"] = last_start
+            if not running.update(
                 state=Run.State.QUEUED,
                 attempt=F("attempt") + 1,
+                needs=needs,
+                start_readings=[],
                 submitted_at=changes["not_before"],
                 started_at=None,
                 phase="",
@@ -456,6 +482,9 @@ class Run(models.Model):
         if not_before is None and self.fence - self.attempt >= MOST_FALSE_STARTS:
             return False
         moves: dict[str, Any] = {"state": self.State.QUEUED, "started_at": None, "owner": ""}
+        moves["reason_code"] = Case(
+            When(reason_code="displacing", then=Value("")), default=F("reason_code")
+        )
         if not_before is not None:
             moves["not_before"] = not_before
         with transaction.atomic():
