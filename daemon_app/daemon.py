@@ -170,6 +170,7 @@ class Beat:
     def _look_around(self) -> None:
         if self.watchdog.look():
             self._tick_at = 0.0
+            self.sentry.look()
         if self._wishes:
             self._see_to_the_end()
 

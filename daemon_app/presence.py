@@ -24,11 +24,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connections, transaction
+from django.db import DatabaseError, DataError, close_old_connections, connections, transaction
 from django.db.models import Q
 
 from daemon_app import doorbell, live, supervisor
-from daemon_app.clock import Clock
+from daemon_app.clock import Clock, Watch
 from daemon_app.models import IdleSpan, Node, Policy, Run
 from daemon_app.signs import SIGNS, Looker, Rules, Scene, Sign, marks, rules_of
 from daemon_app.signs.requests import seen
@@ -47,8 +47,6 @@ RULES_EVERY: Final = 10.0  # seconds; a bell may be lost
 NOTES_EVERY: Final = 5.0  # seconds between two notes of what is not urgent
 AFTER_AN_ERROR: Final = 2.0  # seconds
 TIDY_EVERY: Final = 3600.0  # seconds
-# A run is watched a moment after it was admitted: who came in between came while it ran.
-MEANWHILE: Final = 1.0  # seconds
 # A daemon that was idle so short a time ago and comes back finds things as it left them.
 RESTARTS_WITHIN: Final = 600.0  # seconds
 MISSED_TICKS: Final = 3  # after so many a reading says nothing of now
@@ -100,6 +98,9 @@ class Watched:
     since: float  # on the monotonic clock
     services: frozenset[str] = frozenset()
     needs_idle: bool = False
+    # Whether all was quiet while it ran, and nobody has come since: who comes now comes back.
+    # Who is there all along, and may have started it, does not.
+    is_alone: bool = False
     is_asked: bool = False
     cause: dict[str, Any] | None = None  # for what it was asked, and when that was seen ("at")
 
@@ -119,6 +120,7 @@ class _Note:
 
     state: Idleness
     is_change: bool  # of idle to busy or back: it becomes a span
+    slept_from: datetime | None = None  # when the machine fell asleep: the span before ends then
 
 
 @dataclass(slots=True)
@@ -126,6 +128,7 @@ class _Memory:
     """What the sentry's own thread remembers from look to look, on the monotonic clock."""
 
     began: float
+    began_with: str = "sign_start"
     lasts: dict[str, float] = field(default_factory=dict)  # last activity, by signal
     became: dict[str, float] = field(default_factory=dict)  # since when a sign is there
     said: dict[str, Sign] = field(default_factory=dict)  # what a sign said when it was last there
@@ -157,6 +160,7 @@ class Sentry:
         self.clock = clock or Clock()
         self.token = token  # marks our runs' processes
         self.state = Idleness()
+        self._is_quiet = False  # no sign for long enough; some may not be known
         self.rules = Rules()
         self._signs = dict(signs or {name: make() for name, make in SIGNS.items()})
         self._bell = doorbell.Bell(runtime, marks.BELL)
@@ -169,6 +173,7 @@ class Sentry:
         self._readings_at = float("-inf")
         self._elsewhere: dict[str, float] = {}
         self._memory = _Memory(self.clock.mono())
+        self._watch = Watch(self.clock)
         self._notes: queue.SimpleQueue[_Note | None] = queue.SimpleQueue()
         self._ticked = threading.Event()
         self._closing = False
@@ -220,19 +225,20 @@ class Sentry:
         how: str,
         needs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Have a run make way ("displace") or end ("cancel") when somebody comes.
+        """Have a run make way ("displace") or end ("cancel") when somebody comes back.
 
-        At once, if somebody has come meanwhile, or is there and the run needs an idle machine.
-        `needs` are the run's own (`Job.needs`).
+        At once, if somebody is there and the run needs an idle machine. Any other makes way to who
+        comes after the machine was idle beside it. `needs` are the run's own (`Job.needs`).
         """
         asked = needs or {}
         watched = Watched(
             folder,
             fence,
             how,
-            self.clock.mono() - MEANWHILE,
+            self.clock.mono(),
             frozenset(asked.get("services") or ()),
             bool(asked.get("idle")),
+            is_alone=self._is_quiet,
         )
         with self._lock:
             self._watched[run_id] = watched
@@ -254,6 +260,10 @@ class Sentry:
         with self._lock:
             run = self._watched.get(run_id)
             return run.cause if run else None
+
+    def look(self) -> None:
+        """Have the sentry look now: time has done something. Never blocks."""
+        self._wake()
 
     def readings(self, readings: Mapping[str, Reading]) -> None:
         """Take what the health tick has found, by check. Never blocks."""
@@ -297,7 +307,10 @@ class Sentry:
             name = "programs" if signal == marks.PROGRAM else "requests"
             cause = seen(name, who)
             wall = self.clock.wall()
-            self._displace(self._watching(), cause, at if wall - 60 < at <= wall else wall)
+            at = at if wall - 60 < at <= wall else wall
+            last = self.clock.mono() - (wall - at)
+            came_to = {pk: run for pk, run in self._watching().items() if _concerns(run, last)}
+            self._displace(came_to, cause, at)
         self._marks.hear(who=who, signal=signal, mono=self.clock.mono())
 
     def _displace(self, runs: Mapping[int, Watched], cause: Sign, at: float) -> None:
@@ -346,6 +359,7 @@ class Sentry:
     def _consider(self) -> None:
         """Look at the signs, decide, and have it written down."""
         wall, mono = self.clock.wall(), self.clock.mono()
+        slept = self._slept(mono)
         scene = self._scene(wall, mono)
         signs = self._seen(scene)
         there = [sign for sign in signs if sign.busy]
@@ -354,10 +368,34 @@ class Sentry:
             if cause := self._why_now(run, there):
                 self._displace({run_id: run}, cause, wall)
         state = self._judged(signs, there, wall, mono)
-        changed = state.idle is not self.state.idle
+        for run in self._watching().values():
+            run.is_alone = self._is_quiet or (run.is_alone and not there)
+        changed = bool(slept) or state.idle is not self.state.idle
         since = datetime.fromtimestamp(wall, UTC) if changed else self.state.since
         self.state = state = replace(state, since=since)
-        self._note(state, mono, is_change=changed)
+        slept_from = _instant(wall - slept) if slept else None
+        self._note(state, mono, is_change=changed, slept_from=slept_from)
+
+    def _slept(self, mono: float) -> float:
+        """Return for how many seconds the machine slept since the last look; then begin anew."""
+        changes = self._watch.look()
+        slept = sum(change.seconds for change in changes if change.code == "asleep")
+        if slept:
+            # Nothing that was seen before says who is there now.
+            before = self._memory
+            self._memory = _Memory(
+                mono,
+                began_with="sign_woke",
+                news=before.news,
+                active=before.active,
+                active_at=before.active_at,
+            )
+            self._marks = marks.Reader(self.runtime)
+            with self._lock:
+                self._sightings.clear()
+                self._readings, self._readings_at = None, float("-inf")
+            self._ticked.set()
+        return slept
 
     def _scene(self, wall: float, mono: float) -> Scene:
         with self._lock:
@@ -403,8 +441,8 @@ class Sentry:
     def _why_now(self, run: Watched, there: list[Sign]) -> Sign | None:
         """Return the sign for which a run has to make way; None when it may go on."""
         for sign in there:
-            newest = self._memory.became[sign.signal] if sign.last is None else sign.last
-            if run.needs_idle or newest > run.since:
+            last = self._memory.became[sign.signal] if sign.last is None else sign.last
+            if _concerns(run, last):
                 return sign
         return None
 
@@ -414,6 +452,7 @@ class Sentry:
         lasts = {name: at for name, at in memory.lasts.items() if name in counted}
         quiet = mono - max(lasts.values(), default=memory.began)
         rest = max(idle_after - quiet, idle_after - (mono - memory.began))
+        self._is_quiet = not there and rest <= 0
         told = Idleness(
             users=sum(sign.users for sign in seen),
             active_at=self._last_active(seen, wall, mono),
@@ -433,7 +472,7 @@ class Sentry:
             return replace(told, idle=None, reasons=reasons)
         if rest > 0:
             lately = max(lasts, key=lambda name: lasts[name], default=None)
-            sign = Sign("start", False, "sign_start")
+            sign = Sign("start", False, memory.began_with)
             if lately is not None and idle_after - (mono - lasts[lately]) > 0:
                 before = memory.said.get(lately)
                 inner = {"code": before.code, "facts": dict(before.facts)} if before else {}
@@ -462,14 +501,16 @@ class Sentry:
             memory.active_at = at
         return memory.active_at
 
-    def _note(self, state: Idleness, mono: float, *, is_change: bool) -> None:
+    def _note(
+        self, state: Idleness, mono: float, *, is_change: bool, slept_from: datetime | None
+    ) -> None:
         """Have the clerk write down what is new; at once if the machine has become something."""
         memory = self._memory
         if is_change or (
             mono - memory.noted_at >= self._notes_every and state.is_news(memory.noted)
         ):
             memory.noted, memory.noted_at = state, mono
-            self._notes.put(_Note(state, is_change))
+            self._notes.put(_Note(state, is_change, slept_from))
 
     # ── Signs that take longer ───────────────────────────────────────────────────────────────────
     def _look_out(self) -> None:
@@ -591,7 +632,7 @@ class Sentry:
                 if is_asked or mono - learned >= (WATCHFUL if self._watched else RULES_EVERY):
                     learned = mono
                     self._learn()
-                self._write(pending)
+                self._write_what_can_be(pending)
                 pending = []
                 if mono - tidied >= TIDY_EVERY:
                     tidied = mono
@@ -626,6 +667,14 @@ class Sentry:
         if is_news:
             self._wake()
 
+    def _write_what_can_be(self, notes: list[_Note]) -> None:
+        """Write notes; without their reasons if the database does not take what stands there."""
+        try:
+            self._write(notes)
+        except (DataError, ValueError):
+            log.exception("reasons not to be idle can't be written down")
+            self._write([replace(each, state=replace(each.state, reasons=())) for each in notes])
+
     def _write(self, notes: list[_Note]) -> None:
         if not notes:
             return
@@ -633,7 +682,7 @@ class Sentry:
         with transaction.atomic():
             for note in notes:
                 if note.is_change:
-                    self._span(note.state)
+                    self._span(note.state, note.slept_from)
             Node.objects.filter(host=self.host).update(
                 idle=newest.idle,
                 idle_since=newest.since,
@@ -646,14 +695,15 @@ class Sentry:
         if any(note.is_change for note in notes):
             doorbell.ring(self.runtime, "runner", b'{"op": "conditions"}')
 
-    def _span(self, state: Idleness) -> None:
-        """Begin a span, unless the one that lasts says the same."""
+    def _span(self, state: Idleness, slept_from: datetime | None) -> None:
+        """Begin a span, unless the one that lasts says the same and the machine did not sleep."""
         idle, at = state.idle is True, state.since or self.clock.now()
         lasting = IdleSpan.objects.filter(host=self.host, ended_at=None).order_by("-id").first()
         if lasting is not None:
-            if lasting.idle == idle:
+            if lasting.idle == idle and slept_from is None:
                 return
-            IdleSpan.objects.filter(pk=lasting.pk).update(ended_at=max(at, lasting.began_at))
+            ended_at = max(slept_from or at, lasting.began_at)
+            IdleSpan.objects.filter(pk=lasting.pk).update(ended_at=ended_at)
         IdleSpan.objects.create(host=self.host, idle=idle, began_at=at, reasons=list(state.reasons))
 
     def _end_span(self) -> None:
@@ -669,6 +719,11 @@ class Sentry:
 def _ticks(count: float) -> float:
     """Return how many seconds so many health ticks take."""
     return count * max(float(settings.TICK_SECONDS), 2.0)
+
+
+def _concerns(run: Watched, last: float) -> bool:
+    """Return whether activity at `last`, on the monotonic clock, makes a run give way."""
+    return run.needs_idle or (run.is_alone and last >= run.since)
 
 
 def _instant(seconds: float) -> datetime:

@@ -26,3 +26,8 @@ class Fake(Clock):
         self.time += seconds
         self.awake += seconds
         self.up += seconds
+
+    def sleeps(self, seconds: float) -> None:
+        """Let time pass that the machine sleeps."""
+        self.time += seconds
+        self.up += seconds

@@ -150,6 +150,7 @@ SENTENCES: Final = {
     "sign_load": _("Others take %(percent)s %% of the processors, above all %(who)s."),
     "sign_lately": _("Until a moment ago: %(why)s."),
     "sign_start": _("The daemon has only just started."),
+    "sign_woke": _("The machine has only just woken up."),
     "sign_no_reading": _("Nothing has been looked at yet."),
     "sign_failed": _("The sign “%(sign)s” could not be looked at."),
     # ── Why a skill was started ──────────────────────────────────────────────────────────────────

@@ -2,17 +2,18 @@
 
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import ClassVar
 
 import pytest
-from django.db import connection
+from django.db import DataError, connection
 from django.utils import timezone
 
 from daemon_app import doorbell, supervisor
 from daemon_app.models import IdleSpan, Node, Policy, Run
+from daemon_app.presence import Idleness, Sentry
 from daemon_app.readings import Reading, State
 from daemon_app.signs import Scene, Sign
 from tests.ground.conftest import Site, site  # noqa: F401 - a fixture
@@ -337,29 +338,51 @@ def test_a_sign_that_can_not_be_told_disturbs_nobody(post: Post, asked: list[str
     assert asked == []
 
 
-def test_a_run_admitted_just_before_somebody_came_makes_way(quiet: Post, asked: list[str]) -> None:
-    assert quiet.sentry
-    quiet.activity()
-    quiet.becomes(False)
-
-    quiet.clock.passes(0.5)
-    quiet.sentry.watch(1, Path("/runs/1"), 1, "displace")
-
-    until(lambda: asked == ["1 displace 1"])
-
-
-def test_a_run_that_needs_no_idle_machine_goes_on_until_the_next_sign(
+def test_who_starts_a_run_does_not_chase_it_away_by_that_nor_by_what_they_do_next(
     quiet: Post, asked: list[str]
 ) -> None:
     assert quiet.sentry
     quiet.activity()
     quiet.becomes(False)
-    quiet.clock.passes(30)
+    quiet.clock.passes(0.1)
 
     quiet.sentry.watch(1, Path("/runs/1"), 1, "displace")
+    quiet.sentry.watch(2, Path("/runs/2"), 1, "cancel")
     quiet.passes(1)
     quiet.becomes(False)
+    quiet.activity()
+    quiet.passes(100)
+    quiet.mark()
+    quiet.becomes(False)
+
     assert asked == []
+
+
+def test_a_click_whose_bell_was_lost_chases_away_nothing_that_it_started(
+    quiet: Post, asked: list[str]
+) -> None:
+    assert quiet.sentry
+    quiet.mark()
+    quiet.clock.passes(0.1)
+    quiet.sentry.watch(1, Path("/runs/1"), 1, "displace")
+    quiet.becomes(False)
+
+    quiet.activity()
+    quiet.becomes(False)
+
+    assert asked == []
+
+
+def test_a_run_that_needs_no_idle_machine_makes_way_to_who_comes_back_to_it(
+    quiet: Post, asked: list[str]
+) -> None:
+    assert quiet.sentry
+    quiet.activity()
+    quiet.becomes(False)
+    quiet.sentry.watch(1, Path("/runs/1"), 1, "displace")
+    quiet.passes(121)
+    quiet.becomes(True)
+
     quiet.activity()
 
     until(lambda: asked == ["1 displace 1"])
@@ -559,3 +582,82 @@ def test_a_first_start_waits_before_it_calls_the_machine_idle(post: Post) -> Non
     assert post.becomes(False).reasons[0]["code"] == "sign_start"
     post.passes(121)
     post.becomes(True)
+
+
+# ── Sleep ────────────────────────────────────────────────────────────────────────────────────────
+def test_a_machine_that_wakes_up_is_no_longer_idle_from_before_it_slept(quiet: Post) -> None:
+    until(lambda: IdleSpan.objects.filter(ended_at=None, idle=True).exists())
+    fell_asleep = quiet.clock.now()
+    quiet.clock.sleeps(8 * 3600)
+
+    woken = quiet.becomes(False)
+
+    assert woken.reasons[0]["code"] == "sign_woke"
+    assert woken.since == quiet.clock.now()
+    lasting = until(lambda: IdleSpan.objects.filter(ended_at=None, idle=False).first())
+    assert lasting.began_at == woken.since
+    before = IdleSpan.objects.get(idle=True)
+    assert before.ended_at == pytest.approx(fell_asleep, abs=timedelta(seconds=1))
+    quiet.passes(119)
+    quiet.becomes(False)
+    quiet.passes(2)
+    assert quiet.becomes(True).since == quiet.clock.now()
+
+
+def test_who_was_here_before_the_machine_slept_is_not_here_when_it_wakes_up(quiet: Post) -> None:
+    quiet.mark()
+    quiet.activity()
+    quiet.becomes(False)
+
+    quiet.clock.sleeps(8 * 3600)
+    quiet.look()
+
+    woken = until(lambda: (state := quiet.becomes(False)).users == 0 and state)
+    assert woken.reasons[0]["code"] == "sign_woke"
+    assert woken.since == quiet.clock.now()
+
+
+def test_what_was_measured_before_the_machine_slept_says_nothing_of_now(post: Post) -> None:
+    post.sentry_with("models")
+    post.clock.passes(130)
+    post.ticks(in_use(""))
+    post.becomes(True)
+
+    post.clock.sleeps(3600)
+
+    assert post.becomes(None).reasons[0]["signal"] == "models"
+
+
+def test_waking_up_is_nobody_s_return_but_the_first_sign_afterwards_is(
+    quiet: Post, asked: list[str]
+) -> None:
+    assert quiet.sentry
+    quiet.sentry.watch(1, Path("/runs/1"), 1, "displace")
+    quiet.becomes(True)
+    quiet.clock.sleeps(3600)
+    quiet.becomes(False)
+    assert asked == []
+    quiet.clock.passes(5)
+
+    quiet.activity()
+
+    until(lambda: asked == ["1 displace 1"])
+
+
+def test_reasons_that_the_database_refuses_do_not_keep_the_rest_from_being_written(
+    quiet: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Sentry._span
+
+    def refuse(self: Sentry, state: Idleness, slept_from: datetime | None) -> None:
+        if state.reasons:
+            raise DataError("unsupported Unicode escape sequence")
+        begin(self, state, slept_from)
+
+    until(lambda: Node.objects.get(host="here").idle)
+    monkeypatch.setattr(Sentry, "_span", refuse)
+
+    quiet.activity()
+
+    busy = until(lambda: Node.objects.filter(host="here", idle=False).first())
+    assert busy.idle_reasons == []
