@@ -10,8 +10,8 @@ ON_EACH = tests/ground tests/schedules tests/health tests/presence tests/skills 
   tests/test_daemon.py tests/test_runner.py tests/test_cluster.py tests/test_executor.py
 # Two halves that take about as long, and the browser's: they wait more than they compute.
 HALF = tests/cli tests/ground tests/schedules tests/live tests/health tests/skills daemon_app
-REST = $$(ls -d tests/*/ tests/test_*.py | grep -v -x -F \
-  -e tests/browser/ -e tests/nvml/ -e tests/__pycache__/ $(patsubst %,-e %/,$(HALF)))
+REST = $$(ls -d tests/*/ tests/test_*.py | grep -v -x -F -e tests/browser/ -e tests/nvml/ \
+  -e tests/__pycache__/ $(patsubst %,-e %/,$(HALF)) | tr '\n' ' ')
 
 .PHONY: help run test lint format bench faults messages lock clean
 .DEFAULT_GOAL = help
