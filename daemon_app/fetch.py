@@ -28,6 +28,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
+from daemon_app.readings import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -111,7 +113,7 @@ def shortened(text: str | bytes) -> str:
     if isinstance(text, bytes):
         text = text[: 4 * SAID].decode(errors="replace")
     words = " ".join(text[: 4 * SAID].split())
-    return "".join(letter for letter in words if letter.isprintable())[:SAID]
+    return printable(words)[:SAID]
 
 
 def _fetch(method: str, url: str, body: Mapping[str, Any] | None, seconds: float) -> Answer:

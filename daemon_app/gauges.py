@@ -84,7 +84,7 @@ class Here:
     def at(cls, now: datetime, language: str) -> Self:
         """Return what is known now."""
         node = host(now)
-        newest = Snapshot.objects.newest(node.host) if node else None
+        newest = Snapshot.objects.newest(now, node.host) if node else None
         tick = timedelta(seconds=settings.TICK_SECONDS)
         fresh = newest is not None and newest.is_fresh(now, tick)
         readings = newest.read() if newest and fresh else {}

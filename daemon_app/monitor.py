@@ -1,6 +1,7 @@
 """What the checks found, kept: ticks, five minutes, hours; series of them; and where a disk tends.
 
-Single ticks are kept for a day, five minutes for a month, hours for more than a year. Whatever is
+Single ticks are kept for a day, five minutes for a month, hours for more than a year, as are the
+times in which a host was idle. Whatever is
 summed up is made of single ticks, in one way, and making it again makes the same: after a downtime
 it is simply done later. A time without ticks has no rows.
 """
@@ -17,7 +18,7 @@ from django.db import transaction
 from daemon_app import live
 from daemon_app.checks import CHECKS
 from daemon_app.gates.conditions import tick
-from daemon_app.models import Node, Snapshot
+from daemon_app.models import IdleSpan, Node, Snapshot
 from daemon_app.models.health import FIVE_MINUTES, HOUR, RAW
 from daemon_app.readings import Reading, State
 
@@ -155,7 +156,10 @@ def prune(host: str, now: datetime, most: int = PER_DELETE) -> int:
         keys = list(rows.order_by("at").values_list("pk", flat=True)[: most - done])
         if keys:
             done += Snapshot.objects.filter(pk__in=keys).delete()[0]
-    return done
+    # Spans are written in the order of time: the oldest are the first.
+    spans = IdleSpan.objects.order_by("pk").values_list("pk", "ended_at")[: most - done]
+    old = [pk for pk, ended_at in spans if ended_at and ended_at < now - KEPT[HOUR]]
+    return done + IdleSpan.objects.filter(pk__in=old).delete()[0] if old else done
 
 
 # ── Series ───────────────────────────────────────────────────────────────────────────────────────

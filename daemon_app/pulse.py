@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, DataError, connections
 
 from daemon_app import doorbell, monitor, scheduler, skills
 from daemon_app.checks import CHECKS, Check, Context
@@ -290,8 +290,9 @@ class Scribe:
     def _remember(self) -> None:
         """Know the tick before a restart, so that only changes are told."""
         if not self._remembers:
-            last = Snapshot.objects.newest(self._host)
-            if last is not None and abs(self._clock.now() - last.at) < RECENT:
+            now = self._clock.now()
+            last = Snapshot.objects.newest(now, self._host)
+            if last is not None and now - last.at < RECENT:
                 self._previous = last.read()
             self._remembers = True
 
@@ -305,11 +306,22 @@ class Scribe:
     def _write(self) -> None:
         while self._unwritten:
             batch = list(self._unwritten)[:PER_WRITE]
-            monitor.store(self._host, batch)
+            try:
+                monitor.store(self._host, batch)
+            except (DataError, ValueError):
+                self._write_singly(batch)
             for _ in batch:
                 self._unwritten.popleft()
             doorbell.ring(self._runtime, "runner", b'{"op": "conditions"}')
         self._retry_at = None
+
+    def _write_singly(self, batch: list[Tick]) -> None:
+        """Write what can be written of a batch; what the database never takes is left out."""
+        for tick in batch:
+            try:
+                monitor.store(self._host, [tick])
+            except (DataError, ValueError):
+                log.exception("what the tick at %s found can't be written down", tick.at)
 
     def _see_to_skills(self, tick: Tick) -> None:
         """Start those that are due; before the first time, give each its job."""

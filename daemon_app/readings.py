@@ -42,6 +42,17 @@ LEVELS = {
 }
 
 
+def printable(text: str) -> str:
+    r"""Return a foreign text without what can be neither shown nor kept.
+
+    No database takes NUL, and half a surrogate pair can't even be sent to a browser.
+
+    >>> printable("a\0b\ud800c d")
+    'abc d'
+    """
+    return "".join(letter for letter in text if letter.isprintable())
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What one check found. `code` and `facts` make a sentence of `models.reasons`.

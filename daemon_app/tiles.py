@@ -1074,7 +1074,7 @@ def displacements(viewer: Viewer, arg: str | None, now: datetime) -> Context:  #
 def machine(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return who watches this machine, which program that is, and what its logs take."""
     node = gauges.host(now)
-    newest = Snapshot.objects.newest(node.host) if node else None
+    newest = Snapshot.objects.newest(now, node.host) if node else None
     readings = newest.read() if newest else {}
     data = Path(settings.DATA_DIR)
     cluster = pidfile.holder(data / "cluster.pid")

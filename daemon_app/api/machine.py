@@ -357,7 +357,7 @@ def iso(instant: datetime | None) -> Any:
 def newest(now: datetime) -> Snapshot | None:
     """Return the last tick of the host that is told of; None before the first."""
     node = gauges.host(now)
-    return Snapshot.objects.newest(node.host) if node else None
+    return Snapshot.objects.newest(now, node.host) if node else None
 
 
 def health_told(

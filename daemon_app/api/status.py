@@ -70,7 +70,7 @@ def status_at(now: datetime, *, known: bool, admin: bool) -> dict[str, Any]:
     said that made no sense is for administrators.
     """
     node, policy = gauges.host(now), Policy.current()
-    newest = Snapshot.objects.newest(node.host) if node else None
+    newest = Snapshot.objects.newest(now, node.host) if node else None
     running = node is not None and node.is_alive(now)
     midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
     today = Run.objects.filter(queued_at__gte=midnight).exclude(

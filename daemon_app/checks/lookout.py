@@ -14,6 +14,7 @@ from daemon_app.readings import Reading, State
 log = logging.getLogger(__name__)
 
 LARGEST: Final = 262_144  # bytes of a reading; it goes into a row, and to pages
+NUL: Final = "\\u0000"  # as JSON writes it; PostgreSQL takes none
 
 
 class Lookout:
@@ -103,8 +104,9 @@ class _Look:
         try:
             reading = self.check.look(context)
             # What can't be kept must not stop all the others from being kept.
-            size = len(json.dumps(reading.as_json(), allow_nan=False))
-            if size > LARGEST or reading.name != self.check.name:
+            text = json.dumps(reading.as_json(), allow_nan=False, ensure_ascii=False)
+            size = len(text.encode())  # half a surrogate pair raises
+            if size > LARGEST or reading.name != self.check.name or NUL in text:
                 raise ValueError(f"{size} bytes of {reading.name}")  # noqa: TRY301 - as any other
         except Exception as error:
             if not self._told:

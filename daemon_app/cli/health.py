@@ -50,7 +50,7 @@ def health(length: str | None, as_json: bool) -> int:
 
         now = timezone.now()
         node = gauges.host(now)
-        newest = Snapshot.objects.newest(node.host) if node else None
+        newest = Snapshot.objects.newest(now, node.host) if node else None
         found = machine.health_told(newest, now, known=True, admin=True)
         if as_json:
             told = {

@@ -40,7 +40,7 @@ class Conditions:
     def current(cls, now: datetime, host: str | None = None) -> Self:
         """Return what the database knows of `host`; None means the one that spoke last."""
         node = Node.objects.filter(host=host).first() if host else Node.latest()
-        newest = Snapshot.objects.newest(node.host) if node else None
+        newest = Snapshot.objects.newest(now, node.host) if node else None
         fresh = newest is not None and newest.is_fresh(now, tick())
         known = node is not None and node.is_alive(now)
         return cls(

@@ -10,6 +10,8 @@ from django.utils.translation import gettext_lazy as _
 from daemon_app.readings import Reading
 
 RAW, FIVE_MINUTES, HOUR = 0, 300, 3600
+# Between two clocks, or two readings of one, so much is no future.
+AHEAD = timedelta(seconds=2)
 
 
 class SnapshotQuerySet(models.QuerySet["Snapshot"]):
@@ -19,9 +21,14 @@ class SnapshotQuerySet(models.QuerySet["Snapshot"]):
         """Snapshots of single ticks."""
         return self.filter(span=RAW)
 
-    def newest(self, host: str | None = None) -> "Snapshot | None":
-        """Return the last tick's, of `host` or of any; None before the first."""
-        found = self.of_ticks() if host is None else self.of_ticks().filter(host=host)
+    def newest(self, now: datetime, host: str | None = None) -> "Snapshot | None":
+        """Return the last tick's, of `host` or of any; None before the first.
+
+        What was written by a clock that ran ahead of `now`, and was set back since, is left out.
+        """
+        found = self.of_ticks().filter(at__lte=now + AHEAD)
+        if host is not None:
+            found = found.filter(host=host)
         return found.order_by("-at").first()
 
 
@@ -64,7 +71,7 @@ class Snapshot(models.Model):
 
     def is_fresh(self, now: datetime, tick: timedelta) -> bool:
         """Return whether this is of one of the last three ticks; older ones say nothing of now."""
-        return now - self.at < 3 * tick
+        return -AHEAD <= now - self.at < 3 * tick
 
 
 def most_of_a_gpu(facts: Mapping[str, Any], name: str) -> float | None:

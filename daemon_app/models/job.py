@@ -522,7 +522,7 @@ class Job(models.Model):
         """Refuse more VRAM than the largest GPU has, as far as that has ever been measured."""
         if not self.min_vram_mb:
             return
-        newest = Snapshot.objects.newest()
+        newest = Snapshot.objects.of_ticks().order_by("-at").first()
         reading = newest.read().get("vram") if newest else None
         total = most_of_a_gpu(reading.facts, "total_mb") if reading else None
         if total and self.min_vram_mb > total:

@@ -156,6 +156,33 @@ def test_a_service_that_comes_and_goes_is_told_as_it_is(look, service) -> None:
     assert states == [State.OK, State.DOWN, State.UNKNOWN] * 3
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [(r"a\u0000b", "ab"), (r"\ud800", "?"), (r"\u001b[31mred \u202e", "[31mred ")],
+)
+def test_of_names_that_can_be_neither_shown_nor_kept_the_rest_is_told(look, name, shown) -> None:
+    row = f'"name": "{name}", "model": "{name}", "backend": "{name}", "expires_at": "{name}"'
+    bodies = {
+        b"/api/tags": '{"models": []}',
+        b"/api/ps": f'{{"models": [{{{row}, "size_vram": 1}}]}}',
+        b"/api/health/vram": '{"free_mb": 1, "total_mb": 2, "loaded_models": '
+        f'[{{{row}, "vram_mb": 1, "in_use": 0}}]}}',
+    }
+
+    def answer(line: Line) -> None:
+        asked = line.request().split()[1]
+        line.say(http(bodies[asked].encode()))
+
+    with serving(answer) as server:
+        readings = [
+            look(check, ollama_url=server.url, gpu_service_url=server.url)
+            for check in ("ollama", "vram")
+        ]
+
+    for reading in readings:
+        assert reading.facts["models"][0]["model"] == shown
+
+
 # ── Ollama ───────────────────────────────────────────────────────────────────────────────────────
 def test_ollama_tells_what_it_has_and_what_is_loaded(look, ollama) -> None:
     ollama.load("llama3:8b", vram_mb=5000)

@@ -121,6 +121,8 @@ def test_one_that_raises_is_unknown_and_told_once(caplog: pytest.LogCaptureFixtu
         Reading("odd", State.OK, 1.0, facts={"x": float("inf")}),
         Reading("odd", State.OK, 1.0, facts={"x": object()}),
         Reading("odd", State.OK, 1.0, facts={"x": "y" * 1_000_000}),
+        Reading("odd", State.OK, 1.0, facts={"x": "a\0b"}),
+        Reading("odd", State.OK, 1.0, facts={"x": "\ud800"}),
         Reading("another", State.OK, 1.0),
         None,
     ],

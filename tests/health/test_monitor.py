@@ -6,7 +6,7 @@ import pytest
 from django.conf import settings
 
 from daemon_app import monitor
-from daemon_app.models import Node, Snapshot
+from daemon_app.models import IdleSpan, Node, Snapshot
 from daemon_app.models.health import FIVE_MINUTES, HOUR, RAW
 from daemon_app.monitor import GIGABYTE, Tick
 from daemon_app.readings import Reading, State
@@ -178,6 +178,40 @@ def test_rows_of_the_future_go_and_those_of_hosts_that_are_gone_too() -> None:
         pass
 
     assert [row.at for row in rolled(RAW)] == [NOON - 2 * DAY]
+
+
+def test_the_times_of_idleness_go_after_more_than_a_year_a_few_at_a_time() -> None:
+    long_ago = NOON - 401 * DAY
+    IdleSpan.objects.bulk_create(
+        IdleSpan(host=host, idle=True, began_at=long_ago - DAY, ended_at=long_ago)
+        for host in (HOST, "gone", HOST)
+    )
+    kept = [
+        IdleSpan.objects.create(
+            host=HOST, idle=False, began_at=long_ago, ended_at=NOON - 399 * DAY
+        ),
+        IdleSpan.objects.create(host=HOST, idle=True, began_at=NOON - 399 * DAY),
+    ]
+
+    assert [monitor.prune(HOST, NOON, most=2) for _ in range(3)] == [2, 1, 0]
+    assert list(IdleSpan.objects.order_by("pk")) == kept
+
+
+# ── What is newest ───────────────────────────────────────────────────────────────────────────────
+def test_what_a_clock_wrote_that_was_set_back_since_hides_nothing_newer() -> None:
+    monitor.store(HOST, [tick(NOON + 120 * MINUTE, 1.0), tick(NOON - 20 * SECOND, 2.0)])
+
+    newest = Snapshot.objects.newest(NOON, HOST)
+
+    assert newest
+    assert newest.values == {"disk": 2.0}
+    assert newest.is_fresh(NOON, 30 * SECOND)
+
+
+def test_a_tick_of_the_future_says_nothing_of_now() -> None:
+    assert not Snapshot(at=NOON + 10 * MINUTE).is_fresh(NOON, 30 * SECOND)
+    assert Snapshot(at=NOON + SECOND).is_fresh(NOON, 30 * SECOND)
+    assert not Snapshot(at=NOON - 90 * SECOND).is_fresh(NOON, 30 * SECOND)
 
 
 # ── Series ───────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import OperationalError, connection
+from django.db import DataError, OperationalError, connection
 from django.utils import timezone
 
 from daemon_app import doorbell, journal, monitor, pulse, scheduler, skills
@@ -19,6 +19,7 @@ from daemon_app.checks import Check, Context
 from daemon_app.demo import GpuService
 from daemon_app.doorbell import Bell
 from daemon_app.models import Policy, Run, Snapshot
+from daemon_app.monitor import Tick
 from daemon_app.pulse import Pulse
 from daemon_app.readings import Reading, State
 from tests.jobs import job
@@ -233,6 +234,29 @@ def test_a_database_that_fails_is_told_once_and_what_waits_is_bounded(
     told = [r for r in caplog.records if "written down later" in r.getMessage()]
     assert len(told) == 1
     assert Snapshot.objects.count() < len(beat.beats) + 1
+
+
+def test_a_tick_that_the_database_never_takes_keeps_no_other_back(take, monkeypatch) -> None:
+    store = monitor.store
+
+    def refuse(host: str, batch: list[Tick]) -> None:
+        if any(each.at == refused for each in batch):
+            raise DataError("unsupported Unicode escape sequence")
+        store(host, batch)
+
+    now = timezone.now()
+    refused = now + timedelta(seconds=1)
+    monkeypatch.setattr(monitor, "store", refuse)
+    beat = take()
+    until(Snapshot.objects.first, "the first tick")
+
+    for n in range(3):
+        beat._scribe.take(
+            Tick(now + timedelta(seconds=n), {"disk": Reading("disk", State.OK, 50.0)})
+        )
+
+    until(lambda: Snapshot.objects.count() == 3, "the two others")
+    assert not Snapshot.objects.filter(at=refused).exists()
 
 
 def test_the_journal_is_written_although_the_database_takes_nothing(take, monkeypatch) -> None:
