@@ -101,6 +101,7 @@ class Watched:
     # Whether all was quiet while it ran, and nobody has come since: who comes now comes back.
     # Who is there all along, and may have started it, does not.
     is_alone: bool = False
+    beside: bool = True
     is_asked: bool = False
     cause: dict[str, Any] | None = None  # for what it was asked, and when that was seen ("at")
 
@@ -217,18 +218,21 @@ class Sentry:
             self._woken.close()
             self._waker.close()
 
-    def watch(
+    def watch(  # noqa: PLR0913 - what it is, and who is there
         self,
         run_id: int,
         folder: Path,
         fence: int,
         how: str,
         needs: Mapping[str, Any] | None = None,
+        *,
+        beside: bool = True,
     ) -> None:
         """Have a run make way ("displace") or end ("cancel") when somebody comes back.
 
-        At once, if somebody is there and the run needs an idle machine. Any other makes way to who
-        comes after the machine was idle beside it. `needs` are the run's own (`Job.needs`).
+        At once, if somebody is there and the run needs an idle machine; any other at the next sign
+        of somebody. One that a person has started `beside` their own work makes way to who comes
+        after the machine was idle. `needs` are the run's own (`Job.needs`).
         """
         asked = needs or {}
         watched = Watched(
@@ -239,6 +243,7 @@ class Sentry:
             frozenset(asked.get("services") or ()),
             bool(asked.get("idle")),
             is_alone=self._is_quiet,
+            beside=beside,
         )
         with self._lock:
             self._watched[run_id] = watched
@@ -723,7 +728,8 @@ def _ticks(count: float) -> float:
 
 def _concerns(run: Watched, last: float) -> bool:
     """Return whether activity at `last`, on the monotonic clock, makes a run give way."""
-    return run.needs_idle or (run.is_alone and last >= run.since)
+    comes = run.is_alone or not run.beside
+    return run.needs_idle or (comes and last >= run.since)
 
 
 def _instant(seconds: float) -> datetime:

@@ -81,16 +81,27 @@ class Held:
     used: Usage = NOTHING  # of GPUs, before this daemon watched it
     needs: Mapping[str, Any] = field(default_factory=dict)
     begun_at: datetime | None = None
+    by_hand: bool = False
     cause: dict[str, Any] | None = None  # why it was asked to make way, once it was
 
 
 class Yielding(Protocol):
     """Who asks runs to make way when somebody comes back: `presence.Sentry`."""
 
-    def watch(
-        self, run_id: int, folder: Path, fence: int, how: str, needs: Mapping[str, Any]
+    def watch(  # noqa: PLR0913 - what it is, and who is there
+        self,
+        run_id: int,
+        folder: Path,
+        fence: int,
+        how: str,
+        needs: Mapping[str, Any],
+        *,
+        beside: bool,
     ) -> None:
-        """Ask this run to make way ("displace") or to end ("cancel") when somebody comes."""
+        """Ask this run to make way ("displace") or to end ("cancel") when somebody comes.
+
+        `beside` says that a person has started it, who may be there all along.
+        """
 
     def release(self, run_id: int) -> None:
         """Let a run be that has ended."""
@@ -125,6 +136,7 @@ class Prepared:
     rules: Mapping[str, Any]
     error: str = ""  # why there is none
     yields: bool = False  # it makes way when somebody comes back
+    by_hand: bool = False  # started on the pages by somebody who is there
 
 
 class Runner:
@@ -423,7 +435,8 @@ class Runner:
         try:
             yields = run.definition.get("on_presence") in YIELDING and not run.forced_by
             launch = specification(run, self.runtime)
-            return Prepared(launch, run.attempt, run.definition, yields=yields)
+            by_hand = _by_hand(run)
+            return Prepared(launch, run.attempt, run.definition, yields=yields, by_hand=by_hand)
         except Exception as error:
             log.exception("run %s can't be described", run.pk)
             return Prepared({}, run.attempt, {}, repr(error))
@@ -528,6 +541,7 @@ class Runner:
                 prepared.rules,
                 needs=each.needs,
                 begun_at=_instant(time.time()),
+                by_hand=prepared.by_hand,
             )
         for each in ours:
             self._launch(each.run_id, fences[each.run_id], self._prepared[each.run_id])
@@ -544,7 +558,7 @@ class Runner:
         if held is None or self.sentry is None:
             return
         how = str(held.rules.get("on_presence"))
-        self.sentry.watch(run_id, folder_of(run_id), fence, how, held.needs)
+        self.sentry.watch(run_id, folder_of(run_id), fence, how, held.needs, beside=held.by_hand)
 
     def _write_starts(self) -> None:
         """Keep what the gates said of runs that were started, and that their wait is over."""
@@ -862,6 +876,7 @@ class Runner:
         )
         self._held[run.pk].needs = run.needs
         self._held[run.pk].begun_at = run.started_at
+        self._held[run.pk].by_hand = _by_hand(run)
         self.room.occupy(run.job_id, run.pools)
         if run.definition.get("on_presence") in YIELDING and not run.forced_by:
             self._watch(run.pk, run.fence)
@@ -1186,6 +1201,10 @@ def retry_pause(run_id: int, rules: Mapping[str, Any], attempt: int) -> float:
     base = min(rules.get("retry_backoff_seconds", 10) * doubled, LONGEST_PAUSE)
     digest = hashlib.sha256(f"{run_id}/{attempt}".encode()).digest()
     return float(base * (1 - JITTER + 2 * JITTER * digest[0] / 255))
+
+
+def _by_hand(run: Run) -> bool:
+    return run.trigger == Run.Trigger.MANUAL and not run.displacements
 
 
 def _by_order(candidate: Candidate) -> admission.Order:

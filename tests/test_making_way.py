@@ -309,12 +309,16 @@ class Watcher:
     reasons: list[Any] = field(default_factory=list)
     watched: dict[int, tuple[Path, int, str]] = field(default_factory=dict)
     cause: dict[str, Any] | None = None
+    besides: list[bool] = field(default_factory=list)
 
     @property
     def state(self) -> "Watcher":
         return self
 
-    def watch(self, run_id: int, folder: Path, fence: int, how: str, _needs: Any) -> None:
+    def watch(
+        self, run_id: int, folder: Path, fence: int, how: str, _needs: Any, *, beside: bool
+    ) -> None:
+        self.besides.append(beside)
         self.watched[run_id] = folder, fence, how
 
     def release(self, run_id: int) -> None:
@@ -391,6 +395,18 @@ def test_it_does_not_start_again_by_what_was_known_before_somebody_came(runner) 
 
     of.refresh_from_db()
     assert (of.state, of.displacements) == ("queued", 1)
+
+
+def test_only_what_a_person_has_started_by_hand_may_run_beside_them(runner) -> None:
+    of = adopted(runner)
+    make_way(of, timezone.now())
+    Run.objects.filter(pk=of.pk).update(state="running", fence=2)
+    of.refresh_from_db()
+    runner._let_go(of.pk)
+
+    runner.adopt_one(of)
+
+    assert runner.sentry.besides == [True, False]
 
 
 def test_what_a_daemon_before_us_heard_is_known_to_the_next(runner) -> None:

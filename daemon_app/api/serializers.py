@@ -168,7 +168,10 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
             "on_loss": {"help_text": "What happens when nobody knows how a run ended."},
             "priority": {"help_text": "-100 to 100; higher goes first."},
             "only_when_idle": {"help_text": "Starts only while nobody is here; unknown is busy."},
-            "on_presence": {"help_text": "What becomes of a run when somebody comes back."},
+            "on_presence": {
+                "help_text": "What becomes of a run when somebody comes back. Unless given, "
+                "displace when only_when_idle is switched on."
+            },
             "ask_signal": {"help_text": "How a run is asked to make way; TERM and KILL follow."},
             "min_vram_mb": {"help_text": "Free VRAM to start with; null: any."},
             "min_disk_mb": {"help_text": "Free disk to start with; null: any."},
@@ -200,6 +203,9 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
         Raises Problem with all that is wrong at once, in type or by the job's own rules.
         """
         values, wrong = self.read(data)
+        if values.get("only_when_idle") and not job.only_when_idle:
+            # Work for the idle machine makes way, unless it is told otherwise.
+            values.setdefault("on_presence", Job.Presence.DISPLACE)
         for name, value in values.items():
             setattr(job, name, value)
         try:

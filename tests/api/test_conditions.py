@@ -253,3 +253,12 @@ def test_a_job_is_started_whatever_its_conditions_say(operator: Caller) -> None:
 
     assert (plain["forced_by"], forced["forced_by"]) == ("", "operator")
     assert operator("POST", f"jobs/{there.pk}/run", {"force": 1}).status_code == 400
+
+
+def test_work_for_the_idle_machine_makes_way_unless_told_otherwise(admin: Caller) -> None:
+    idle = {**GOOD, "only_when_idle": True}
+
+    plain = admin("POST", "jobs", idle).json()
+    stays = admin("POST", "jobs", {**idle, "name": "b", "on_presence": "continue"}).json()
+
+    assert (plain["on_presence"], stays["on_presence"]) == ("displace", "continue")

@@ -401,6 +401,22 @@ def test_a_run_adopted_while_people_are_here_makes_way_if_it_needs_an_idle_machi
     until(lambda: asked == ["1 displace 1"])
 
 
+def test_what_no_person_has_started_makes_way_to_the_next_sign_of_one(
+    quiet: Post, asked: list[str]
+) -> None:
+    quiet.activity()
+    quiet.becomes(False)
+    quiet.clock.passes(5)
+    assert quiet.sentry
+    quiet.sentry.watch(1, Path("/runs/1"), 1, "displace", beside=False)
+    quiet.sentry.watch(2, Path("/runs/2"), 1, "displace", beside=True)
+    quiet.clock.passes(5)
+
+    quiet.activity()
+
+    until(lambda: asked == ["1 displace 1"])
+
+
 def test_somebody_at_another_host_makes_runs_give_way_here(quiet: Post, asked: list[str]) -> None:
     now = quiet.clock.now()
     there = Node.objects.create(host="there", pid=1, started_at=now, seen_at=now)
