@@ -28,8 +28,6 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-from daemon_app.readings import printable
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -113,7 +111,7 @@ def shortened(text: str | bytes) -> str:
     if isinstance(text, bytes):
         text = text[: 4 * SAID].decode(errors="replace")
     words = " ".join(text[: 4 * SAID].split())
-    return printable(words)[:SAID]
+    return "".join(letter for letter in words if letter.isprintable())[:SAID]
 
 
 def _fetch(method: str, url: str, body: Mapping[str, Any] | None, seconds: float) -> Answer:

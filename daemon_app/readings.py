@@ -42,15 +42,15 @@ LEVELS = {
 }
 
 
-def printable(text: str) -> str:
-    r"""Return a foreign text without what can be neither shown nor kept.
+def storable(text: str) -> str:
+    r"""Return a foreign text without what can't be kept: NUL, and halves of surrogate pairs.
 
-    No database takes NUL, and half a surrogate pair can't even be sent to a browser.
+    PostgreSQL takes neither, and no page with the latter can be sent.
 
-    >>> printable("a\0b\ud800c d")
+    >>> storable("a\0b\ud800c d")
     'abc d'
     """
-    return "".join(letter for letter in text if letter.isprintable())
+    return text.replace("\0", "").encode(errors="ignore").decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from daemon_app.models import (
     Run,
     Snapshot,
     Wait,
+    reasons,
 )
 from daemon_app.readings import Reading, State
 from daemon_app.why import Explanation
@@ -684,6 +685,30 @@ def test_a_run_that_was_skipped_after_a_long_wait_says_for_what_it_waited() -> N
     assert found.rule("idle").code == "not_asked"
 
 
+def test_of_a_run_that_waited_very_often_the_newest_times_are_told_and_the_others_counted() -> None:
+    skipped = ended(state="skipped", reason_code="cancelled", needs={"load_percent": 50})
+    Wait.objects.bulk_create(
+        Wait(
+            run=skipped,
+            code="waits_load",
+            facts={"threshold": 50, "value": 60 + n},
+            began_at=NOON + n * SECOND,
+            seen_at=NOON + n * SECOND,
+        )
+        for n in range(500)
+    )
+
+    found = why.of_run(skipped, NOON + 2 * HOUR)
+
+    told = found.rule("load").sentence
+    assert told.startswith("It waited 480 times before that. From ")
+    assert told.count("From ") == 20
+    assert told.endswith("it is 559 %.")
+    assert [event.code for event in found.history].count("waits_load") == 20
+    (more,) = [event for event in found.history if event.code == "more_waits"]
+    assert (more.sentence, more.at) == ("It waited 480 times before that.", NOON)
+
+
 def test_nothing_is_said_of_the_past_that_was_not_recorded() -> None:
     alive(idle=False)
     Policy.set_hold("stop", now=NOON + 2 * HOUR, by="anna")
@@ -959,3 +984,19 @@ def test_supervisors_that_fail_are_told(board) -> None:
     board.raise_("supervisors_failing", error="no more processes")
 
     assert "no more processes" in why.of_run(run(), SOON).rule("supervisors").sentence
+
+
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_where_an_abbreviation_ends_a_sentence_it_has_one_dot(language: str) -> None:
+    with translation.override(language):
+        for code, text in reasons.SENTENCES.items():
+            told = reasons.sentence(code, dict.fromkeys(reasons.FACT.findall(str(text)), 300))
+            assert ".." not in told
+    with translation.override("de"):
+        assert reasons.sentence("service_timeout", {"seconds": 300}).endswith("5\xa0Min.")
+
+
+def test_two_dots_that_are_meant_stay() -> None:
+    told = reasons.sentence("no_folder", {"path": "/srv/../x"})
+
+    assert "“/srv/../x”" in told

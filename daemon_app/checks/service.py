@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from daemon_app.fetch import Answer, Kind, Why
-from daemon_app.readings import Reading, State, printable
+from daemon_app.readings import Reading, State, storable
 
 STATES: Final = {
     Kind.OK: State.OK,
@@ -87,18 +87,18 @@ def amount(value: Any) -> float:
 def name_in(row: Mapping[str, Any], *keys: str) -> str:
     """Return the name under the first of `keys` that is there; raises OddError without one.
 
-    What can't be shown of it is left out.
+    What can't be kept of it is left out.
     """
     for key in keys:
         if isinstance(value := row.get(key), str) and value:
-            return printable(value[:LONGEST]) or "?"
+            return storable(value[:LONGEST]) or "?"
     raise OddError("no name")
 
 
 def plain(value: Any) -> str | float | None:
     """Return a number or a short text as it is, None for anything else."""
     if isinstance(value, str):
-        return printable(value[:LONGEST])
+        return storable(value[:LONGEST])
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
         return value
     return None

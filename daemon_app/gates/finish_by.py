@@ -42,14 +42,9 @@ def finishes_at(needs: Mapping[str, Any], due_at: datetime) -> datetime | None:
     try:
         hour, minute = map(int, str(needs.get("finish_by") or "").split(":"))
         zone = zones.zone(needs.get("zone") or settings.TIME_ZONE)
-        wall = zones.wall(due_at, zone).replace(hour=hour, minute=minute, second=0, microsecond=0)
+        return zones.next_time(hour, minute, due_at, zone)
     except (ValueError, ScheduleError):
         return None
-    for days in (0, 1, 2):
-        found = zones.first_instant(wall + timedelta(days=days), zone)
-        if found > due_at:
-            return found
-    return None
 
 
 def latest_start(

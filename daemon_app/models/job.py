@@ -3,9 +3,11 @@
 import json
 import re
 import shlex
+import shutil
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 from statistics import median
 from typing import Any, Self
 
@@ -24,7 +26,7 @@ from daemon_app import formats as spans
 from daemon_app.models import policy
 from daemon_app.models.health import Snapshot, most_of_a_gpu
 from daemon_app.models.policy import Policy, Pool, read_times
-from daemon_app.schedules import Schedule, ScheduleError
+from daemon_app.schedules import Schedule, ScheduleError, zones
 
 NAME = re.compile(r"[^\W_](?:[\w .:+@()-]*[\w)])?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -47,6 +49,8 @@ OF_THE_SKILL = (
 )
 # How long a job usually takes is said by so many of its newest runs.
 USUAL_OF = 20
+# Of a schedule, so many times are looked at to see whether any of them can be kept.
+DUE_LOOKED_AT = 60
 LATELY = 200
 
 
@@ -59,6 +63,19 @@ def parsed(kind: str, text: str, tz: str) -> Schedule:
 def local_zone() -> str:
     """Return the zone new jobs get: the machine's."""
     return settings.TIME_ZONE
+
+
+def _size_of_disk() -> float | None:
+    """Return how many MB the disk of the exports has; None where nobody can say."""
+    newest = Snapshot.objects.of_ticks().order_by("-at").first()
+    reading = newest.read().get("disk") if newest else None
+    if reading and isinstance(total := reading.facts.get("total_bytes"), int):
+        return total / 1_000_000
+    folder = Path(settings.EXPORTS_DIR)
+    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    with suppress(OSError):
+        return shutil.disk_usage(there).total / 1_000_000
+    return None
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -345,9 +362,11 @@ class Job(models.Model):
             ("pools", self._check_pools),
             ("deadline", self._check_deadline),
             ("min_vram_mb", self._check_vram),
+            ("min_disk_mb", self._check_disk),
             ("needs_services", self._check_services),
             ("window", self._check_window),
             ("finish_by", self._check_finish_by),
+            ("finish_by", self._check_times_meet),
             ("gate_action", self._check_gate_action),
         ):
             try:
@@ -534,6 +553,18 @@ class Job(models.Model):
                 % {"need": self.min_vram_mb, "total": round(total)}
             )
 
+    def _check_disk(self) -> None:
+        """Refuse more room than the disk of the exports has, empty."""
+        total = _size_of_disk() if self.min_disk_mb else None
+        if self.min_disk_mb and total and self.min_disk_mb > total:
+            raise ValidationError(
+                _t(
+                    "This could never start: it needs %(need)s MB of disk, and the disk has only "
+                    "%(total)s MB. Give at most that."
+                )
+                % {"need": self.min_disk_mb, "total": round(total)}
+            )
+
     def _check_services(self) -> None:
         services = self.needs_services
         known = ", ".join(policy.SERVICES)
@@ -584,6 +615,40 @@ class Job(models.Model):
                 % {"text": text}
             )
         self.finish_by = f"{int(match[1]):02}:{match[2]}" if match else ""
+
+    def _check_times_meet(self) -> None:
+        """Refuse times at which no start would be done in time, whenever it is due."""
+        if not self.window or not CLOCK.fullmatch(self.finish_by):
+            return
+        if self.gate_action == self.GateAction.RUN or self.job_type == self.Kind.MANUAL:
+            return
+        now = timezone.now()
+        hour, minute = map(int, self.finish_by.split(":"))
+        try:
+            times, zone = read_times(self.window, self.timezone), self.plan.zone
+            anchor = self.__dict__.get("anchor") or now
+            due = first = self.plan.next_due(now, anchor=anchor)
+            for _again in range(DUE_LOOKED_AT):
+                if due is None:
+                    break
+                end = zones.next_time(hour, minute, due, zone)
+                if times.next_open(due) < end:
+                    return
+                # What is due before that end is too late as well.
+                due = self.plan.next_due(end - timedelta.resolution, previous=due, anchor=anchor)
+        except (ValidationError, ScheduleError):
+            return  # said at the times, the schedule or the zone
+        if first is None:
+            return
+        about = {"due": f"{first.astimezone(zone):%H:%M}", "end": self.finish_by}
+        opens = times.next_open(first).astimezone(zone)
+        raise ValidationError(
+            _t(
+                "This could never start: due %(due)s, it is to be done by %(end)s, and may not "
+                "start before %(opens)s. Change one of these times."
+            )
+            % (about | {"opens": f"{opens:%H:%M}"})
+        )
 
     def _check_gate_action(self) -> None:
         if self.gate_action == self.GateAction.RUN and not (

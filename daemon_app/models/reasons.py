@@ -260,6 +260,7 @@ MOMENT = 10  # seconds
 # A number of seconds, or of megabytes, in a sentence.
 LENGTH = re.compile(r"%\((\w+)\)s s\b")
 SIZE = re.compile(r"%\((\w+)\)s MB\b")
+TWO_DOTS = re.compile(r"(?<=\w)\.\.(?![\w./])")
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)")
 
 
@@ -278,8 +279,16 @@ def filled(text: str, facts: Mapping[str, object], now: datetime | None = None) 
                 told[name] = measure
                 # The unit is part of it; elsewhere in the text the name stands alone.
                 text = re.sub(rf"%\({name}\)s (?:s|MB)\b", f"%({name})s", text)
-    # An abbreviation's dot ends the sentence too.
-    return (text % told).replace("..", ".") if "..." not in text else text % told
+    return one_dot(text % told)
+
+
+def one_dot(text: str) -> str:
+    """Return `text` without a second full stop where an abbreviation's dot ends the sentence.
+
+    >>> one_dot("Zuletzt vor 5 Min.. Nichts von ../x, 1..5 oder ...")
+    'Zuletzt vor 5 Min. Nichts von ../x, 1..5 oder ...'
+    """
+    return TWO_DOTS.sub(".", text)
 
 
 def _told(name: str, value: object, now: datetime, language: str) -> object:

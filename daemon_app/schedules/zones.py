@@ -113,6 +113,16 @@ def first_instant(time: datetime, place: ZoneInfo) -> datetime:
     return (time - first).replace(tzinfo=UTC)
 
 
+def next_time(hour: int, minute: int, after: datetime, place: ZoneInfo) -> datetime:
+    """Return the first instant after `after` at which a clock in `place` shows that time, in UTC.
+
+    A time that a clock change leaves out is the end of the gap.
+    """
+    day = wall(after, place).replace(hour=hour, minute=minute, second=0, microsecond=0)
+    days = (first_instant(day + timedelta(days=n), place) for n in (0, 1, 2))
+    return next(instant for instant in days if instant > after)
+
+
 def change_between(before: datetime, after: datetime, place: ZoneInfo) -> datetime:
     """Return the first instant of the offset in force at `after`; `before` has another one."""
     new = offset(after, place)

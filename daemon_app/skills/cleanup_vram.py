@@ -12,7 +12,8 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from daemon_app import checks, doorbell, fetch
-from daemon_app.models import Snapshot
+from daemon_app.checks.service import shown, why_not
+from daemon_app.models import Snapshot, reasons
 from daemon_app.readings import Reading
 from daemon_app.skills.skill import (
     ERROR,
@@ -65,7 +66,7 @@ class CleanupVram(Skill):
     """Unloads models while too much VRAM is used; never one that is in use."""
 
     name = "cleanup_vram"
-    title = _("Free VRAM")
+    title = _("Clean up VRAM")
     description = _("Unloads the models that have been unused longest when VRAM is nearly full.")
     in_quiet_hours = True
     timeout_seconds = 300
@@ -203,20 +204,23 @@ class _Work:
         return after
 
     def _ask(self, model: Model) -> str:
-        """Have the model unloaded; return what went wrong, "" when nothing did."""
+        """Have the model unloaded; return what went wrong in words of ours, "" when nothing did.
+
+        What the service said of it is nothing for everybody who may read the output.
+        """
         if model.is_ollamas:
-            url = f"{self._looks.ollama_url}/api/generate"
+            service, path = self._looks.ollama_url, "/api/generate"
             body: dict[str, Any] = {"model": model.name, "keep_alive": 0, "stream": False}
         else:
             backend = quote(model.backend, safe="")
-            url = f"{self._looks.gpu_service_url}/api/{backend}/unload"
+            service, path = self._looks.gpu_service_url, f"/api/{backend}/unload"
             body = {"model": model.name, "model_id": model.name}
-        answer = fetch.post(url, body, seconds=FOR_A_CALL)
+        answer = fetch.post(f"{service}{path}", body, seconds=FOR_A_CALL)
         told = answer.json if isinstance(answer.json, dict) else {}
-        if answer.kind is fetch.Kind.OK and told.get("success") is not False:
-            return ""
-        said = answer.said or fetch.shortened(str(told.get("error") or ""))
-        return " ".join(filter(None, [str(answer.status or ""), said])) or str(answer.why)
+        if answer.kind is not fetch.Kind.OK:
+            facts = {"url": shown(service), "seconds": FOR_A_CALL, "status": answer.status}
+            return reasons.sentence(why_not(answer), facts)
+        return _t("The service says that it could not.") if told.get("success") is False else ""
 
     # ── Telling ──────────────────────────────────────────────────────────────────────────────────
     def data(self, begin: Reading, end: Reading | None = None) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from daemon_app.why.words import LABELS, because, joined, say
 
 # Occurrences of a job that are told as its history.
 SHOWN = 10
+# Times that a run waited, of all and for one thing: the newest.
+WAITS_SHOWN = 20
 # Of an occurrence that was missed: what happened to the daemon so long after it explains it.
 AFTERWARDS = timedelta(minutes=5)
 # That a run still waits for the same is noted about once a minute.
@@ -119,7 +121,7 @@ def outcome(run: Run, now: datetime) -> str:
         told = say(now, "state_done", seconds=lasted.total_seconds())
     else:
         told = say(now, "state_ended", state=label, seconds=lasted.total_seconds())
-    return f"{told}. {why}" if why else told
+    return reasons.one_dot(f"{told}. {why}") if why else told
 
 
 def facts_of(run: Run) -> dict[str, Any]:
@@ -256,7 +258,9 @@ class Record:
         waits, verdict = self.waits.get(name, []), self.at_start.get(name)
         if waits:
             last = waits[-1]
-            told = [_waited(wait, self.now) for wait in waits]
+            more = len(waits) - WAITS_SHOWN
+            told = [say(self.now, "more_waits", n=more)] if more > 0 else []
+            told += [_waited(wait, self.now) for wait in waits[-WAITS_SHOWN:]]
             if verdict is not None:
                 told.append(self._at_start(name, verdict).sentence)
             facts = {**last.facts, "began_at": last.began_at, "seen_at": last.seen_at}
@@ -349,17 +353,7 @@ def events(run: Run, now: datetime) -> list[Event]:
     """Return what was recorded of a run, in the order in which it happened."""
     how = run.get_trigger_display()
     found = [Event(run.queued_at, "queued", say(now, "queued", how=how), run_id=run.pk)]
-    found += [
-        Event(
-            wait.began_at,
-            wait.code,
-            reasons.sentence(wait.code, wait.facts, now),
-            wait.seen_at,
-            run.pk,
-            wait.facts,
-        )
-        for wait in run.waits.all()
-    ]
+    found += _waits(run, now)
     made_way = list(run.displaced.all())
     for attempt in run.attempts.all():
         # Of one that made way its displacement says more.
@@ -387,6 +381,18 @@ def events(run: Run, now: datetime) -> list[Event]:
     if run.state == Run.State.MISSED:
         found += _meanwhile(run)
     return sorted(found, key=lambda event: event.at)
+
+
+def _waits(run: Run, now: datetime) -> Iterator[Event]:
+    """Yield what a run waited for: the newest, and before them how many there were."""
+    newest = list(run.waits.order_by("-id")[:WAITS_SHOWN])
+    if len(newest) == WAITS_SHOWN and (more := run.waits.count() - WAITS_SHOWN) > 0:
+        first = run.waits.order_by("id")[0]
+        told = say(now, "more_waits", n=more)
+        yield Event(first.began_at, "more_waits", told, newest[-1].began_at, run.pk, {"n": more})
+    for wait in reversed(newest):
+        told = _said(wait, now)
+        yield Event(wait.began_at, wait.code, told, wait.seen_at, run.pk, wait.facts)
 
 
 def _said(wait: Wait, now: datetime) -> str:

@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.utils import translation
 
 from daemon_app.models import Job, Policy, Snapshot
+from daemon_app.readings import Reading, State
 from tests.gates.gating import vram
 from tests.jobs import NOON, job
 
@@ -76,6 +77,55 @@ def test_services_are_those_that_are_looked_at() -> None:
         "gpu_service",
         "ollama",
     ]
+
+
+def test_more_disk_than_there_is_is_refused() -> None:
+    (message,) = refused(min_disk_mb=1_000_000_000)["min_disk_mb"]
+
+    assert "could never start" in message
+    Snapshot.objects.create(
+        host="here",
+        at=NOON,
+        readings=[Reading("disk", State.OK, 1.0, facts={"total_bytes": 2_000_000_000}).as_json()],
+    )
+    assert "2000 MB" in refused(min_disk_mb=2001)["min_disk_mb"][0]
+    assert job("fits", min_disk_mb=2000).pk
+
+
+@pytest.mark.parametrize(
+    ("schedule", "window", "finish_by"),
+    [
+        ("0 13 * * *", "22:00-06:00", "15:00"),
+        ("0 3 * * mon-fri", "sat-sun 00:00-24:00", "06:00"),
+        ("0 13 * * *", "20:00-22:00", "20:00"),
+    ],
+)
+def test_times_at_which_nothing_would_ever_be_done_are_refused(
+    schedule: str, window: str, finish_by: str
+) -> None:
+    fields: dict[str, Any] = {"schedule": schedule, "window": window, "finish_by": finish_by}
+
+    (message,) = refused(**fields, job_type="cron")["finish_by"]
+
+    assert "could never start" in message
+    assert job("anyway", **fields, job_type="cron", gate_action="run").pk
+    assert job("by-hand", window=window, finish_by=finish_by).pk
+
+
+@pytest.mark.parametrize(
+    ("schedule", "window", "finish_by"),
+    [
+        ("0 13 * * *", "22:00-06:00", "06:00"),
+        ("* * * * *", "22:00-06:00", "15:00"),  # what is due after 15:00 is done by the next day
+        ("0 3 * * *", "sat-sun 00:00-24:00", "06:00"),
+        ("0 3 1 * *", "sun 00:00-24:00", "06:00"),
+        ("0 13 * * *", "14:00-14:30", "15:00"),
+    ],
+)
+def test_times_of_which_some_can_be_kept_are_allowed(
+    schedule: str, window: str, finish_by: str
+) -> None:
+    assert job(job_type="cron", schedule=schedule, window=window, finish_by=finish_by).pk
 
 
 @pytest.mark.parametrize("services", [["vram"], ["olama"], "ollama", [1], [["ollama"]], {"a": 1}])
