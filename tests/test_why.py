@@ -701,12 +701,12 @@ def test_of_a_run_that_waited_very_often_the_newest_times_are_told_and_the_other
     found = why.of_run(skipped, NOON + 2 * HOUR)
 
     told = found.rule("load").sentence
-    assert told.startswith("It waited 480 times before that. From ")
+    assert told.startswith("Waits before that: 480. From ")
     assert told.count("From ") == 20
     assert told.endswith("it is 559 %.")
     assert [event.code for event in found.history].count("waits_load") == 20
     (more,) = [event for event in found.history if event.code == "more_waits"]
-    assert (more.sentence, more.at) == ("It waited 480 times before that.", NOON)
+    assert (more.sentence, more.at) == ("Waits before that: 480.", NOON)
 
 
 def test_nothing_is_said_of_the_past_that_was_not_recorded() -> None:

@@ -142,7 +142,7 @@ SENTENCES: Final = {
     "not_recorded": _("Nothing was recorded of this."),
     "no_hindrance": _("Did not keep it from starting; no reading was kept."),
     "waited": _("From %(began)s to %(seen)s: %(why)s."),
-    "more_waits": _("It waited %(n)s times before that."),
+    "more_waits": _("Waits before that: %(n)s."),
     "unknown_reason": _("Why is not recorded."),
     "blocking_ran": _("Run %(run)s was still active: it ran from %(began)s to %(ended)s."),
     "blocking_runs": _("Run %(run)s was still active; it runs since %(began)s."),
