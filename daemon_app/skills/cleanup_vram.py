@@ -311,7 +311,8 @@ def _last_seen_to_move(row: Mapping[str, Any], now: datetime) -> datetime | None
     That is `now` when the newest tick has seen another than there is now.
     """
     moved = None
-    for snapshot in Snapshot.objects.of_ticks().order_by("-at")[:TICKS_BACK]:
+    ticks = Snapshot.objects.of_ticks().filter(at__lte=now).order_by("-at")
+    for snapshot in ticks[:TICKS_BACK]:
         reading = snapshot.read().get(OLLAMA)
         if reading is None or reading.facts.get("models") is None:
             continue
