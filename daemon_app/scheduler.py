@@ -620,7 +620,7 @@ def expire(now: datetime, seen_at: datetime) -> int:
         return 0
     given_up = 0
     queued = Run.objects.queued().filter(trigger=Run.Trigger.SCHEDULE, attempt=1)
-    owed = queued.filter(due_at__lt=now - ON_TIME, not_before__gte=seen_at)
+    owed = queued.filter(due_at__lt=now - ON_TIME, not_before__gte=seen_at - ON_TIME)
     for run in owed.select_related("job"):
         age = timedelta(seconds=run.job.misfire_age_seconds)
         skips = run.job.misfire == Job.Misfire.SKIP

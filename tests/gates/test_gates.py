@@ -255,8 +255,8 @@ def test_the_latest_start_leaves_the_time_it_takes() -> None:
     assert finish_by.latest_start(BY_SIX, TEN, 2 * HOUR) == SIX - 2 * HOUR
 
 
-def test_what_takes_longer_than_there_is_starts_when_it_is_due() -> None:
-    assert finish_by.latest_start(BY_SIX, TEN, 12 * HOUR) == TEN
+def test_what_takes_longer_than_there_is_has_a_moment_to_start_when_it_is_due() -> None:
+    assert finish_by.latest_start(BY_SIX, TEN, 12 * HOUR) == TEN + finish_by.GRACE
 
 
 def test_a_run_due_at_the_very_time_has_a_day() -> None:
