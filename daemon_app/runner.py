@@ -700,14 +700,14 @@ class Runner:
         run = Run.objects.filter(pk=end.run_id).only("job_id", "job_name").first()
         if run is None:
             return
-        asked, arrived = result.get("asked_at"), cause.get("at") or result.get("asked_at")
+        asked, arrived = result.get("asked_at"), cause.get("at")
         lasted = end.ended_at - end.started_at if end.started_at else None
         Displacement.objects.create(
             run=run,
             job_id=run.job_id,
             job_name=run.job_name,
             host=self.owner,
-            at=_instant(arrived or time.time()),
+            at=_instant(arrived or asked or time.time()),
             cause={name: cause[name] for name in SOMEBODY},
             asked_seconds=_since(arrived, asked),
             yielded_seconds=_since(arrived, result.get("yielded_at") or result["ended_at"]),

@@ -420,6 +420,18 @@ def test_what_a_daemon_before_us_heard_is_known_to_the_next(runner) -> None:
     assert Displacement.objects.get().cause == CAUSE
 
 
+def test_what_nobody_saw_begin_has_no_time_to_yield(runner) -> None:
+    of = adopted(runner)
+    now = time.time()
+
+    result = {"fence": 1, "outcome": "displaced", "started_at": now, "ended_at": now}
+    runner.turn([news("ended", of, result={**result, "duration": 1.0, "asked_at": now})])
+
+    kept = Displacement.objects.get()
+    assert (kept.asked_seconds, kept.yielded_seconds) == (None, None)
+    assert kept.at.timestamp() == pytest.approx(now, abs=1e-3)
+
+
 def test_an_end_that_comes_before_the_news_of_why_is_told_all_the_same(runner) -> None:
     of = adopted(runner)
     now = time.time()

@@ -25,6 +25,7 @@ RING_EVERY: Final = 0.5  # seconds at least between two rings of one process
 # Sessions and programs beyond this share one mark: nobody fills the disk with names.
 MOST: Final = 1000
 KEPT: Final = 86_400.0  # seconds
+SOON: Final = 5.0  # seconds
 LONGEST: Final = 4096  # bytes that are read of a mark
 
 
@@ -113,7 +114,13 @@ class Reader:
         self._owners = {name: self._owners.get(name) or self._owner(name) for name in lasts}
         marks = [Mark(*self._owners[name], last) for name, last in lasts.items()]
         marked = {(mark.who, mark.signal) for mark in marks}
-        self._heard = {key: last for key, last in self._heard.items() if mono - last < KEPT}
+        # What was rung shows in a mark a moment later; where it does not, marks can't be written.
+        newest = max((mark.last for mark in marks), default=float("-inf"))
+        self._heard = {
+            key: last
+            for key, last in self._heard.items()
+            if mono - last < (SOON if newest >= last - SOON else KEPT)
+        }
         unmarked = {key: last for key, last in self._heard.items() if key not in marked}
         return (*marks, *(Mark(*key, last) for key, last in unmarked.items()))
 

@@ -1,5 +1,6 @@
 """What each sign makes of what there is to see."""
 
+import json
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ from daemon_app.readings import State
 from daemon_app.signs import SIGNS, Rules, Sign
 from daemon_app.signs.load import Load
 from daemon_app.signs.logins import Desktop, Logins, ask_logind
-from daemon_app.signs.marks import KEPT, MOST, Mark, Notebook, Reader
+from daemon_app.signs.marks import FOLDER, KEPT, MOST, REQUEST, Mark, Notebook, Reader
 from daemon_app.signs.models import Models
 from daemon_app.signs.stamps import Stamps
 from tests.presence.scenes import WALL, scene, ticked
@@ -135,6 +136,27 @@ def test_a_folder_that_can_not_be_written_fails_nobody(
         notebook.note("session", who="anna", signal="request", at=WALL)
 
     assert len(caplog.messages) == 1
+
+
+def test_a_visitor_whose_mark_became_another_is_not_counted_any_longer(tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    reader.hear(who="", signal=REQUEST, mono=100.0)
+    (tmp_path / FOLDER).mkdir()
+    mark = tmp_path / FOLDER / "anna"
+    mark.write_text(json.dumps({"who": "anna", "signal": REQUEST}))
+    os.utime(mark, (1000.0, 1000.0))
+    reader.look(1000.0, 100.0)
+
+    os.utime(mark, (1010.0, 1010.0))
+
+    assert [each.who for each in reader.look(1010.0, 110.0)] == ["anna"]
+
+
+def test_where_marks_can_not_be_written_what_was_rung_counts(tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    reader.hear(who="anna", signal=REQUEST, mono=100.0)
+
+    assert [each.who for each in reader.look(1000.0, 300.0)] == ["anna"]
 
 
 def test_who_has_not_signed_in_is_somebody_all_the_same() -> None:
