@@ -36,11 +36,11 @@ def vram(needs: Mapping[str, Any], conditions: Conditions) -> Verdict | None:
             return Verdict("vram", False, "waits_vram_impossible", facts)
     if asked <= left:
         return Verdict("vram", True, "gate_vram", facts)
-    if asked <= free:
-        facts["reserved_mb"] = round(conditions.reserved_vram_mb)
-        return Verdict("vram", False, "waits_vram_reserved", facts)
-    if held_by := _models(reading.facts):
+    if asked > free and (held_by := _models(reading.facts)):
         facts["held_by"] = held_by
+    if reserved := round(conditions.reserved_vram_mb):
+        facts["reserved_mb"] = reserved
+        return Verdict("vram", False, "waits_vram_reserved", facts)
     return Verdict("vram", False, "waits_vram", facts)
 
 

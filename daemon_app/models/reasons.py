@@ -70,7 +70,7 @@ SENTENCES: Final = {
     "gate_vram": _("Enough VRAM is free: %(value)s MB, it needs %(threshold)s MB."),
     "waits_vram": _("Waits for VRAM: it needs %(threshold)s MB, free are %(value)s MB."),
     "waits_vram_reserved": _(
-        "Waits for VRAM: it needs %(threshold)s MB; of the %(free_mb)s MB that are free, "
+        "Waits for VRAM: it needs %(threshold)s MB; free are %(free_mb)s MB, and "
         "%(reserved_mb)s MB are promised to runs that have just started."
     ),
     "waits_vram_unknown": _("Waits: it is not known how much VRAM is free."),
@@ -215,6 +215,12 @@ FULLER: Final = {
     ),
     "waits_vram": (
         _("Waits for VRAM: it needs %(threshold)s MB, free are %(value)s MB. Loaded: %(held_by)s."),
+    ),
+    "waits_vram_reserved": (
+        _(
+            "Waits for VRAM: it needs %(threshold)s MB; free are %(free_mb)s MB, and "
+            "%(reserved_mb)s MB are promised to runs that have just started. Loaded: %(held_by)s."
+        ),
     ),
     "waits_vram_unknown": (
         _("Waits: it is not known how much VRAM is free (%(why)s)."),

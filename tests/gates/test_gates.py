@@ -109,8 +109,19 @@ def test_what_has_just_started_counts_although_nothing_shows_it_yet() -> None:
 
     assert not verdict.open
     assert said(verdict) == (
-        "Waits for VRAM: it needs 8.0 GB; of the 9.0 GB that are free, 3.0 GB are promised to "
-        "runs that have just started."
+        "Waits for VRAM: it needs 8.0 GB; free are 9.0 GB, and 3.0 GB are promised to runs that "
+        "have just started."
+    )
+
+
+def test_what_is_free_and_what_is_promised_are_told_apart_where_both_are_too_little() -> None:
+    at = conditions(vram(8100, models=("big",)), reserved_vram_mb=12_000)
+
+    verdict = judged("vram", {"vram_mb": 14_000}, at)
+
+    assert said(verdict) == (
+        "Waits for VRAM: it needs 14.0 GB; free are 8.1 GB, and 12.0 GB are promised to runs that "
+        "have just started. Loaded: big."
     )
 
 
