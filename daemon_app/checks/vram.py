@@ -20,8 +20,8 @@ def vram(context: Context) -> Reading:
     """Measure; the value is the used share in per cent.
 
     Facts: used_mb, free_mb, total_mb, source "service" or "nvml", devices (of NVML: name, free_mb,
-    total_mb), models (of the service: backend, model, vram_mb, in_use, last_used, priority),
-    evicting.
+    total_mb), models (of the service: backend, model, vram_mb, in_use, last_used, priority; None
+    when it does not tell which are loaded), evicting.
     """
     high = context.policy.vram_high_percent
     answer = fetch.get(f"{context.gpu_service_url}/api/health/vram", seconds=SECONDS)
@@ -42,7 +42,17 @@ def _by_service(json: Any) -> dict[str, Any]:
     free, total = service.amount(told.get("free_mb")), service.amount(told.get("total_mb"))
     if free > total or not total:
         raise service.OddError("more free than there is")
-    models: list[dict[str, Any]] = [
+    return {
+        **_amounts(free, total),
+        "source": "service",
+        "devices": [],
+        "models": _models(told["loaded_models"]) if "loaded_models" in told else None,
+        "evicting": told.get("eviction_in_progress") is True,
+    }
+
+
+def _models(listed: Any) -> list[dict[str, Any]]:
+    return [
         {
             "backend": service.name_in(row, "backend"),
             "model": service.name_in(row, "model"),
@@ -52,15 +62,8 @@ def _by_service(json: Any) -> dict[str, Any]:
             "last_used": service.plain(row.get("last_used")),
             "priority": service.plain(row.get("priority")),
         }
-        for row in service.rows(told.get("loaded_models", []))
+        for row in service.rows(listed)
     ]
-    return {
-        **_amounts(free, total),
-        "source": "service",
-        "devices": [],
-        "models": models,
-        "evicting": told.get("eviction_in_progress") is True,
-    }
 
 
 def _uses(value: Any) -> int:

@@ -57,6 +57,8 @@ class Models:
             return False
         if vram is None or vram.facts.get("source") != "service":
             return None
+        if vram.facts.get("models") is None:  # it tells numbers alone
+            return None
         for model in _models(vram):
             if model.get("in_use"):
                 return str(model.get("model") or "?")[:100]

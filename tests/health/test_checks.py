@@ -16,7 +16,10 @@ from daemon_app.checks import CHECKS, Context, vram
 from daemon_app.demo import GpuService, Ollama
 from daemon_app.models import Policy, reasons
 from daemon_app.readings import Level, Reading, State
+from daemon_app.signs import Sign
+from daemon_app.signs.models import Models
 from tests.health.hostile import Line, http, saying, serving
+from tests.presence.scenes import scene
 from tests.test_gpu import DRIVER_NOT_LOADED, GPU_IS_LOST, ONE, TWO, UNKNOWN, Machine, library
 
 __all__ = ["library"]
@@ -277,6 +280,17 @@ def test_numbers_that_can_t_be_true_are_unknown(look, body) -> None:
 
     assert (reading.state, reading.code, reading.value) == (State.UNKNOWN, "service_odd", None)
     assert reading.said == body.decode()[:200]
+
+
+def test_a_service_that_names_no_models_has_numbers_and_may_be_in_use(look) -> None:
+    with serving(saying(http(b'{"free_mb": 6000, "total_mb": 8000}'))) as server:
+        reading = look("vram", gpu_service_url=server.url)
+    service = Reading("gpu_service", State.OK)
+
+    sign = Models().look(scene(readings={"gpu_service": service, "vram": reading}))
+
+    assert (reading.state, reading.value, reading.facts["models"]) == (State.OK, 25.0, None)
+    assert sign == Sign("models", None, "sign_gpu_service_unknown")
 
 
 def test_a_list_without_end_is_cut(look) -> None:
