@@ -601,7 +601,7 @@ def test_a_running_run_says_why_it_runs_and_what_would_end_it() -> None:
     assert (found.state, found.run_id) == ("running", runs.pk)
     assert said(found) == (
         "It runs since today 13:00. It was due today 13:00. "
-        "Before that: Waits until the machine is idle."
+        "Before that: Waited until the machine was idle."
     )
     assert "today 14:00" in found.rule("time_limit").sentence
     assert "512 MB" in found.rule("limits").sentence
@@ -678,10 +678,12 @@ def test_a_run_that_was_skipped_after_a_long_wait_says_for_what_it_waited() -> N
 
     assert said(found) == (
         "Due today 13:00. Skipped: it could not start within the longest wait of 1 h. "
-        "While it stood in line: Waits for VRAM: it needs 8.0 GB, free are 3.1 GB."
+        "While it stood in line: Waited for VRAM: it needed 8.0 GB, free were 3.1 GB."
     )
     assert found.rule("vram").state == "blocked"
-    assert found.rule("vram").sentence.startswith("From today 13:00 to today 14:00: Waits for VRAM")
+    assert found.rule("vram").sentence.startswith(
+        "From today 13:00 to today 14:00: Waited for VRAM"
+    )
     assert found.rule("idle").code == "not_asked"
 
 
@@ -703,7 +705,7 @@ def test_of_a_run_that_waited_very_often_the_newest_times_are_told_and_the_other
     told = found.rule("load").sentence
     assert told.startswith("Waits before that: 480. From ")
     assert told.count("From ") == 20
-    assert told.endswith("it is 559 %.")
+    assert told.endswith("it was 559 %.")
     assert [event.code for event in found.history].count("waits_load") == 20
     (more,) = [event for event in found.history if event.code == "more_waits"]
     assert (more.sentence, more.at) == ("Waits before that: 480.", NOON)
@@ -877,7 +879,7 @@ def test_while_it_waited_it_says_for_what_it_waited_then() -> None:
     later = why.of_job(nightly, NOON, at=THREE + 30 * MINUTE)
 
     assert said(idle).startswith(
-        f"It stood in line today 03:10, as run {done.pk}: Waits until the machine is idle."
+        f"It stood in line today 03:10, as run {done.pk}: Waited until the machine was idle."
     )
     assert said(later).startswith(f"It stood in line today 03:30, as run {done.pk}. ")
 
@@ -900,8 +902,135 @@ def test_after_it_made_way_it_stood_in_line() -> None:
 
     found = why.of_job(nightly, NOON, at=THREE + 30 * MINUTE)
 
-    assert "after attempt 1 (Made way: somebody came back" in said(found)
+    assert said(found).startswith(
+        f"It was paused today 03:30, as run {done.pk}: it had made way today 03:10 "
+        "(somebody came back)."
+    )
     assert "It was running today 03:05" in said(why.of_job(nightly, NOON, at=THREE + 5 * MINUTE))
+
+
+def test_of_several_pauses_the_one_of_that_time_is_told() -> None:
+    alive()
+    nightly = daily(now=NOON - 24 * HOUR)
+    paused = run(nightly, now=THREE, trigger="schedule", attempt=3, displacements=2)
+    visitor = {"signal": "hand", "code": "sign_hand", "facts": {"who": "anna"}}
+    for number, (began, cause) in enumerate(((THREE, CAME), (THREE + HOUR, visitor)), 1):
+        Attempt.objects.create(
+            run=paused,
+            number=number,
+            fence=number,
+            state=Attempt.DISPLACED,
+            reason_code="cancelled",  # as rows of an older version have it
+            started_at=began,
+            ended_at=began + 10 * MINUTE,
+        )
+        Displacement.objects.create(
+            run=paused, job_id=nightly.pk, job_name="x", at=began + 9 * MINUTE, cause=cause
+        )
+
+    first = said(why.of_job(nightly, NOON, at=THREE + 30 * MINUTE))
+    second = said(why.of_job(nightly, NOON, at=THREE + 90 * MINUTE))
+    between = said(why.of_job(nightly, NOON, at=THREE + 65 * MINUTE))
+
+    assert first.startswith(
+        f"It was paused today 03:30, as run {paused.pk}: it had made way today 03:10 "
+        "(somebody came back). By now: "
+    )
+    assert "(anna said to be here)" in second
+    assert between.startswith("It was running today 04:05")
+    assert "?" not in first + second + between
+    assert {each.reason for each in paused.attempts.all()} == {"Made way."}
+
+
+def test_what_still_runs_is_told_as_it_was_then() -> None:
+    alive()
+    nightly = daily(now=NOON - 24 * HOUR)
+    busy = run(nightly, now=THREE, trigger="schedule", state="running", started_at=THREE + HOUR)
+    Wait.objects.create(
+        run=busy, code="waits_idle", began_at=THREE, seen_at=THREE + HOUR, facts={"why": "x"}
+    )
+
+    then = why.of_job(nightly, NOON, at=THREE)
+
+    assert said(then).startswith(
+        f"It stood in line today 03:00, as run {busy.pk}: Waited until the machine was idle (x). "
+        "By now: It runs since today 04:00."
+    )
+    assert said(why.of_job(nightly, NOON, at=THREE + 2 * HOUR)).startswith("It was running")
+
+
+def test_a_longer_run_is_told_before_a_later_one_that_was_skipped() -> None:
+    nightly = daily(now=NOON - 24 * HOUR)
+    long = ended(nightly, now=THREE, state="succeeded", started_at=THREE, ended_at=THREE + HOUR)
+    ended(
+        nightly,
+        now=THREE + 10 * MINUTE,
+        state="skipped",
+        reason_code="overlap",
+        reason_facts={"run": long.pk},
+        ended_at=THREE + 10 * MINUTE,
+    )
+
+    found = why.of_job(nightly, NOON, at=THREE + 20 * MINUTE)
+
+    assert (found.run_id, found.state) == (long.pk, "succeeded")
+    assert said(found).startswith("It was running today 03:20")
+
+
+@pytest.mark.parametrize(
+    ("written", "whole"),
+    [
+        ("12:35", True),
+        ("2026-11-24T12:35", True),
+        ("2026-11-24 12:35", True),
+        ("2026-11-24T12:35Z", True),
+        ("2026-11-24T12:35+01:00", True),
+        ("12:35:00", False),
+        ("2026-11-24T12:35:00+01:00", False),
+        ("2026-11-24", False),
+    ],
+)
+def test_a_time_without_seconds_is_the_whole_minute(written: str, whole: bool) -> None:
+    assert (why.whole_minute(NOON, written) == NOON + MINUTE - timedelta.resolution) is whole
+
+
+def test_within_the_minute_somebody_names_a_start_and_a_making_count() -> None:
+    young = job("young", now=NOON + 40 * SECOND)
+    ended(young, now=NOON + 50 * SECOND, state="succeeded", ended_at=NOON + MINUTE)
+    end = NOON + MINUTE - timedelta.resolution
+
+    whole = said(why.of_job(young, NOON + HOUR, at=NOON, end=end))
+
+    assert whole.startswith("Due today 13:00. Done")
+    assert "did not exist" in said(why.of_job(young, NOON + HOUR, at=NOON))
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_run_keeps_the_rules_it_was_queued_with_and_says_so(state: str) -> None:
+    alive()
+    nightly = daily()
+    kept = run(nightly, state=state, started_at=NOON if state == "running" else None)
+    before = said(why.of_run(kept, SOON))
+    nightly.command = "something else"
+    nightly.store(now=NOON, by="anna")
+
+    found = why.of_run(Run.objects.get(pk=kept.pk), SOON)
+
+    assert "changed" not in before
+    assert "The job has been changed since" in said(found)
+    assert "was queued with" in said(why.of_job(nightly, SOON))
+
+
+def test_what_ran_once_by_its_plan_is_done_and_not_missed() -> None:
+    alive()
+    once = job("once", job_type="once", schedule="2026-11-24 14:00")
+    Job.objects.filter(pk=once.pk).update(next_due_at=None)
+    ended(once, trigger="schedule", state="succeeded", started_at=NOON)
+
+    found = said(why.of_job(Job.objects.get(), NOON + 2 * HOUR))
+
+    assert found.startswith("It has run once (")
+    assert "done. It starts by itself no more." in found
 
 
 def test_many_missed_starts_in_one_row_answer_for_each_of_them() -> None:

@@ -89,7 +89,8 @@ class WhyJob(Endpoint):
         if at is not None and at < EARLIEST:
             raise refused({"at": [_t("Give a time since 1970.")]})
         job = get_object_or_404(Job, pk=pk)
-        return Response(told(why.of_job(job, self.now, at=at)))
+        end = why.whole_minute(at, request.query_params["at"]) if at else None
+        return Response(told(why.of_job(job, self.now, at=at, end=end)))
 
 
 class WhyRun(Endpoint):

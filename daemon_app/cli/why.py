@@ -62,9 +62,9 @@ def why(
             found = explaining.of_run(queue.find(run), now)
         else:
             assert job is not None  # said above
-            found = explaining.of_job(
-                jobs.find(job), now, at=None if at is None else _instant(at, now)
-            )
+            then = None if at is None else _instant(at, now)
+            end = explaining.whole_minute(then, at) if then and at else None
+            found = explaining.of_job(jobs.find(job), now, at=then, end=end)
         if as_json:
             terminal.say_json(told(found))
         else:

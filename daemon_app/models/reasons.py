@@ -4,7 +4,7 @@ The row keeps no finished text, so that each reader gets their own language.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Final
@@ -237,6 +237,59 @@ FULLER: Final = {
     "gate_finish_by": (_("To be done by %(finish_by)s; for that it has to start by %(until)s."),),
 }
 
+# What a run waited for, once it waits no more: the first all of whose facts are there.
+PAST: Final = {
+    "waits_starting": (_("Was about to start."),),
+    "waits_daemon": (_("Waited for the daemon, which was not running."),),
+    "waits_slots": (_("Waited for a free place: %(n)s runs might run at once."),),
+    "waits_turn": (_("Waited its turn: a run before it needed pool “%(pool)s”."),),
+    "waits_pool": (
+        _("Waited for pool “%(pool)s”: needed %(need)s, free were %(free)s of %(size)s."),
+    ),
+    "waits_impossible": (
+        _("Could not start: it needed %(need)s of pool “%(pool)s”, which had only %(size)s."),
+    ),
+    "waits_no_pool": (_("Could not start: there was no pool “%(pool)s” any more."),),
+    "waits_overlap": (_("Waited for the end of run %(run)s of the same job."),),
+    "waits_held": (_("Waited: everything was held by %(who)s."),),
+    "waits_retry": (_("Waited for its next attempt."),),
+    "waits_spread": (_("Waited its turn to be caught up."),),
+    "waits_idle": (
+        _("Waited until the machine was idle (%(why)s)."),
+        _("Waited until the machine was idle."),
+    ),
+    "waits_idle_unknown": (
+        _("Waited: it was not known whether the machine was idle (%(why)s)."),
+        _("Waited: it was not known whether the machine was idle."),
+    ),
+    "waits_window": (_("Waited for its time (%(times)s)."),),
+    "waits_quiet_hours": (_("Waited for the end of the quiet hours (%(times)s)."),),
+    "waits_service_down": (
+        _("Waited for %(service)s: no answer came from there (%(why)s)."),
+        _("Waited for %(service)s: no answer came from there."),
+    ),
+    "waits_service_unknown": (_("Waited for %(service)s: it was not known whether it answered."),),
+    "waits_vram": (_("Waited for VRAM: it needed %(threshold)s MB, free were %(value)s MB."),),
+    "waits_vram_reserved": (
+        _(
+            "Waited for VRAM: it needed %(threshold)s MB; of the %(free_mb)s MB that were free, "
+            "%(reserved_mb)s MB were promised to runs that had just started."
+        ),
+    ),
+    "waits_vram_unknown": (_("Waited: it was not known how much VRAM was free."),),
+    "waits_vram_impossible": (
+        _("Could not start: it needed %(threshold)s MB of VRAM, the GPU had only %(total_mb)s MB."),
+    ),
+    "waits_disk": (_("Waited for free disk: it needed %(threshold)s MB, free were %(value)s MB."),),
+    "waits_disk_unknown": (_("Waited: it was not known how much disk was free."),),
+    "waits_load": (
+        _("Waited for the load of the machine to fall to %(threshold)s %%; it was %(value)s %%."),
+    ),
+    "waits_load_unknown": (_("Waited: the load of the machine was not known."),),
+    "waits_finish_by": (_("Did not start any more: it could not be done by %(finish_by)s."),),
+    "waits_displaced": (_("Had made way (%(why)s) and paused."),),
+}
+
 # How facts that name a check are read out.
 NAMES: Final = {"gpu_service": _("GPU service"), "ollama": "Ollama"}
 NAMED: Final = ("service", "services")
@@ -246,19 +299,39 @@ def sentence(code: str, facts: Mapping[str, object], now: datetime | None = None
     """Return the reason in the reader's language; "" for no code, the code when it is unknown."""
     if not code:
         return ""
-    inner = facts.get("facts")
-    if isinstance(inner, Mapping) and facts.get("code"):  # a reason within the reason
-        why = sentence(str(facts.get("code")), inner, now).rstrip(".")
-        facts = {**facts, "why": why}
+    facts = _with_inner(facts, now)
     if code not in SENTENCES:
         return code
-    known = {name: value for name, value in facts.items() if value is not None}
-    for text in FULLER.get(code, ()):
-        with suppress(KeyError, TypeError):
-            return filled(str(text), known, now)
+    if told := _first_filled(FULLER.get(code, ()), facts, now):
+        return told
     with suppress(KeyError, TypeError):
         return filled(str(SENTENCES[code]), facts, now)
     return _t("%(code)s (no details kept)") % {"code": code}
+
+
+def past(code: str, facts: Mapping[str, object], now: datetime | None = None) -> str:
+    """Return the same of a time that is over: what a run waited for then."""
+    told = _first_filled(PAST.get(code, ()), _with_inner(facts, now), now)
+    return told or sentence(code, facts, now)
+
+
+def _with_inner(facts: Mapping[str, object], now: datetime | None) -> Mapping[str, object]:
+    """Return facts with the sentence of a reason within the reason."""
+    inner = facts.get("facts")
+    if not isinstance(inner, Mapping) or not facts.get("code"):
+        return facts
+    return {**facts, "why": sentence(str(facts.get("code")), inner, now).rstrip(".")}
+
+
+def _first_filled(
+    texts: Iterable[object], facts: Mapping[str, object], now: datetime | None
+) -> str:
+    """Return the first text all of whose facts are there; "" for none."""
+    known = {name: value for name, value in facts.items() if value is not None}
+    for text in texts:
+        with suppress(KeyError, TypeError):
+            return filled(str(text), known, now)
+    return ""
 
 
 FACT = re.compile(r"%\((\w+)\)s")

@@ -631,6 +631,8 @@ class Attempt(models.Model):
     @property
     def reason(self) -> str:
         """Why this attempt ended as it did, as a sentence; "" when plain."""
+        if self.state == self.DISPLACED and self.reason_code != "displaced":
+            return _t("Made way.")  # how it was ended says nothing of why
         return reasons.sentence(self.reason_code, {"who": "?", **self.reason_facts})
 
     @property

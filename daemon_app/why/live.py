@@ -20,6 +20,7 @@ from daemon_app.why.answers import BLOCKED, IMPOSSIBLE, INFO, OK, UNKNOWN, Expla
 from daemon_app.why.past import (
     ENDINGS,
     Record,
+    edited,
     events,
     facts_of,
     forced,
@@ -195,7 +196,7 @@ def of_waiting_run(scene: Scene) -> Explanation:
     history = tuple(events(run, now))
     found = Explanation("waiting", "", rules, history, run.job_id, run.pk, scene.job.next_due_at)
     told = _sentence(scene, found.blockers) or _soon(scene, run.due_at, run.not_before, rules)
-    return replace(found, sentence=told)
+    return replace(found, sentence=joined(told, edited(run, scene.job, now)))
 
 
 def of_running_run(scene: Scene) -> Explanation:
@@ -212,9 +213,11 @@ def of_running_run(scene: Scene) -> Explanation:
         told = joined(told, reasons.sentence(run.reason_code, facts_of(run), now))
     last = run.waits.filter(began_at__lte=run.started_at or now).last()
     if last is not None:
-        told = joined(told, scene.say("waited_for", why=because(now, last.code, last.facts)))
+        why = reasons.past(last.code, last.facts, now).rstrip(".")
+        told = joined(told, scene.say("waited_for", why=why))
     if code := forced_code(run):
         told = joined(told, scene.say(code, who=run.forced_by))
+    told = joined(told, edited(run, scene.job, now))
     history = tuple(events(run, now))
     return Explanation("running", told, rules, history, run.job_id, run.pk, scene.job.next_due_at)
 
@@ -290,12 +293,21 @@ def _due(job: Job, now: datetime) -> tuple[str, dict[str, Any]]:
     elif due is None and job.deadline and job.deadline <= now:
         code, facts = "past_deadline", {"at": job.deadline}
     elif due is None:
-        code = "once_done" if job.job_type == Job.Kind.ONCE else "never"
+        code = _over(job)
     elif not job.is_active:  # nothing is due; what stands in its plan is still good to know
         code = "planned"
     else:
         code = "overdue" if due <= now else "next"
     return code, facts
+
+
+def _over(job: Job) -> str:
+    """Return by which sentence a job has no start left."""
+    if job.job_type != Job.Kind.ONCE:
+        return "never"
+    by_plan = Run.objects.filter(job=job, trigger=Run.Trigger.SCHEDULE).order_by("-due_at").first()
+    ran = by_plan is not None and by_plan.state == Run.State.SUCCEEDED
+    return "once_ran" if ran else "once_done"
 
 
 def _due_by_skill(scene: Scene) -> tuple[str, dict[str, Any]]:

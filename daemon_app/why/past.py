@@ -12,7 +12,17 @@ from typing import Any, Final
 from django.db.models import Q
 
 from daemon_app import gates
-from daemon_app.models import Incident, Job, Policy, Run, Wait, reasons
+from daemon_app.models import (
+    Attempt,
+    Displacement,
+    Incident,
+    Job,
+    Policy,
+    Run,
+    Wait,
+    reasons,
+)
+from daemon_app.models.run import ON_TIME
 from daemon_app.why.answers import BLOCKED, INFO, OK, UNKNOWN, Event, Explanation, Rule
 from daemon_app.why.words import LABELS, because, joined, say
 
@@ -81,17 +91,33 @@ def of_ended_run(run: Run, now: datetime) -> Explanation:
     """Explain a run that has ended."""
     told = say(now, "was_due", at=run.due_at, why=outcome(run, now))
     if run.started_at is None and (last := run.waits.last()):
-        told = joined(told, say(now, "last_waited", why=because(now, last.code, last.facts)))
+        told = joined(told, say(now, "last_waited", why=_then(last, now)))
     if code := forced_code(run):
         told = joined(told, say(now, code, who=run.forced_by))
-    record = Record(run, now)
-    rules = tuple(record.rules(LABELS))
-    return Explanation(run.state, told, rules, tuple(events(run, now)), run.job_id, run.pk)
+    return Explanation(
+        run.state, told, recorded(run, now), tuple(events(run, now)), run.job_id, run.pk
+    )
 
 
-def of_nothing(job: Job, now: datetime, at: datetime) -> Explanation:
-    """Say that nothing is recorded of `job` at `at` or before."""
-    if at < job.created_at:
+def _then(wait: Wait, now: datetime) -> str:
+    """Return what a run waited for, as of the past and without full stop."""
+    return reasons.past(wait.code, wait.facts, now).rstrip(".")
+
+
+def recorded(run: Run, now: datetime) -> tuple[Rule, ...]:
+    """Return every rule of a run, by what was recorded of it until now."""
+    return tuple(Record(run, now).rules(LABELS))
+
+
+def is_plain(run: Run) -> bool:
+    """Return whether an ended run had one start, if any, and that in time."""
+    begun = run.started_at
+    return not run.attempts.exists() and (begun is None or begun - run.due_at < ON_TIME)
+
+
+def of_nothing(job: Job, now: datetime, at: datetime, end: datetime) -> Explanation:
+    """Say that nothing is recorded of `job` from `at` to `end` or before."""
+    if end < job.created_at:
         told = say(now, "not_made_yet", at=at, made=job.created_at)
     else:
         days = job.keep_days or Policy.current().keep_days
@@ -132,6 +158,14 @@ def facts_of(run: Run) -> dict[str, Any]:
     if run.reason_code == "timed_out":
         facts.setdefault("seconds", run.definition.get("timeout_seconds"))
     return facts
+
+
+def edited(run: Run, job: Job, now: datetime) -> str:
+    """Return that a run keeps older rules than its job has by now; "" when it has the same."""
+    kept = run.definition.get("version")
+    if kept is None or kept == job.version:
+        return ""
+    return say(now, "edited" if run.state == Run.State.QUEUED else "edited_running")
 
 
 def trigger(run: Run, now: datetime) -> Rule:
@@ -299,8 +333,7 @@ def _about(code: str) -> str:
 
 
 def _waited(wait: Wait, now: datetime) -> str:
-    why = because(now, wait.code, wait.facts)
-    return say(now, "waited", began=wait.began_at, seen=wait.seen_at, why=why)
+    return say(now, "waited", began=wait.began_at, seen=wait.seen_at, why=_then(wait, now))
 
 
 # ── Then ─────────────────────────────────────────────────────────────────────────────────────────
@@ -310,7 +343,12 @@ def occurrence(job: Job, at: datetime) -> Run | None:
     # A row may stand for many instants that were missed: from its first to its own.
     many = runs.filter(due_at__gte=at, reason_code="misfire_summary").order_by("due_at")[:SHOWN]
     within = next((each for each in many if _first_of(each, at) <= at), None)
-    return within or runs.filter(due_at__lte=at).order_by("-due_at", "-id").first()
+    last = within or runs.filter(due_at__lte=at).order_by("-due_at", "-id").first()
+    if last is None or at - last.due_at < ON_TIME or last.ended_at is None or last.ended_at > at:
+        return last
+    # One that was due earlier may have lasted until then.
+    lasted = runs.filter(due_at__lte=at).exclude(ended_at__lte=at).order_by("-due_at", "-id")
+    return lasted.first() or last
 
 
 def _first_of(run: Run, otherwise: datetime) -> datetime:
@@ -320,23 +358,49 @@ def _first_of(run: Run, otherwise: datetime) -> datetime:
         return otherwise + timedelta.resolution
 
 
-def state_at(run: Run, at: datetime, now: datetime) -> str:
-    """Return what was recorded of a run at `at`, between its due time and its end, if anything."""
+def state_at(run: Run, at: datetime, now: datetime, end: datetime | None = None) -> str:
+    """Return what was recorded of a run at `at`, between its due time and its end, if anything.
+
+    With `end` whatever was so at some time until then counts.
+    """
+    end = end or at
     if run.ended_at is not None and run.ended_at <= at:
         return say(now, "nothing_at", at=at, due=run.due_at)
-    spans = [(each.started_at, each.ended_at) for each in run.attempts.all()]
+    tries = list(run.attempts.order_by("number"))
+    spans = [(each.started_at, each.ended_at) for each in tries]
     for began, ended in [*spans, (run.started_at, run.ended_at or now)]:
-        if began and began <= at <= ended:
+        if began and began <= end and at <= ended:
             return say(now, "was_running", at=at, run=run.pk, began=began)
-    wait = run.waits.filter(began_at__lte=at).last()
-    if wait is not None and at <= wait.seen_at + UNTIL_SEEN:
-        why = because(now, wait.code, wait.facts)
-        return say(now, "was_waiting_for", at=at, run=run.pk, why=why)
-    before = run.attempts.filter(ended_at__lte=at).last()
-    if before is None:
-        return say(now, "was_waiting", at=at, run=run.pk)
-    facts = {"n": before.number, "why": (before.reason or before.state).rstrip(".")}
-    return say(now, "was_waiting_after", at=at, run=run.pk, **facts)
+    before = next((each for each in reversed(tries) if each.ended_at <= end), None)
+    last = run.waits.filter(began_at__lte=end).order_by("-id").first()
+    waited = last if last is not None and at <= last.seen_at + UNTIL_SEEN else None
+    code, facts = "was_waiting", {"at": at, "run": run.pk}
+    if before is not None and before.state == before.DISPLACED:
+        why = why_displaced(before, now)
+        code = "was_paused" if why else "was_paused_somehow"
+        told = say(now, code, **facts, since=before.ended_at, why=why)
+        if waited is None or waited.code == "waits_displaced":
+            return told
+        return joined(told, reasons.past(waited.code, waited.facts, now))
+    if waited is not None:
+        code, facts["why"] = "was_waiting_for", _then(waited, now)
+    elif before is not None:
+        code, facts["n"] = "was_waiting_after", before.number
+        facts["why"] = (before.reason or before.get_state_display()).rstrip(".")
+    return say(now, code, **facts)
+
+
+def why_displaced(attempt: Attempt, now: datetime) -> str:
+    """Return for whom a slice made way, without full stop; "" when that was not recorded."""
+    cause = attempt.reason_facts if attempt.reason_code == "displaced" else {}
+    if not cause.get("code"):
+        # Of a slice whose row says something else: the displacement that fell into it.
+        made_way = Displacement.objects.filter(run=attempt.run_id, at__lte=attempt.ended_at)
+        if attempt.started_at:
+            made_way = made_way.filter(at__gte=attempt.started_at)
+        newest = made_way.order_by("-at").first()
+        cause = newest.cause if newest else {}
+    return because(now, str(cause.get("code") or ""), cause.get("facts") or {})
 
 
 # ── History ──────────────────────────────────────────────────────────────────────────────────────
@@ -359,7 +423,7 @@ def events(run: Run, now: datetime) -> list[Event]:
         # Of one that made way its displacement says more.
         if attempt.state == attempt.DISPLACED and made_way:
             continue
-        why = (attempt.reason or attempt.state).rstrip(".")
+        why = (attempt.reason or attempt.get_state_display()).rstrip(".")
         told = say(now, "attempt", n=attempt.number, why=why)
         began = attempt.started_at or attempt.ended_at
         code = attempt.reason_code or attempt.state
@@ -391,12 +455,9 @@ def _waits(run: Run, now: datetime) -> Iterator[Event]:
         told = say(now, "more_waits", n=more)
         yield Event(first.began_at, "more_waits", told, newest[-1].began_at, run.pk, {"n": more})
     for wait in reversed(newest):
-        told = _said(wait, now)
+        lasts = run.state == Run.State.QUEUED and wait is newest[0]
+        told = (reasons.sentence if lasts else reasons.past)(wait.code, wait.facts, now)
         yield Event(wait.began_at, wait.code, told, wait.seen_at, run.pk, wait.facts)
-
-
-def _said(wait: Wait, now: datetime) -> str:
-    return reasons.sentence(wait.code, wait.facts, now)
 
 
 def _meanwhile(run: Run) -> Iterator[Event]:

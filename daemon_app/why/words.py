@@ -65,6 +65,7 @@ SENTENCES: Final = {
     "skill_due": _("It is due (%(why)s) and starts with the next look at the machine."),
     "broken": _("Its schedule can't be read: %(error)s"),
     "once_done": _("It was to start once (%(plan)s), and that time has passed."),
+    "once_ran": _("It has run once (%(plan)s): done. It starts by itself no more."),
     "never": _("Its schedule names no further time (%(plan)s)."),
     "past_deadline": _("Its deadline has passed (%(at)s): it starts by its schedule no more."),
     "due": _("It was due %(at)s."),
@@ -134,6 +135,14 @@ SENTENCES: Final = {
     "presence_displace": _("If somebody comes back, it makes way and goes back in line."),
     "presence_cancel": _("If somebody comes back, it is ended."),
     "presence_forced": _("If somebody comes back, it goes on: it was started all the same."),
+    "edited": _(
+        "The job has been changed since it came into line; this run keeps the rules and the "
+        "command it was queued with. To start with the new ones, cancel it and start the job anew."
+    ),
+    "edited_running": _(
+        "The job has been changed since this run came into line; it keeps the rules and the "
+        "command it was queued with. The new ones hold from the next start on."
+    ),
     "no_stop": _("Nobody has asked it to stop."),
     "stop": _("%(who)s asked it to stop %(at)s."),
     "stop_us": _("It was asked to stop %(at)s."),
@@ -174,6 +183,9 @@ SENTENCES: Final = {
     "was_running": _("It was running %(at)s: run %(run)s had begun %(began)s."),
     "was_waiting": _("It stood in line %(at)s, as run %(run)s."),
     "was_waiting_for": _("It stood in line %(at)s, as run %(run)s: %(why)s."),
+    "was_paused": _("It was paused %(at)s, as run %(run)s: it had made way %(since)s (%(why)s)."),
+    "was_paused_somehow": _("It was paused %(at)s, as run %(run)s: it had made way %(since)s."),
+    "by_now": _("By now: %(why)s."),
     "was_waiting_after": _(
         "It stood in line %(at)s, as run %(run)s, after attempt %(n)s (%(why)s)."
     ),
