@@ -226,6 +226,9 @@ def _admit(job: Job, active: _Active, run: Run) -> _Placed:
         run.blocking_run_id = active.newest
         run.reason_code = "overlap" if active.newest else "overlap_unknown"
         run.reason_facts = {"run": active.newest}
+        # Whether the one in its way runs or waits itself will soon be past.
+        if Run.objects.queued().filter(pk=active.newest or 0).exists():
+            run.reason_facts["waited"] = True
     return placed
 
 

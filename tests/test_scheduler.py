@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.utils import translation
 from django_q.models import OrmQ
 
 from daemon_app import scheduler
@@ -142,6 +143,20 @@ def test_an_occurrence_that_meets_an_active_run_is_skipped_and_names_it() -> Non
     skipped = hourly.runs.get(state="skipped")
     assert skipped.blocking_run_id == first.pk
     assert str(first.pk) in skipped.reason
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("queued", "was still waiting"), ("running", "was still active")]
+)
+def test_what_was_in_the_way_is_told_as_it_was_then(state: str, said: str) -> None:
+    hourly = job("hourly", job_type="cron", schedule="0 * * * *")
+    busy = run(hourly, state=state)
+
+    scheduler.tick(NOON + HOUR)
+    Run.objects.filter(pk=busy.pk).update(state="succeeded", started_at=NOON + 2 * HOUR)
+
+    with translation.override("en"):
+        assert said in hourly.runs.get(state="skipped").reason
 
 
 def test_a_job_that_may_run_twice_at_once_is_skipped_at_the_third() -> None:

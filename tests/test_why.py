@@ -638,6 +638,37 @@ def test_a_run_goes_on_without_the_daemon_and_while_all_is_held() -> None:
     assert "not there to see whether it still does" in said(found)
 
 
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        ("skip", "It will be skipped: it has to begin by today 14:00, and can't before "),
+        ("run", "It will start today 14:00 whatever its conditions say: "),
+    ],
+)
+def test_what_has_to_begin_before_it_may_says_what_becomes_of_it(
+    action: str, expected: str
+) -> None:
+    alive()
+    needs = {"window": "22:00-06:00", "zone": "Europe/Berlin", "action": action}
+
+    late = why.of_run(run(needs=needs, expires_at=NOON + HOUR), SOON)
+    in_time = why.of_run(run(needs=needs, expires_at=NOON + 12 * HOUR), SOON)
+
+    assert said(late).startswith(expected)
+    assert "today 22:00" in said(late)
+    assert said(in_time).startswith("Waits for its time")
+
+
+def test_a_job_by_hand_alone_is_not_kept_by_quiet_hours() -> None:
+    alive()
+    Policy(quiet_hours="20:00-08:00").store(now=NOON, by="anna")
+
+    found = why.of_job(job(window="22:00-06:00"), SOON)
+
+    assert found.rule("quiet_hours").state != "blocked"
+    assert "quiet hours" not in said(found)
+
+
 # ── The past ─────────────────────────────────────────────────────────────────────────────────────
 def ended(of: Job | None = None, *, now: datetime = NOON, **fields) -> Run:
     wanted = {"trigger": "schedule", "ended_at": now + HOUR, **fields}

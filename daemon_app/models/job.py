@@ -591,7 +591,7 @@ class Job(models.Model):
             return  # said at the time zone
         self.window = times.text
         hours = Policy.current().quiet_hours
-        if not hours or self.in_quiet_hours:
+        if not hours or self.in_quiet_hours or self.is_by_hand_alone:
             return
         try:
             quiet = read_times(hours, settings.TIME_ZONE)
@@ -833,6 +833,11 @@ class Job(models.Model):
         transaction.on_commit(
             lambda: doorbell.ring(doorbell.runtime_dir(settings.DATA_DIR), "beat"), robust=True
         )
+
+    @property
+    def is_by_hand_alone(self) -> bool:
+        """Whether only people start it: they are there, so that quiet hours do not concern it."""
+        return self.job_type == self.Kind.MANUAL and not self.skill
 
     # ── What is run ──────────────────────────────────────────────────────────────────────────────
     def definition(self) -> dict[str, Any]:

@@ -278,13 +278,30 @@ def read_times(text: str, zone: str) -> windows.Windows:
         raise ValidationError(f"{error.message(language)} {error.hint(language)}") from error
 
 
+# A part of a host's name; underscores do occur in networks of containers.
+LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
+IN_BRACKETS = re.compile(r"(?:[^@]*@)?\[[0-9A-Fa-f:.]+\](?::.*)?")
+
+
+def _is_host(host: str) -> bool:
+    """Return whether this can be a host: an address of IPv6, or a name of parts between dots."""
+    if ":" in host:
+        return True  # urlsplit has looked at what stands in brackets
+    return all(LABEL.fullmatch(part) for part in host.removesuffix(".").split("."))
+
+
 def _wrong_address(given: str) -> str:
     """Return what is wrong with the address of a service; "" when nothing is."""
     try:
         parts = urlsplit(given)
+    except ValueError:  # brackets around what is no address of IPv6
+        parts, brackets = urlsplit(""), True
+    else:
+        brackets = "[" in parts.netloc and not IN_BRACKETS.fullmatch(parts.netloc)
+    try:
         port = parts.port
     except ValueError:
-        parts, port = urlsplit(""), 0
+        port = 0
     for wrong, message in (
         (
             re.search(r"[\x00-\x20\x7f\\]", given),
@@ -295,9 +312,10 @@ def _wrong_address(given: str) -> str:
             _t("An address begins with http:// or https://."),
         ),
         (
-            port == 0 and re.search(r":[0-9]+(?:[/?#]|$)", given),
-            _t("A port is a number from 1 to 65535."),
+            brackets or (parts.hostname and not _is_host(parts.hostname)),
+            _t("The address names no host that there can be."),
         ),
+        (port == 0, _t("A port is a number from 1 to 65535.")),
         (not parts.hostname, _t("The address names no host.")),
         ("@" in parts.netloc, _t("An address holds no user and no password.")),
         (

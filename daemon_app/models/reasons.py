@@ -159,6 +159,7 @@ SENTENCES: Final = {
     "cpu_limit": _("It used more CPU time than the %(limit)s s it may."),
     "memory_limit": _("It used more memory than the %(limit)s MB it may."),
     "overlap": _("Skipped: run %(run)s was still active."),
+    "overlap_waited": _("Skipped: run %(run)s was still waiting."),
     "overlap_unknown": _("Skipped: the run before it was still active."),
     "cancelled": _("Cancelled by %(who)s."),
     "supervisor_gone": _(
@@ -300,6 +301,8 @@ def sentence(code: str, facts: Mapping[str, object], now: datetime | None = None
     if not code:
         return ""
     facts = _with_inner(facts, now)
+    if code == "overlap" and facts.get("waited"):
+        code = "overlap_waited"
     if code not in SENTENCES:
         return code
     if told := _first_filled(FULLER.get(code, ()), facts, now):

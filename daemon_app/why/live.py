@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -91,15 +92,22 @@ class Scene:
         return room.conditions or Conditions.current(self.now)
 
     @cached_property
+    def needs(self) -> dict[str, Any]:
+        """What the run needs, or one that were started."""
+        needs: dict[str, Any] = self.run.needs if self.run else self.job.needs()
+        if self.run:
+            return needs
+        return {**needs, "in_quiet_hours": True} if self.job.is_by_hand_alone else needs
+
+    @cached_property
     def verdicts(self) -> dict[str, gates.Verdict]:
         """What the gates say just now, by name."""
-        needs = self.run.needs if self.run else self.job.needs()
         room, _running = self.room
         reserved = sum(
             mb for pk, mb in room.of_vram.items() if self.run is None or pk != self.run.pk
         )
         conditions = replace(self.conditions, reserved_vram_mb=reserved)
-        return {each.gate: each for each in gates.verdicts(needs, conditions)}
+        return {each.gate: each for each in gates.verdicts(self.needs, conditions)}
 
     def say(self, code: str, **facts: Any) -> str:
         """Return a sentence of ours."""
@@ -196,7 +204,28 @@ def of_waiting_run(scene: Scene) -> Explanation:
     history = tuple(events(run, now))
     found = Explanation("waiting", "", rules, history, run.job_id, run.pk, scene.job.next_due_at)
     told = _sentence(scene, found.blockers) or _soon(scene, run.due_at, run.not_before, rules)
-    return replace(found, sentence=joined(told, edited(run, scene.job, now)))
+    told = joined(_too_late(scene), told, edited(run, scene.job, now))
+    return replace(found, sentence=told)
+
+
+def _too_late(scene: Scene) -> str:
+    """Return what becomes of a run whose last chance comes before it may start; "" for others."""
+    run = scene.run
+    assert run is not None
+    until = run.expires_at
+    if until is None or run.forced_by:
+        return ""
+    opens = [run.not_before]
+    for name in ("window", "quiet_hours"):
+        verdict = scene.verdicts.get(name)
+        if verdict is not None and not verdict.open:
+            with suppress(KeyError, TypeError, ValueError):
+                opens.append(datetime.fromisoformat(str(verdict.facts["until"])))
+    if max(opens) < until:
+        return ""
+    runs = run.needs.get("action") == Job.GateAction.RUN and until != scene.job.deadline
+    code = "will_be_waived" if runs else "will_be_skipped"
+    return scene.say(code, at=until, opens=max(opens))
 
 
 def of_running_run(scene: Scene) -> Explanation:
@@ -450,7 +479,7 @@ def _gates(scene: Scene) -> Iterator[Rule]:
 
 def _never_both(scene: Scene) -> bool:
     """Return whether its own times lie wholly in the quiet hours, which may be younger than it."""
-    needs = scene.run.needs if scene.run else scene.job.needs()
+    needs = scene.needs
     if not needs.get("window") or needs.get("in_quiet_hours"):
         return False
     try:

@@ -265,6 +265,8 @@ class Record:
         if self.run.reason_code != "overlap" or other is None or other.started_at is None:
             return ""
         facts = {"run": other.pk, "began": other.started_at, "ended": other.ended_at}
+        if self.run.reason_facts.get("waited"):
+            return say(self.now, "blocking_waited", **facts)
         return say(self.now, "blocking_ran" if other.ended_at else "blocking_runs", **facts)
 
     def _by_columns(self, name: str) -> Rule | None:

@@ -77,6 +77,13 @@ SENTENCES: Final = {
     "deadline": _("Starts by its schedule end %(at)s."),
     "expires": _("It is skipped if it has not begun by %(at)s."),
     "expires_run": _("If it has not begun by %(at)s, it starts whatever its conditions say."),
+    "will_be_skipped": _(
+        "It will be skipped: it has to begin by %(at)s, and can't before %(opens)s."
+    ),
+    "will_be_waived": _(
+        "It will start %(at)s whatever its conditions say: it has to begin by then, and they are "
+        "not met before %(opens)s."
+    ),
     "misfire_once": _("If starts are missed, the newest is caught up, at most %(seconds)s s late."),
     "misfire_all": _("If starts are missed, all are caught up, at most %(seconds)s s late."),
     "misfire_none": _("If starts are missed, they are not caught up."),
@@ -154,6 +161,7 @@ SENTENCES: Final = {
     "more_waits": _("Waits before that: %(n)s."),
     "unknown_reason": _("Why is not recorded."),
     "blocking_ran": _("Run %(run)s was still active: it ran from %(began)s to %(ended)s."),
+    "blocking_waited": _("Run %(run)s stood in line then; it began %(began)s."),
     "blocking_runs": _("Run %(run)s was still active; it runs since %(began)s."),
     "presence_past": _("It made way %(n)s times."),
     "never_made_way": _("It never had to make way."),

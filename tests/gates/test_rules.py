@@ -54,11 +54,19 @@ def test_a_window_in_an_unknown_zone_is_the_zones_fault_alone() -> None:
 def test_a_window_wholly_in_quiet_hours_is_refused_unless_it_may_run_there() -> None:
     Policy(quiet_hours="22:00-06:00").store(now=NOON, by="anna")
 
-    (message,) = refused(window="23:00-05:00")["window"]
+    nightly = {"job_type": "cron", "schedule": "0 1 * * *"}
+
+    (message,) = refused(**nightly, window="23:00-05:00")["window"]
 
     assert "quiet hours" in message
-    assert job("may", window="23:00-05:00", in_quiet_hours=True).pk
-    assert job("partly", window="23:00-07:00").pk
+    assert job("may", **nightly, window="23:00-05:00", in_quiet_hours=True).pk
+    assert job("partly", **nightly, window="23:00-07:00").pk
+
+
+def test_quiet_hours_do_not_refuse_the_times_of_a_job_that_only_people_start() -> None:
+    Policy(quiet_hours="22:00-06:00").store(now=NOON, by="anna")
+
+    assert job("by-hand", window="23:00-05:00").pk
 
 
 def test_more_vram_than_the_largest_gpu_has_is_refused_once_that_is_known() -> None:
@@ -219,6 +227,14 @@ def test_addresses_of_services_are_taken(address: str) -> None:
         ("http://:11434", "host"),
         ("http://localhost:0", "65535"),
         ("http://localhost:65536", "65535"),
+        ("http://localhost:abc", "65535"),
+        ("http://localhost:-1", "65535"),
+        ("http://[::1", "no host that there can be"),
+        ("http://[::1]x:8080", "no host that there can be"),
+        ("http://a..b", "no host that there can be"),
+        ("http://.a", "no host that there can be"),
+        ("http://-x", "no host that there can be"),
+        ("http://x-:80", "no host that there can be"),
         ("http://localhost:99999999", "65535"),
         ("http://anna:secret@localhost", "password"),
         ("http://anna@localhost", "user"),
@@ -226,8 +242,7 @@ def test_addresses_of_services_are_taken(address: str) -> None:
         ("http://localhost/#top", "“#”"),
         ("http://local host", "blanks"),
         ("http://localhost\\evil", "backslashes"),
-        ("http://[::1", "host"),
-        ("http://localhost:port", "host"),
+        ("http://localhost:port", "65535"),
     ],
 )
 def test_wrong_addresses_are_refused_with_an_example(address: str, says: str) -> None:
