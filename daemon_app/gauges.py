@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from daemon_app import charts, formats
+from daemon_app.gates.conditions import speaks_of_now
 from daemon_app.models import Attempt, IdleSpan, Node, Policy, Run, Snapshot, reasons
 from daemon_app.models.health import FIVE_MINUTES, HOUR, RAW
 from daemon_app.readings import LEVELS, Level, Reading, State
@@ -93,7 +94,8 @@ class Here:
     @property
     def idle(self) -> bool | None:
         """Whether the machine is idle; None when that is not known."""
-        return self.node.idle if self.node and self.node.is_alive(self.now) else None
+        known = speaks_of_now(self.node, self.newest, self.now)
+        return self.node.idle if self.node and known else None
 
 
 # ── Tiles ────────────────────────────────────────────────────────────────────────────────────────
@@ -494,7 +496,7 @@ def drawn(chosen: Range, tables: Iterable[str], now: datetime, language: str) ->
         )
         for check in CHECKS.values()
     ]
-    idle = idle_times(here.node.host, start, now) if here.node else []
+    idle = idle_times(here.node, start, now) if here.node else []
     return Charts(
         range=chosen,
         charts=shown,
@@ -679,9 +681,18 @@ def _table(check: Check, chosen: Range, rows: Sequence[charts.Row], here: Here) 
 
 
 # ── Shading ──────────────────────────────────────────────────────────────────────────────────────
-def idle_times(host: str, since: datetime, until: datetime) -> list[tuple[float, float]]:
-    """Return when `host` was idle, in seconds since 1970."""
-    spans = IdleSpan.objects.filter(host=host, idle=True, began_at__lte=until)
+def last_sign(node: Node, now: datetime) -> datetime:
+    """Return until when the daemon of a host has seen what it says: `now` while it speaks."""
+    newest = Snapshot.objects.newest(now, node.host)
+    if speaks_of_now(node, newest, now):
+        return now
+    return min(node.seen_at, newest.at if newest else now, now)
+
+
+def idle_times(node: Node, since: datetime, now: datetime) -> list[tuple[float, float]]:
+    """Return when the host of `node` was idle, in seconds since 1970, as far as it was seen."""
+    until = last_sign(node, now)
+    spans = IdleSpan.objects.filter(host=node.host, idle=True, began_at__lte=until)
     spans = spans.exclude(ended_at__lt=since).order_by("-began_at")[:MOST_RUNS]
     return [
         (began.timestamp(), (ended or until).timestamp())

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from django.db.models import Count, Q
 
-from daemon_app.models import Job, Node, Policy, Run, reasons
+from daemon_app.gates.conditions import silence, speaks_of_now
+from daemon_app.models import Job, Node, Policy, Run, Snapshot, reasons
 
 # Signs that are people; the others are what works for somebody, or for nobody.
 PEOPLE = {"hand", "requests", "programs", "logins", "elsewhere"}
@@ -55,9 +56,11 @@ class Said:
 
 
 def current(node: Node | None, now: datetime) -> Idleness:
-    """Return what is known of the host of `node`; a daemon that is away knows nothing."""
-    if node is None or not node.is_alive(now):
-        return Idleness("unknown", matters=_matters())
+    """Return what is known of the host of `node`: nothing of one that is away or stands still."""
+    newest = Snapshot.objects.newest(now, node.host) if node else None
+    if node is None or not speaks_of_now(node, newest, now):
+        causes = [sentence(sign) for sign in silence(newest, now)]
+        return Idleness("unknown", reasons=causes, matters=_matters())
     leaving = Q(reason_code="displacing")
     may_leave = Q(definition__on_presence__in=YIELDING, forced_by="") & ~leaving
     running = Run.objects.running().aggregate(

@@ -121,7 +121,7 @@ class _Note:
 
     state: Idleness
     is_change: bool  # of idle to busy or back: it becomes a span
-    slept_from: datetime | None = None  # when the machine fell asleep: the span before ends then
+    unseen_from: datetime | None = None  # nobody looked since: there the span before ends
 
 
 @dataclass(slots=True)
@@ -364,7 +364,7 @@ class Sentry:
     def _consider(self) -> None:
         """Look at the signs, decide, and have it written down."""
         wall, mono = self.clock.wall(), self.clock.mono()
-        slept = self._slept(mono)
+        unseen = self._unseen(mono)
         scene = self._scene(wall, mono)
         signs = self._seen(scene)
         there = [sign for sign in signs if sign.busy]
@@ -375,16 +375,20 @@ class Sentry:
         state = self._judged(signs, there, wall, mono)
         for run in self._watching().values():
             run.is_alone = self._is_quiet or (run.is_alone and not there)
-        changed = bool(slept) or state.idle is not self.state.idle
+        changed = bool(unseen) or state.idle is not self.state.idle
         since = datetime.fromtimestamp(wall, UTC) if changed else self.state.since
         self.state = state = replace(state, since=since)
-        slept_from = _instant(wall - slept) if slept else None
-        self._note(state, mono, is_change=changed, slept_from=slept_from)
+        unseen_from = _instant(wall - unseen) if unseen else None
+        self._note(state, mono, is_change=changed, unseen_from=unseen_from)
 
-    def _slept(self, mono: float) -> float:
-        """Return for how many seconds the machine slept since the last look; then begin anew."""
-        changes = self._watch.look()
-        slept = sum(change.seconds for change in changes if change.code == "asleep")
+    def _unseen(self, mono: float) -> float:
+        """Return for how many seconds nobody looked: the machine slept, or this process stopped.
+
+        After a sleep it begins anew. While only the process was stopped, marks and bells have kept
+        what happened.
+        """
+        spans = {change.code: change.seconds for change in self._watch.look()}
+        slept = spans.get("asleep", 0.0)
         if slept:
             # Nothing that was seen before says who is there now.
             before = self._memory
@@ -400,7 +404,7 @@ class Sentry:
                 self._sightings.clear()
                 self._readings, self._readings_at = None, float("-inf")
             self._ticked.set()
-        return slept
+        return slept + spans.get("stalled", 0.0)
 
     def _scene(self, wall: float, mono: float) -> Scene:
         with self._lock:
@@ -507,7 +511,7 @@ class Sentry:
         return memory.active_at
 
     def _note(
-        self, state: Idleness, mono: float, *, is_change: bool, slept_from: datetime | None
+        self, state: Idleness, mono: float, *, is_change: bool, unseen_from: datetime | None
     ) -> None:
         """Have the clerk write down what is new; at once if the machine has become something."""
         memory = self._memory
@@ -515,7 +519,7 @@ class Sentry:
             mono - memory.noted_at >= self._notes_every and state.is_news(memory.noted)
         ):
             memory.noted, memory.noted_at = state, mono
-            self._notes.put(_Note(state, is_change, slept_from))
+            self._notes.put(_Note(state, is_change, unseen_from))
 
     # ── Signs that take longer ───────────────────────────────────────────────────────────────────
     def _look_out(self) -> None:
@@ -687,7 +691,7 @@ class Sentry:
         with transaction.atomic():
             for note in notes:
                 if note.is_change:
-                    self._span(note.state, note.slept_from)
+                    self._span(note.state, note.unseen_from)
             Node.objects.filter(host=self.host).update(
                 idle=newest.idle,
                 idle_since=newest.since,
@@ -700,14 +704,14 @@ class Sentry:
         if any(note.is_change for note in notes):
             doorbell.ring(self.runtime, "runner", b'{"op": "conditions"}')
 
-    def _span(self, state: Idleness, slept_from: datetime | None) -> None:
-        """Begin a span, unless the one that lasts says the same and the machine did not sleep."""
+    def _span(self, state: Idleness, unseen_from: datetime | None) -> None:
+        """Begin a span, unless the one that lasts says the same and has been seen all along."""
         idle, at = state.idle is True, state.since or self.clock.now()
         lasting = IdleSpan.objects.filter(host=self.host, ended_at=None).order_by("-id").first()
         if lasting is not None:
-            if lasting.idle == idle and slept_from is None:
+            if lasting.idle == idle and unseen_from is None:
                 return
-            ended_at = max(slept_from or at, lasting.began_at)
+            ended_at = max(unseen_from or at, lasting.began_at)
             IdleSpan.objects.filter(pk=lasting.pk).update(ended_at=ended_at)
         IdleSpan.objects.create(host=self.host, idle=idle, began_at=at, reasons=list(state.reasons))
 

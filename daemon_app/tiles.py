@@ -1038,7 +1038,8 @@ def idle_log(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa
     """Return when the machine was idle and when not, the newest first, and today's sum."""
     node = gauges.host(now)
     midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
-    today = gauges.idle_times(node.host, midnight, now) if node else []
+    today = gauges.idle_times(node, midnight, now) if node else []
+    seen_until = gauges.last_sign(node, now) if node else now
     begun = midnight.timestamp()
     of_host = IdleSpan.objects.filter(host=node.host if node else "")
     found = list(of_host[: MOST_SPANS + 1])
@@ -1047,7 +1048,7 @@ def idle_log(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa
             Span(
                 each.idle,
                 each.began_at,
-                each.ended_at,
+                each.ended_at or (max(seen_until, each.began_at) if seen_until < now else None),
                 [told for one in each.reasons if (told := idleness.sentence(one))],
             )
             for each in found[:MOST_SPANS]

@@ -14,7 +14,7 @@ from daemon_app import gauges, monitor
 from daemon_app.api.errors import Fields, refused
 from daemon_app.api.fields import Choice, Count, Instant, InstantWord, Strict
 from daemon_app.checks import CHECKS
-from daemon_app.gates.conditions import tick
+from daemon_app.gates.conditions import speaks_of_now, tick
 from daemon_app.models import (
     Displacement,
     IdleSpan,
@@ -320,12 +320,13 @@ def wait_told(wait: Wait) -> dict[str, Any]:
 
 
 def idle_told(node: Node | None, now: datetime, *, known: bool) -> dict[str, Any]:
-    """Return whether the machine is idle and why not; a daemon that is away knows nothing.
+    """Return whether the machine is idle and why not.
 
-    Not `known` is who has not signed in: no names then.
+    A daemon that is away or stands still knows nothing. Not `known` is who has not signed in: no
+    names then.
     """
-    alive = node is not None and node.is_alive(now)
-    if node is None or not alive:
+    last = Snapshot.objects.newest(now, node.host) if node else None
+    if node is None or not speaks_of_now(node, last, now):
         return {"idle": None, "idle_since": None, "idle_from": None, "idle_reasons": []}
     told = [signal_told(each) for each in node.idle_reasons]
     if not known:

@@ -42,18 +42,37 @@ class Conditions:
         node = Node.objects.filter(host=host).first() if host else Node.latest()
         newest = Snapshot.objects.newest(now, node.host) if node else None
         fresh = newest is not None and newest.is_fresh(now, tick())
-        known = node is not None and node.is_alive(now)
+        known = speaks_of_now(node, newest, now)
         return cls(
             now=now,
             idle=node.idle if node and known else None,
             idle_since=node.idle_since if node else None,
             idle_from=node.idle_from if node and known else None,
-            idle_reasons=tuple(node.idle_reasons) if node else (),
+            idle_reasons=tuple(node.idle_reasons) if node and known else silence(newest, now),
             readings=newest.read() if newest and fresh else {},
             measured_at=newest.at if newest else None,
             quiet_hours=Policy.current().quiet_hours,
             load_percent=load() if node is None or node.host == socket.gethostname() else None,
         )
+
+
+def speaks_of_now(node: Node | None, newest: Snapshot | None, now: datetime) -> bool:
+    """Return whether what `node` last said of its host holds now.
+
+    It must not have fallen silent, and its `newest` tick must be fresh: a daemon that stands still
+    is known by whichever shows first. One that has not measured yet has only just started.
+    """
+    if node is None or not node.is_alive(now):
+        return False
+    return newest is None or newest.is_fresh(now, tick())
+
+
+def silence(newest: Snapshot | None, now: datetime) -> tuple[Mapping[str, Any], ...]:
+    """Return, as a sign, why nothing is known of now: since the `newest` tick nobody looked."""
+    if newest is None:
+        return ()
+    facts = {"seconds": max(round((now - newest.at).total_seconds()), 0)}
+    return ({"signal": "tick", "code": "health_stale", "facts": facts},)
 
 
 def load() -> float | None:

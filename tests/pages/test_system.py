@@ -283,6 +283,17 @@ def test_the_log_of_idleness_tells_spans_with_lengths_and_reasons(db: None) -> N
     assert re.search(r"Busy today \d\d:\d\d 20 min These pages are in use: anna\.", said)
 
 
+def test_a_daemon_that_stands_still_has_not_seen_the_machine_idle_since(db: None) -> None:
+    node(now=NOON - timedelta(minutes=10))
+    IdleSpan.objects.create(host=HOST, idle=True, began_at=NOON - timedelta(minutes=30))
+
+    said = text_of(html_of("idle-log"))
+
+    assert "idle for 20 min today" in said
+    assert re.search(r"Idle today \d\d:\d\d 20 min nobody", said)
+    assert 'id="shape-idle" d="M500 0h333v1000h-333z"' in html_of("charts", "range=1h")
+
+
 def test_the_log_of_who_made_way_tells_how_fast(db: None) -> None:
     of = run(job("lora"), state="running", started_at=NOON)
     sign = {"signal": "requests", "code": "sign_requests", "facts": {"who": "anna"}}

@@ -6,9 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.utils import timezone
+from django.utils import timezone, translation
 
-from daemon_app import tiles
+from daemon_app import idleness, tiles
+from daemon_app.api import machine
+from daemon_app.gates.conditions import Conditions
 from daemon_app.models import Node, Policy, Snapshot
 from daemon_app.readings import Reading, State
 from tests.jobs import NOON
@@ -223,6 +225,34 @@ def test_a_daemon_that_is_away_knows_nothing_of_idleness(db: None) -> None:
     tick()
 
     assert told()["active_users"].startswith("Active users Unknown")
+
+
+@pytest.mark.parametrize("silent", [timedelta(seconds=44), timedelta(seconds=46)])
+def test_tile_and_sentence_know_of_idleness_for_equally_long(db: None, silent: timedelta) -> None:
+    node(now=NOON - silent, idle=True)
+    tick()
+    is_known = silent < timedelta(seconds=45)
+
+    assert ("Idle" in told()["active_users"]) is is_known
+    assert (idleness.current(Node.latest(), NOON).kind == "idle") is is_known
+
+
+def test_a_daemon_that_measures_nothing_any_more_knows_nothing_of_idleness(db: None) -> None:
+    node(idle=True)
+    tick(NOON - timedelta(seconds=89))
+    assert idleness.current(Node.latest(), NOON).kind == "idle"
+
+    later = NOON + timedelta(seconds=1)
+
+    with translation.override("en"):
+        found = idleness.current(Node.latest(), later)
+    assert (found.kind, found.reasons) == (
+        "unknown",
+        ["Nothing has been measured for 1\u00a0min 30\u00a0s."],
+    )
+    assert machine.idle_told(Node.latest(), later, known=True)["idle"] is None
+    assert Conditions.current(later).idle is None
+    assert told(later)["active_users"].startswith("Active users Unknown")
 
 
 # ── The last hour ────────────────────────────────────────────────────────────────────────────────

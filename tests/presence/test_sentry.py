@@ -56,8 +56,9 @@ def test_one_sign_makes_busy_at_once_and_only_two_quiet_minutes_make_idle(quiet:
         {"signal": "requests", "code": "sign_requests", "facts": {"who": "anna"}},
     )
     assert (busy.idle_from - quiet.clock.now()).total_seconds() == pytest.approx(120, abs=1)
-    quiet.passes(119)
-    assert quiet.becomes(False).since == busy.since
+    for _seven_seconds in range(17):
+        quiet.passes(7)
+        assert quiet.becomes(False).since == busy.since
     quiet.passes(2)
     assert quiet.becomes(True).reasons == ()
 
@@ -536,7 +537,7 @@ def test_nonsense_at_the_bell_changes_nothing(quiet: Post, asked: list[str]) -> 
 # ── What is written down ─────────────────────────────────────────────────────────────────────────
 def test_what_is_seen_is_written_down_with_its_spans(quiet: Post) -> None:
     until(lambda: Node.objects.get(host="here").idle)
-    quiet.clock.passes(60)
+    quiet.clock.passes(10)
     quiet.activity()
     quiet.becomes(False)
 
@@ -620,6 +621,21 @@ def test_a_machine_that_wakes_up_is_no_longer_idle_from_before_it_slept(quiet: P
     assert quiet.becomes(True).since == quiet.clock.now()
 
 
+def test_a_sentry_that_stood_still_has_not_seen_the_machine_idle_meanwhile(quiet: Post) -> None:
+    until(lambda: IdleSpan.objects.filter(ended_at=None, idle=True).exists())
+    quiet.becomes(True)
+    last_look = quiet.clock.now()
+    quiet.clock.passes(60)
+
+    going_on = quiet.becomes(True)
+
+    assert going_on.since == quiet.clock.now()
+    lasting = until(lambda: IdleSpan.objects.filter(ended_at=None, began_at=going_on.since).first())
+    assert lasting.idle
+    before = IdleSpan.objects.get(idle=True, ended_at=last_look)
+    assert before.began_at <= last_look
+
+
 def test_who_was_here_before_the_machine_slept_is_not_here_when_it_wakes_up(quiet: Post) -> None:
     quiet.mark()
     quiet.activity()
@@ -665,10 +681,10 @@ def test_reasons_that_the_database_refuses_do_not_keep_the_rest_from_being_writt
 ) -> None:
     begin = Sentry._span
 
-    def refuse(self: Sentry, state: Idleness, slept_from: datetime | None) -> None:
+    def refuse(self: Sentry, state: Idleness, unseen_from: datetime | None) -> None:
         if state.reasons:
             raise DataError("unsupported Unicode escape sequence")
-        begin(self, state, slept_from)
+        begin(self, state, unseen_from)
 
     until(lambda: Node.objects.get(host="here").idle)
     monkeypatch.setattr(Sentry, "_span", refuse)
