@@ -175,7 +175,7 @@ def _of_jobs() -> list[Notice]:
     active = Job.objects.active().order_by("pk")
     for job in active.exclude(schedule_error=""):
         title = _t("“%(job)s” does not start by itself") % {"job": job.name}
-        text = _t("Its schedule can't be read: %(error)s Edit it.") % {"error": job.schedule_error}
+        text = _t("Its schedule can't be read: %(error)s Edit it.") % {"error": job.schedule_fault}
         found.append(Notice(WARN, title, text, "schedule_broken", job.updated_at, job_id=job.pk))
     needs: dict[str, list[Job]] = {}
     sizes = Pool.sizes()

@@ -132,6 +132,25 @@ def test_a_broken_schedule_is_told_once(board) -> None:
     assert codes() == ["schedule_broken"]
 
 
+def test_a_broken_schedule_is_told_in_the_readers_language(board) -> None:
+    node()
+    broken = job("odd", job_type="cron", schedule="0 3 * * *")
+    Job.objects.filter(pk=broken.pk).update(timezone="Europe/Atlantis", schedule_error="no such")
+    stored = job("old")
+    Job.objects.filter(pk=stored.pk).update(schedule_error="cause that is gone")
+
+    with translation.override("de"):
+        german = [notice.text for notice in notices.current(NOON)]
+    with translation.override("en"):
+        english = [notice.text for notice in notices.current(NOON)]
+
+    assert "Zeitzone" in german[0]
+    assert "zone" in english[0]
+    assert "Atlantis" in english[0]
+    assert "no such " not in german[0] + english[0]
+    assert "cause that is gone" in german[1]
+
+
 def test_what_happened_stays_until_somebody_has_seen_it(board) -> None:
     node()
     incident = Incident.note("asleep", now=NOON, seconds=7200)

@@ -56,6 +56,11 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
     schedule_text = serializers.CharField(
         source="describe", read_only=True, help_text="The schedule as a sentence."
     )
+    schedule_error = serializers.CharField(
+        source="schedule_fault",
+        read_only=True,
+        help_text="Why the stored schedule can't be read; else empty.",
+    )
     environment = Variables(required=False, help_text="Variables of the command: name → text.")
     parameters = Variables(
         required=False, help_text="The command sees each as BACH_PARAM_<NAME>: name → text."
@@ -140,7 +145,6 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
             },
             "timezone": {"help_text": "IANA zone; the machine's unless given."},
             "next_due_at": {"help_text": "null: not by itself."},
-            "schedule_error": {"help_text": "Why the stored schedule can't be read; else empty."},
             "command": {"help_text": "A line for the shell, or with use_shell false a command."},
             "script_path": {"help_text": "Instead of a command: a script to run."},
             "nice": {"help_text": "0 to 19; higher gives way to others."},

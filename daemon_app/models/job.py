@@ -17,7 +17,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import formats, timezone
-from django.utils.translation import get_language
+from django.utils.translation import get_language, gettext_noop
 from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
@@ -93,6 +93,10 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Return the jobs that need more than `size` of a pool, by name."""
         needing = self.filter(pools__has_key=pool).order_by("name")
         return [job for job in needing if job.pools[pool] > size]
+
+
+# What is written down of the job of a skill that is not there.
+SKILL_GONE = gettext_noop("The skill “%(name)s” is not installed any more, or can't be loaded.")
 
 
 class Job(models.Model):
@@ -676,6 +680,25 @@ class Job(models.Model):
         except ScheduleError as error:
             return error.message(_language())
 
+    @property
+    def schedule_fault(self) -> str:
+        """Why the stored schedule can't be read, in the current language; "" when it can.
+
+        What was written down when it was found is English; it is told where nothing newer is known.
+        """
+        if not self.schedule_error:
+            return ""
+        if self.skill:
+            gone = {"name": self.skill}
+            if self.schedule_error == SKILL_GONE % gone:
+                return _t(SKILL_GONE) % gone
+            return self.schedule_error
+        try:
+            self.next_after(timezone.now())
+        except ScheduleError as error:
+            return fault_of(error)
+        return self.schedule_error
+
     def upcoming(self, now: datetime, n: int = 5) -> list[datetime]:
         """Return the next `n` due instants (UTC) an active job would have; fewer when it ends."""
         try:
@@ -916,6 +939,11 @@ def _check_variables(value: object, reserved: re.Pattern[str] | None = RESERVED_
             raise ValidationError(_t("The value of “%(name)s” must be text.") % {"name": name})
         if len(content.splitlines()) > 1:
             raise ValidationError(_t("The value of “%(name)s” must be one line.") % {"name": name})
+
+
+def fault_of(error: ScheduleError) -> str:
+    """Return what is wrong with a schedule and the way out, in the current language."""
+    return f"{error.message(_language())} {error.hint(_language())}"
 
 
 def _language() -> str:

@@ -10,13 +10,12 @@ from django.db import transaction
 from django.utils import translation
 
 from daemon_app.models import Incident, Job, Policy, Run
+from daemon_app.models.job import SKILL_GONE
 from daemon_app.readings import Reading
 from daemon_app.skills import plugins
 from daemon_app.skills.skill import SKILLS, Due, Situation, Skill
 
 log = logging.getLogger(__name__)
-
-GONE = "The skill “{name}” is not installed any more, or can't be loaded."
 
 
 def install(now: datetime) -> list[Job]:
@@ -37,7 +36,7 @@ def install(now: datetime) -> list[Job]:
             else:
                 _update(jobs[name], skill)
         for name in jobs.keys() - SKILLS.keys():
-            error = GONE.format(name=name)
+            error = SKILL_GONE % {"name": name}
             Job.objects.filter(pk=jobs[name].pk).update(schedule_error=error)
     return made
 

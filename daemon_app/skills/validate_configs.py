@@ -357,7 +357,7 @@ def _label(row: models.Model, name: str) -> str:
 def _wrong_with(job: Job) -> Iterator[str]:
     """Yield what is wrong with a stored job: by its rules, and on this machine."""
     if job.schedule_error:
-        yield job.schedule_error
+        yield job.schedule_fault
     if job.skill:
         yield from _refused(job)
         return

@@ -15,6 +15,7 @@ from daemon_app import admission, gates, notices, pidfile, skills, windows
 from daemon_app.broker import oldest_messages
 from daemon_app.gates.conditions import Conditions
 from daemon_app.models import Job, Node, Policy, Run, reasons
+from daemon_app.models.job import fault_of
 from daemon_app.models.run import ON_TIME
 from daemon_app.schedules import ScheduleError
 from daemon_app.why.answers import BLOCKED, IMPOSSIBLE, INFO, OK, UNKNOWN, Explanation, Rule
@@ -307,13 +308,13 @@ def _schedule(scene: Scene) -> Rule:
 
 def _due(job: Job, now: datetime) -> tuple[str, dict[str, Any]]:
     """Return by which sentence a job is due, or why it is not."""
-    error = job.schedule_error
+    error = job.schedule_fault
     try:
         # Asked in any case: it may have become unreadable since a tick last looked at it.
         planned = job.next_after(now)
         due = job.next_due_at if job.is_active else planned
     except ScheduleError as broken:
-        error, due = str(broken), None
+        error, due = fault_of(broken), None
     facts = {"at": due, "plan": job.describe()}
     if error:
         code, facts = "broken", {"error": error}
@@ -343,7 +344,7 @@ def _due_by_skill(scene: Scene) -> tuple[str, dict[str, Any]]:
     """Return the same of a job that a skill starts by its own rules."""
     job, now = scene.job, scene.now
     if job.schedule_error:
-        return "broken", {"error": job.schedule_error}
+        return "broken", {"error": job.schedule_fault}
     skills.load()
     at = scene.conditions
     for each, why in skills.due(at.readings, at.idle, now):
