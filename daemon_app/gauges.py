@@ -230,8 +230,7 @@ def _vram(
     free, total = _amount(facts, "free_mb"), _amount(facts, "total_mb")
     if free is None or not total:
         return number, quantity, ""
-    megabyte = 1_000_000
-    used, whole = (formats.size(round(part * megabyte), language) for part in (total - free, total))
+    used, whole = (_megabytes(part, language) for part in (total - free, total))
     number, _, unit = used.rpartition(formats.NBSP)
     if whole.endswith(unit):  # said once
         used = number
@@ -243,7 +242,7 @@ def _vram(
     listed = models if isinstance(models, list) else []
     names = [str(each.get("model") or "") for each in listed if isinstance(each, Mapping)]
     parts += filter(None, names)
-    return formats.size(round(free * megabyte), language), _t("free"), " · ".join(parts[:4])
+    return _megabytes(free, language), _t("free"), " · ".join(parts[:4])
 
 
 def _models(facts: Mapping[str, Any]) -> str:
@@ -265,10 +264,13 @@ def _address(facts: Mapping[str, Any]) -> str:
 
 
 def _share(facts: Mapping[str, Any]) -> str:
+    """Return how much of a disk is used, as `df` counts: of what users may have, rounded up."""
     free, total = _amount(facts, "free_bytes"), _amount(facts, "total_bytes")
     if free is None or not total:
         return ""
-    return _t("%(n)s in use") % {"n": percent(100 * (1 - free / total))}
+    used = _amount(facts, "used_bytes")
+    used = max(total - free, 0.0) if used is None else used
+    return _t("%(n)s in use") % {"n": percent(math.ceil(100 * used / ((used + free) or 1)))}
 
 
 def forecast(facts: Mapping[str, Any], language: str) -> str:
@@ -300,8 +302,15 @@ def measured(unit: str, value: float, language: str) -> str:
     if unit == "%":
         return percent(value)
     if unit == "GB":
-        return formats.size(round(value * 1_000_000_000), language)
+        return _megabytes(value * 1000, language)
     return formats.number(round(value), language)
+
+
+def _megabytes(count: float, language: str) -> str:
+    """Return an amount of memory or disk as sentences tell it: "50 MB", "6,2 GB"."""
+    if round(count) < 1000:
+        return f"{round(count)}{formats.NBSP}MB"
+    return formats.size(round(count * 1_000_000), language)
 
 
 def threshold(name: str, policy: Policy) -> float | None:

@@ -18,11 +18,12 @@ FULL: Final = GIGABYTE
 def disk(context: Context) -> Reading:
     """Measure; the value is what is free in GB.
 
-    Facts: free_bytes, free_mb, total_bytes, path, full_in_seconds (None without a clear trend).
+    Facts: free_bytes, free_mb, used_bytes, total_bytes, path, full_in_seconds (None without a
+    clear trend).
     """
     folder = _existing(context.exports)
     try:
-        total, _used, free = shutil.disk_usage(folder)
+        total, used, free = shutil.disk_usage(folder)
     except OSError as error:
         wrong = {"path": str(folder), "error": error.strerror or ""}
         return Reading("disk", State.UNKNOWN, None, "disk_failed", wrong)
@@ -30,6 +31,8 @@ def disk(context: Context) -> Reading:
     facts: dict[str, Any] = {
         "free_bytes": free,
         "free_mb": free // MEGABYTE,
+        # With what is free less than the whole, where some is kept for the system.
+        "used_bytes": used,
         "total_bytes": total,
         "path": str(folder),
         "full_in_seconds": full_in,

@@ -438,6 +438,7 @@ def test_the_real_disk_has_its_free_gigabytes(look) -> None:
     reading = look("disk", disk_low_gb=0)
 
     assert 0 < reading.value < reading.facts["total_bytes"] / GB
+    assert 0 < reading.facts["used_bytes"] <= reading.facts["total_bytes"]
     assert Path(reading.facts["path"]) in [settings.EXPORTS_DIR, *settings.EXPORTS_DIR.parents]
 
 

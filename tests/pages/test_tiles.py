@@ -255,6 +255,24 @@ def test_a_daemon_that_measures_nothing_any_more_knows_nothing_of_idleness(db: N
     assert told(later)["active_users"].startswith("Active users Unknown")
 
 
+def test_the_share_of_a_disk_is_that_of_df(db: None) -> None:
+    facts = {"free_bytes": 80 * 10**9, "used_bytes": 29 * 10**9, "total_bytes": 270 * 10**9}
+    node()
+    tick(NOON, reading("disk", value=80.0, facts=facts))
+
+    assert told()["disk"].endswith("80.0 GB free 27 % in use")
+
+
+def test_a_tile_writes_megabytes_as_the_sentence_does(db: None) -> None:
+    facts = {"free_mb": 50, "total_mb": 24_000}
+    disk = reading("disk", state=State.FULL, value=0.05, code="disk_full", facts={"free_mb": 50})
+    node()
+    tick(NOON, reading("vram", facts=facts), disk)
+
+    assert "50 MB free 23.9 of 24 GB" in told()["vram"]
+    assert told()["disk"] == "Disk Full 50 MB free The disk is full: 50 MB free."
+
+
 # ── The last hour ────────────────────────────────────────────────────────────────────────────────
 def test_the_line_of_a_tile_has_at_most_sixty_points_and_leaves_gaps(db: None) -> None:
     node()
