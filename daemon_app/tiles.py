@@ -414,7 +414,12 @@ def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
     """
     failing = _failing_jobs(now).order_by("-last_end_id")
     jobs = list(failing[: MOST_NAMED + 1])
-    told = [hint for hint in hints.current(now) if hint.code not in SAID_ELSEWHERE]
+    failed = {("configs_bad", job.pk) for job in jobs}  # the job that fails says what it found
+    told = [
+        hint
+        for hint in hints.current(now)
+        if hint.code not in SAID_ELSEWHERE and (hint.code, hint.job_id) not in failed
+    ]
     bad = [hint for hint in told if hint.level == hints.ERROR]
     mild = [hint for hint in told if hint.level != hints.ERROR]
     sick = [each for each in map(_failing, jobs[:MOST_NAMED]) if each.run]

@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone, translation
 
 from daemon_app import tiles
-from daemon_app.models import Job, Node, Run
+from daemon_app.models import Incident, Job, Node, Run
 from tests.jobs import NOON, job, run
 
 GERMAN = tiles.Viewer(role="operator", language="de")
@@ -185,6 +185,18 @@ def test_what_failed_once_stands_until_it_succeeds_is_paused_or_a_week_is_over(d
     run(of, state="succeeded", started_at=NOON, ended_at=NOON)
 
     assert (before, long_after, paused, told()) == ([("einmal", 1)], [], [], [])
+
+
+def test_what_the_check_of_files_found_is_told_once(db: None) -> None:
+    of = failures("validate_configs", "failed")
+    Incident.note("configs_bad", now=NOON, job=of, n=2, new=2, first="a.json:1:2")
+
+    failed = tiles.notices(GERMAN, None, NOON) or {}
+    run(of, state="succeeded", started_at=NOON, ended_at=NOON)
+    succeeded = tiles.notices(GERMAN, None, NOON) or {}
+
+    assert [bool(each.failing) for each in failed["hints"]] == [True]
+    assert [each.hint.code for each in succeeded["hints"]] == ["configs_bad"]
 
 
 def test_more_jobs_than_fit_are_one_notice_with_their_logs(db: None) -> None:
