@@ -31,6 +31,8 @@ class Idleness:
     besides: Sequence[str] = ()  # of these, what is no person
     yielding: int = 0  # running runs that would make way for a person
     making_way: int = 0
+    cause: str = ""  # for which they were asked
+    is_idle: bool = False  # as the tiles show it: for whom runs make way may be gone already
     kept_waiting: int = 0  # runs in line that need an idle machine
     matters: bool = False  # whether any job heeds idleness at all
 
@@ -85,6 +87,8 @@ def current(node: Node | None, now: datetime) -> Idleness:
         reasons=[words for _signal, words in told if words],
         besides=[words for signal, words in told if words and signal not in PEOPLE],
         **running,
+        cause=_cause(leaving) if kind == "making_way" else "",
+        is_idle=bool(node.idle),
         kept_waiting=waiting.count(),
         matters=node.idle is not None or _matters(),
     )
@@ -105,6 +109,15 @@ def sentence(sign: object) -> str:
         return ""
     facts = sign.get("facts")
     return reasons.sentence(str(sign.get("code") or ""), facts if isinstance(facts, dict) else {})
+
+
+def _cause(leaving: Q) -> str:
+    """Return for what runs were asked to make way; "" where nothing more is known."""
+    asked = Run.objects.running().filter(leaving).order_by("pk")
+    for facts in asked.values_list("reason_facts", flat=True):
+        if facts.get("code") not in {None, "came_back"}:
+            return sentence(facts)
+    return ""
 
 
 def _matters() -> bool:

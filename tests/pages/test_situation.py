@@ -105,6 +105,19 @@ def test_while_runs_make_way_it_says_so(db: None) -> None:
     )
 
 
+def test_runs_make_way_for_what_they_were_asked_for_also_when_that_is_gone(db: None) -> None:
+    node(idle=False, idle_reasons=[ANNA])
+    yielding(started_at=NOON, reason_code="displacing", reason_facts={**MODEL, "at": 1.0})
+    assert "stopping one run … Ollama is in use: llama3.1:8b. What was stopped" in said()
+
+    Node.objects.update(idle=True, idle_reasons=[])
+
+    assert said().startswith(
+        "Idle – one run is still stopping … The cause: "
+        "Ollama is in use: llama3.1:8b. What was stopped goes on"
+    )
+
+
 def test_unknown_is_said_where_a_job_heeds_it(db: None) -> None:
     node(idle=None)
     assert "not known" not in said()
