@@ -1,6 +1,6 @@
 """Whether people or the machine have the right of way now, as one sentence of a page needs it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -61,7 +61,7 @@ def current(node: Node | None, now: datetime) -> Idleness:
     """Return what is known of the host of `node`: nothing of one that is away or stands still."""
     newest = Snapshot.objects.newest(now, node.host) if node else None
     if node is None or not speaks_of_now(node, newest, now):
-        causes = [sentence(sign) for sign in silence(newest, now)]
+        causes = sentences(silence(newest, now))
         return Idleness("unknown", reasons=causes, matters=_matters())
     leaving = Q(reason_code="displacing")
     may_leave = Q(definition__on_presence__in=YIELDING, forced_by="") & ~leaving
@@ -77,15 +77,14 @@ def current(node: Node | None, now: datetime) -> Idleness:
         kind = "idle"
     else:
         kind = "soon" if node.idle_from and not node.users else "busy"
-    told = [(each.get("signal"), sentence(each)) for each in node.idle_reasons]
     return Idleness(
         kind,
         since=node.idle_since,
         idle_from=node.idle_from if kind in {"soon", "busy"} else None,
         active_at=node.active_at,
         users=node.users,
-        reasons=[words for _signal, words in told if words],
-        besides=[words for signal, words in told if words and signal not in PEOPLE],
+        reasons=sentences(node.idle_reasons),
+        besides=sentences(each for each in node.idle_reasons if each.get("signal") not in PEOPLE),
         **running,
         cause=_cause(leaving) if kind == "making_way" else "",
         is_idle=bool(node.idle),
@@ -109,6 +108,11 @@ def sentence(sign: object) -> str:
         return ""
     facts = sign.get("facts")
     return reasons.sentence(str(sign.get("code") or ""), facts if isinstance(facts, dict) else {})
+
+
+def sentences(signs: Iterable[object]) -> list[str]:
+    """Return what signs say to people, each sentence once."""
+    return list(dict.fromkeys(filter(None, map(sentence, signs))))
 
 
 def _cause(leaving: Q) -> str:

@@ -1054,7 +1054,7 @@ def idle_log(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa
                 each.idle,
                 each.began_at,
                 each.ended_at or (max(seen_until, each.began_at) if seen_until < now else None),
-                [told for one in each.reasons if (told := idleness.sentence(one))],
+                idleness.sentences(each.reasons),
             )
             for each in found[:MOST_SPANS]
         ],
@@ -1283,6 +1283,7 @@ class Pause:
     began_at: datetime
     ended_at: datetime | None  # None: it lasts
     why: str
+    resumed: bool = False  # or else it ended, if it did
 
     @property
     def lasted(self) -> float:
@@ -1313,7 +1314,7 @@ def _tries(run: Run, tries: Sequence[Attempt], now: datetime) -> list[Try]:
             signs = [at for at in made_way if at <= attempt.ended_at]
             row = made_way.pop(signs[-1]) if signs else None
             why = _cause(row.cause if row else attempt.reason_facts, now)
-            pause, told = Pause(attempt.ended_at, until, why), ""
+            pause, told = Pause(attempt.ended_at, until, why, next_began is not None), ""
         found.append(Try(attempt, state_mark(attempt.state), told, pause))
     return found
 
@@ -1369,12 +1370,20 @@ def why(run: Run) -> str:
             return reasons.sentence(run.stop_code, facts)
         return _t("asked to stop by %(who)s") % {"who": who}
     if run.reason:
-        return _missed(run) or run.reason
+        return _missed(run) or _paused(run) or run.reason
     if run.signal:
         return _t("ended by signal %(signal)s") % {"signal": signal_name(run.signal)}
     if run.exit_code:
         return _t("exit code %(n)s") % {"n": run.exit_code}
     return ""
+
+
+def _paused(run: Run) -> str:
+    """Return when a run that made way goes on at the earliest; nothing of any other."""
+    if run.reason_code != "displaced" or run.state != Run.State.QUEUED:
+        return ""
+    facts = {**run.reason_facts, "at": run.not_before}
+    return reasons.sentence("waits_displaced", facts) if run.not_before > timezone.now() else ""
 
 
 def _missed(run: Run) -> str:

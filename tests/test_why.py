@@ -229,7 +229,9 @@ def test_a_condition_that_is_not_met_keeps_nobody_before_something_is_due() -> N
 
     assert found.state == "scheduled"
     assert found.rule("idle").state == "info"
-    assert found.rule("idle").sentence == ("If it started now: Waits until the machine is idle.")
+    assert found.rule("idle").sentence == (
+        "If it were started now: Waits until the machine is idle."
+    )
     assert "idle" not in said(found)
 
 
@@ -854,6 +856,25 @@ def test_a_run_started_against_its_conditions_says_so_for_ever() -> None:
     assert "by anna" in said(found)
     assert found.rule("idle").state == "info"
     assert "Waits until the machine is idle" in found.rule("idle").sentence
+
+
+@pytest.mark.parametrize("code", ["gate_waived", "exit"])
+def test_that_it_was_the_last_chance_is_told_once(code: str) -> None:
+    done = ended(
+        state="failed", started_at=NOON, forced_by="job", reason_code=code, reason_facts={"code": 3}
+    )
+
+    told = said(why.of_run(done, NOON + 2 * HOUR))
+
+    assert told.count("last chance") == 1
+    assert "by job" not in told
+
+
+def test_one_is_told_as_one() -> None:
+    alive()
+    done = ended(state="succeeded", started_at=NOON, displacements=1)
+
+    assert why.of_run(done, SOON).rule("presence").sentence == "It made way once."
 
 
 # ── What became of it then ───────────────────────────────────────────────────────────────────────

@@ -54,7 +54,9 @@ class Choice(Spoken, serializers.ChoiceField):
     }
 
     def fail(self, key: str, **facts: Any) -> NoReturn:
-        super().fail(key, words=", ".join(map(str, self.choices)), **facts)
+        super().fail(
+            key, words=", ".join(str(each) for each in self.choices if each != ""), **facts
+        )
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):

@@ -7,7 +7,7 @@ import click
 from daemon_app.cli import project, terminal
 from daemon_app.cli.clicks import Command, Group, WholeNumber
 from daemon_app.cli.language import gettext as _
-from daemon_app.cli.language import pgettext
+from daemon_app.cli.language import ngettext, pgettext
 from daemon_app.cli.outcome import Code, Refusal
 
 if TYPE_CHECKING:
@@ -113,6 +113,15 @@ def policy(as_json: bool, *, no_config_folders: bool, **wanted: Any) -> int:
             except ValidationError as error:
                 raise _refused(error) from error
             rules = Policy.current()
+            if "config_folders" in given and (missing := rules.missing_folders):
+                terminal.note(
+                    ngettext(
+                        "This folder is not there, or may not be entered: %(folders)s.",
+                        "These folders are not there, or may not be entered: %(folders)s.",
+                        len(missing),
+                    )
+                    % {"folders": ", ".join(map(terminal.shown, missing))}
+                )
         if as_json:
             terminal.say_json({**PolicySerializer(rules).data})
             return Code.OK

@@ -561,6 +561,16 @@ SENTENCES: Final = {
     "maxItems": _("It must have %(wanted)s entries or less."),
     "uniqueItems": _("No entry may be there twice."),
 }
+# What JSON Schema calls types.
+KINDS: Final = {
+    "string": _("text"),
+    "integer": _("a whole number"),
+    "number": _("a number"),
+    "boolean": _("true or false"),
+    "array": _("a list"),
+    "object": _("an object"),
+    "null": _("null"),
+}
 OTHERWISE: Final = _("It does not fit “%(keyword)s” of the schema.")
 
 
@@ -569,15 +579,22 @@ def _sentence(error: ValidationError) -> str:
     if error.validator == "required":
         # One error each, and only the message tells of which.
         named = re.match(r"'(.*)' is a required", error.message)
-        wanted = f"“{named[1] if named else '?'}”"
-    elif error.validator in {"type", "enum"} and isinstance(wanted, list):
+        wanted = _quoted(named[1] if named else "?")
+    elif error.validator == "type":
+        kinds = wanted if isinstance(wanted, list) else [wanted]
+        wanted = _t(" or ").join(str(KINDS.get(str(kind), kind)) for kind in kinds)
+    elif error.validator == "enum" and isinstance(wanted, list):
         wanted = ", ".join(str(each) for each in wanted)
     about = {
         "wanted": _shown(str(wanted), 120),
-        "extra": ", ".join(f"“{_shown(name)}”" for name in _extra(error)) or "“?”",
+        "extra": ", ".join(_quoted(_shown(name)) for name in _extra(error)) or _quoted("?"),
         "keyword": error.validator,
     }
     return str(SENTENCES.get(str(error.validator), OTHERWISE)) % about
+
+
+def _quoted(name: str) -> str:
+    return _t("“%(name)s”") % {"name": name}
 
 
 def _extra(error: ValidationError) -> list[str]:

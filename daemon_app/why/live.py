@@ -463,8 +463,8 @@ def _gates(scene: Scene) -> Iterator[Rule]:
             code = "no_quiet_hours" if name == "quiet_hours" else "not_asked"
             yield scene.rule(name, OK, code)
         elif run is not None and (code := forced_code(run)):
-            who = run.forced_by if code == "forced" else scene.say("last_chance")
-            yield scene.rule(name, INFO, "waived", who=who)
+            waived = "waived" if code == "forced" else "waived_last"
+            yield scene.rule(name, INFO, waived, who=run.forced_by)
         elif name == "quiet_hours" and _never_both(scene):
             yield scene.rule(name, BLOCKED, "never_both", **verdict.facts)
         elif verdict.open:

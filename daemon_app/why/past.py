@@ -23,6 +23,7 @@ from daemon_app.models import (
     reasons,
 )
 from daemon_app.models.run import ON_TIME
+from daemon_app.scheduler import LAST_CHANCE
 from daemon_app.why.answers import BLOCKED, INFO, OK, UNKNOWN, Event, Explanation, Rule
 from daemon_app.why.words import LABELS, because, joined, say
 
@@ -92,7 +93,8 @@ def of_ended_run(run: Run, now: datetime) -> Explanation:
     told = say(now, "was_due", at=run.due_at, why=outcome(run, now))
     if run.started_at is None and (last := run.waits.last()):
         told = joined(told, say(now, "last_waited", why=_then(last, now)))
-    if code := forced_code(run):
+    # Of its last chance its reason has told already.
+    if run.reason_code != "gate_waived" and (code := forced_code(run)):
         told = joined(told, say(now, code, who=run.forced_by))
     return Explanation(
         run.state, told, recorded(run, now), tuple(events(run, now)), run.job_id, run.pk
@@ -188,7 +190,8 @@ def forced_code(run: Run) -> str:
     """Return by which sentence a run was started against its conditions; "" for not at all."""
     if not run.forced_by:
         return ""
-    return "forced_last" if run.reason_code == "gate_waived" else "forced"
+    last = run.reason_code == "gate_waived" or run.forced_by == LAST_CHANCE
+    return "forced_last" if last else "forced"
 
 
 def forced(run: Run, now: datetime) -> Rule:

@@ -109,8 +109,8 @@ SENTENCES: Final = {
         "or let the job run in quiet hours too."
     ),
     "waived": _("Does not count any more: it starts whatever its conditions say (%(who)s)."),
-    "last_chance": _("its last chance"),
-    "if_now": _("If it started now: %(why)s."),
+    "waived_last": _("Does not count any more: its last chance has come."),
+    "if_now": _("If it were started now: %(why)s."),
     "no_longest_wait": _("It may wait as long as it takes."),
     "longest_wait": _("It may wait in line for at most %(seconds)s s."),
     "no_chain": _("It is not part of a chain."),
@@ -207,9 +207,20 @@ SENTENCES: Final = {
 }
 
 
+# Said instead where this fact is one.
+ONE: Final = {
+    "cluster_waits": ("n", _("One message stands in its queue.")),
+    "presence_past": ("n", _("It made way once.")),
+    "overlap_room": ("n", _("One of its runs is active, %(limit)s may be.")),
+    "slots": ("taken", _("One of %(n)s places is taken.")),
+}
+
+
 def say(now: datetime, code: str, **facts: Any) -> str:
     """Return a sentence of ours in the current language, with instants as seen from `now`."""
-    return reasons.filled(str(SENTENCES[code]), facts, now)
+    name, one = ONE.get(code, ("", None))
+    text = one if one is not None and facts.get(name) == 1 else SENTENCES[code]
+    return reasons.filled(str(text), facts, now)
 
 
 def because(now: datetime, code: str, facts: Any) -> str:

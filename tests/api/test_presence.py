@@ -102,3 +102,11 @@ def test_a_program_may_tell_more_often_than_it_may_change_things(
 
     assert told == {204}
     assert said == [200, 200, 200, 429]
+
+
+def test_a_state_there_is_not_is_refused_with_those_there_are(operator: Any) -> None:
+    answer = operator("PUT", "presence", {"state": 7})
+
+    assert answer.status_code == 400
+    assert ", here" not in answer.content.decode()
+    assert "here, away" in answer.content.decode()

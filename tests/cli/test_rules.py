@@ -32,6 +32,14 @@ def test_the_rules_are_shown_and_changed(ready: Bach) -> None:
     assert (again["max_parallel"], again["keep_days"]) == (None, 30)
 
 
+def test_a_folder_to_check_that_is_not_there_is_remarked_on(ready: Bach) -> None:
+    answer = ready("daemon", "policy", "--config-folder", "/nonexist", "--json")
+
+    assert facts(answer)["config_folders"] == ["/nonexist"]
+    assert "/nonexist" in answer.stderr
+    assert not ready("daemon", "policy", "--no-config-folders").stderr
+
+
 def test_pools_are_set_listed_and_removed(ready: Bach) -> None:
     assert "bach daemon pools set" in ready("daemon", "pools").stdout
     assert ready("daemon", "pools", "set", "gpu", "2", "--description", "Cards").returncode == 0

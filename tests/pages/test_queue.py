@@ -126,7 +126,7 @@ def test_a_waiting_run_tells_its_gates(viewer: Client) -> None:
 
     assert "Warum wartet er? Platz 1 in der Warteschlange" in said
     assert "erfüllt Nicht angehalten Nichts ist angehalten." in said
-    assert "erfüllt Freier Platz 1 von 4 Plätzen sind belegt." in said
+    assert "erfüllt Freier Platz Einer von 4 Plätzen ist belegt." in said
     assert "hält auf Platz in seinen Pools Wartet auf den Pool „gpu“: braucht 2" in said
 
 
@@ -379,7 +379,7 @@ def test_a_retry_says_in_one_sentence_when_it_comes(viewer: Client) -> None:
     said = text_of(viewer.get("/daemon/queue/")) + text_of(viewer.get("/daemon/"))
     page = text_of(viewer.get(f"/daemon/runs/{again.pk}/"))
 
-    assert re.search(r"Nächster Versuch in (1 Min|90 s|89 s)", said)
+    assert re.search(r"Neuer Versuch in (1 Min|90 s|89 s)", said)
     assert "Wartet auf den nächsten Versuch" not in said + page
     assert re.search(r"Wird in .{1,12} nachgeholt, damit nicht alles auf einmal startet", said)
     assert caught.not_before == later

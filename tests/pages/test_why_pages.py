@@ -172,7 +172,26 @@ def test_a_pause_after_short_slices_says_when_it_goes_on(operator: Client) -> No
     page = operator.get("/daemon/queue/")
 
     assert re.search(r"Machte Platz \(.*anna\); weiter geht es frühestens", text_of(page))
+    assert text_of(page).count("weiter geht es frühestens") == 1
+    said = text_of(operator.get(f"/daemon/runs/{of.pk}/"))
+    assert "geht es weiter, sobald" not in said
+    assert said.count("weiter geht es frühestens") >= 2, "the banner says what the panel says"
     assert f"/daemon/runs/{of.pk}/force/" in page.content.decode()
+
+
+def test_an_earlier_pause_stays_resumed_while_the_run_waits_again(viewer: Client) -> None:
+    now = timezone.now()
+    of = run(
+        job("lora"), attempt=3, displacements=2, reason_code="displaced", reason_facts=ANNA,
+        now=now - 6 * HOUR,
+    )  # fmt: skip
+    made_way(of, 1, now - 6 * HOUR, now - 5 * HOUR)
+    made_way(of, 2, now - 3 * HOUR, now - HOUR)
+
+    said = text_of(viewer.get(f"/daemon/runs/{of.pk}/"))
+
+    assert len(re.findall(r"\d\d:\d\d angehalten: Diese Seiten werden benutzt: anna", said)) >= 2
+    assert len(re.findall(r"\d\d:\d\d fortgesetzt \(2 Std\.\)", said)) == 1
 
 
 def test_while_it_makes_way_it_says_so(viewer: Client) -> None:

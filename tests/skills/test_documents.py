@@ -144,17 +144,17 @@ def folder(tmp_path):
         ("app.json", '{\n "name": "x",\n "port": 0}', "app.json:3:2: port: It must be 1 or more."),
         ("app.json", '{\n "port": 1\n}', "app.json:1:1: “name” is missing."),
         ("app.yaml", "name: x\nsub:\n  y: 1\n", "app.yaml:3:3: sub: “y” is not known here."),
-        ("app.yml", "name: 3\n", "app.yml:1:1: name: It must be string."),
+        ("app.yml", "name: 3\n", "app.yml:1:1: name: It must be text."),
         ("app.toml", 'name = "x"\nmode = "odd"\n', "app.toml:2:1: mode: It must be one of fast, s"),
         (
             "other.json",
             '{\n"$schema": "./app.schema.json",\n"name": 1}',
-            "other.json:3:1: name: It must be string.",
+            "other.json:3:1: name: It must be text.",
         ),
         (
             "line.yaml",
             "# yaml-language-server: $schema=app.schema.json\nname: 1\n",
-            "line.yaml:2:1: name: It must be string.",
+            "line.yaml:2:1: name: It must be text.",
         ),
         (
             "table.toml",
@@ -165,7 +165,7 @@ def folder(tmp_path):
         (
             "own.schema.json",
             '{"$schema": "http://json-schema.org/draft-07/schema#",\n "required": 3}',
-            "own.schema.json:2:2: required: It must be array.",
+            "own.schema.json:2:2: required: It must be a list.",
         ),
     ],
 )
@@ -203,7 +203,7 @@ def test_a_schema_finds_others_beside_it_and_never_on_the_network(tmp_path, monk
     (tmp_path / "a.schema.json").write_text('{"properties": {"p": {"$ref": "port.json"}}}')
     (tmp_path / "b.schema.json").write_text('{"$ref": "https://example.com/schema.json"}')
 
-    assert said(tmp_path, "a.json", '{"p": "x"}') == ["a.json:1:2: p: It must be integer."]
+    assert said(tmp_path, "a.json", '{"p": "x"}') == ["a.json:1:2: p: It must be a whole number."]
     assert said(tmp_path, "b.json", "{}") == [
         (
             "b.json: The schema b.schema.json refers to “https://example.com/schema.json”, "
