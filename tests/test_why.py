@@ -1073,6 +1073,19 @@ def test_a_run_keeps_the_rules_it_was_queued_with_and_says_so(state: str) -> Non
     assert "was queued with" in said(why.of_job(nightly, SOON))
 
 
+def test_what_was_changed_of_a_job_but_not_of_its_rules_is_no_news_to_a_run() -> None:
+    alive()
+    kept = run(daily())
+    kept.job.set_active(active=False, now=NOON, by="anna")
+    kept.job.set_active(active=True, now=NOON, by="anna")
+
+    assert "changed since" not in said(why.of_run(Run.objects.get(), SOON))
+    nightly = Job.objects.get()
+    nightly.only_when_idle = True
+    nightly.store(now=NOON, by="anna")
+    assert "changed since" in said(why.of_run(Run.objects.get(), SOON))
+
+
 def test_what_ran_once_by_its_plan_is_done_and_not_missed() -> None:
     alive()
     once = job("once", job_type="once", schedule="2026-11-24 14:00")

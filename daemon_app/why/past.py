@@ -164,10 +164,27 @@ def facts_of(run: Run) -> dict[str, Any]:
 
 def edited(run: Run, job: Job, now: datetime) -> str:
     """Return that a run keeps older rules than its job has by now; "" when it has the same."""
-    kept = run.definition.get("version")
-    if kept is None or kept == job.version:
+    if run.definition.get("version") in {None, job.version} or _keeps(run, job):
         return ""
     return say(now, "edited" if run.state == Run.State.QUEUED else "edited_running")
+
+
+def _keeps(run: Run, job: Job) -> bool:
+    """Return whether a run has what its job has by now, whatever else of the job was changed."""
+    kept, wanted = dict(run.definition), job.definition()
+    # What whoever queued the run, or displaced it, has written into its needs themselves.
+    own = {"in_quiet_hours", "last_start", "finish_at", "zone"}
+    if run.trigger not in {Run.Trigger.SCHEDULE, Run.Trigger.TICK}:
+        own.add("finish_by")
+    if run.displacements:
+        own.add("idle")
+    needs, asked = dict(run.needs), job.needs()
+    for name in own:
+        needs.pop(name, None)
+        asked.pop(name, None)
+    kept["version"] = wanted["version"]
+    same = (kept, run.pools, needs) == (wanted, job.pools, asked)
+    return same and run.priority == job.priority
 
 
 def trigger(run: Run, now: datetime) -> Rule:
