@@ -13,7 +13,6 @@ from tests.stack import Stack
 
 LIVE = 20_000  # ms; two cores, a browser and everything else beside it
 TOP = Path(__file__).resolve().parent.parent.parent
-# Ticks of a little in the future: what the daemon itself measures meanwhile is older.
 STORE = """
 import sys, django
 django.setup()
@@ -55,7 +54,10 @@ def owner(page: Page, signed_in: Callable[[Page], Page]) -> Page:
 
 @pytest.fixture
 def store(stack: Stack) -> Callable[..., None]:
-    """`store(ahead, free_mb, count)` stores ticks up to `ahead` seconds from now, and rings."""
+    """`store(ahead, free_mb, count)` stores ticks up to `ahead` seconds from now, and rings.
+
+    The daemon's own come too seldom to be in the way; of the future none is believed.
+    """
     assert stack.wait_for(lambda: "host" in stack.bach("daemon", "status", "--json"))
 
     def write(ahead: float, free_mb: float, count: int = 1) -> None:
@@ -73,14 +75,14 @@ def store(stack: Stack) -> Callable[..., None]:
 def test_a_tile_changes_when_something_new_is_measured(
     owner: Page, store: Callable[..., None]
 ) -> None:
-    store(100, 6_200)
+    store(-1, 6_200)
     owner.goto("/daemon/")
     expect(owner.locator("html[data-live=on]")).to_have_count(1)
     expect(owner.locator("#tile-vram .value")).to_contain_text("6,2\u00a0GB", timeout=LIVE)
     owner.evaluate("window.tile = document.getElementById('tile-vram')")
     owner.locator("#tile-vram").focus()
 
-    store(160, 2_200)
+    store(0, 2_200)
 
     expect(owner.locator("#tile-vram .value")).to_contain_text("2,2\u00a0GB", timeout=LIVE)
     expect(owner.locator("#tile-vram .chip.is-warn")).to_be_visible()
