@@ -109,7 +109,7 @@ SENTENCES: Final = {
         "or let the job run in quiet hours too."
     ),
     "waived": _("Does not count any more: it starts whatever its conditions say (%(who)s)."),
-    "waived_last": _("Does not count any more: its last chance has come."),
+    "waived_last": _("Does not count any more."),
     "if_now": _("If it were started now: %(why)s."),
     "no_longest_wait": _("It may wait as long as it takes."),
     "longest_wait": _("It may wait in line for at most %(seconds)s s."),

@@ -283,6 +283,16 @@ def test_the_log_of_idleness_tells_spans_with_lengths_and_reasons(db: None) -> N
     assert re.search(r"Busy today \d\d:\d\d 20 min These pages are in use: anna\.", said)
 
 
+def test_what_several_signs_say_alike_is_told_once(db: None) -> None:
+    node()
+    unknown = [{"signal": name, "code": "sign_no_reading", "facts": {}} for name in "abcd"]
+    IdleSpan.objects.create(host=HOST, idle=False, began_at=NOON, reasons=unknown)
+
+    log = tiles.render("idle-log", None, tiles.Viewer(role="admin", language="de"), NOON)
+
+    assert str(log).count("Es wurde noch nicht nachgesehen") == 1
+
+
 def test_a_daemon_that_stands_still_has_not_seen_the_machine_idle_since(db: None) -> None:
     node(now=NOON - timedelta(minutes=10))
     IdleSpan.objects.create(host=HOST, idle=True, began_at=NOON - timedelta(minutes=30))
