@@ -125,7 +125,7 @@ def test_without_script_conditions_are_set_as_well(
     plain.add_cookies(cookies)  # type: ignore[arg-type]
     page = plain.new_page()
     page.goto(NEW)
-    page.get_by_label("Name", exact=True).fill("ohne-skript")
+    page.get_by_label("Name", exact=True).fill("nachts-ohne-skript")
     page.get_by_label("Befehl", exact=True).fill("true")
     page.get_by_text("Von Hand", exact=True).click()
     opened(page).get_by_label("Nur im Leerlauf").check()
