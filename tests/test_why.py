@@ -1037,6 +1037,8 @@ def test_a_longer_run_is_told_before_a_later_one_that_was_skipped() -> None:
         ("2026-11-24 12:35", True),
         ("2026-11-24T12:35Z", True),
         ("2026-11-24T12:35+01:00", True),
+        ("2026-11-24T12:35 01:00", True),
+        ("2026-11-24T12:35:00 01:00", False),
         ("12:35:00", False),
         ("2026-11-24T12:35:00+01:00", False),
         ("2026-11-24", False),

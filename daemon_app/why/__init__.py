@@ -54,13 +54,13 @@ def of_job(
 
 def whole_minute(at: datetime, written: str) -> datetime | None:
     """Return the end of the minute that somebody named without its seconds; None with seconds."""
-    _day, _t, clock = written.strip().replace(" ", "T").rpartition("T")
-    if at.second or at.microsecond or not MINUTE.match(clock):
+    if at.second or at.microsecond or not MINUTE.fullmatch(written.strip()):
         return None
     return at + timedelta(minutes=1) - timedelta.resolution
 
 
-MINUTE = re.compile(r"\d\d:?\d\d(?:[Zz]|[+-]\d\d:?\d\d)?$")
+# In a query string the plus before an offset may have become a blank.
+MINUTE = re.compile(r"(?:[\d-]+[T ])?\d\d:?\d\d(?:[Zz]|[+ -]\d\d:?\d\d)?")
 
 
 def of_run(run: Run, now: datetime) -> Explanation:

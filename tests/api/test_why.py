@@ -70,6 +70,19 @@ def test_an_occurrence_of_the_past_is_told_as_it_was_recorded(
     assert any(event["run_id"] == skipped.pk for event in told["history"]) or told["history"]
 
 
+def test_a_time_without_seconds_is_the_whole_minute(viewer: Caller) -> None:
+    made = timezone.now().replace(second=40, microsecond=0) - timedelta(minutes=5)
+    there = job(now=made)
+    minute = made.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
+    begun = run(there, now=made, state="succeeded", started_at=made, ended_at=made)
+
+    whole = viewer("GET", f"jobs/{there.pk}/why?at={minute}Z").json()
+    instant = viewer("GET", f"jobs/{there.pk}/why?at={minute}:00Z").json()
+
+    assert (whole["state"], whole["run_id"]) == ("succeeded", begun.pk)
+    assert instant["state"] == "none"
+
+
 def test_of_a_time_of_which_nothing_is_recorded_it_says_so(viewer: Caller, now: datetime) -> None:
     there = job(now=now)
 
