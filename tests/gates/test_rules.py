@@ -54,7 +54,7 @@ def test_a_window_in_an_unknown_zone_is_the_zones_fault_alone() -> None:
 def test_a_window_wholly_in_quiet_hours_is_refused_unless_it_may_run_there() -> None:
     Policy(quiet_hours="22:00-06:00").store(now=NOON, by="anna")
 
-    nightly = {"job_type": "cron", "schedule": "0 1 * * *"}
+    nightly: dict[str, Any] = {"job_type": "cron", "schedule": "0 1 * * *"}
 
     (message,) = refused(**nightly, window="23:00-05:00")["window"]
 
