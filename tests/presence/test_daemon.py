@@ -6,9 +6,10 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
+from daemon_app import scheduler
 from daemon_app.models import Displacement, IdleSpan, Job, Node, Policy, Run
 from daemon_app.signs.marks import Notebook
-from tests.service import Service, running, soon, started, until
+from tests.service import Service, ended, running, soon, started, until
 from tests.stack import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,5 +55,7 @@ def test_an_idle_machine_works_until_somebody_comes_and_again_when_they_have_gon
     assert Run.objects.get(pk=run.pk).displacements == 1
     spans = list(IdleSpan.objects.order_by("id").values_list("idle", flat=True))
     assert spans[-3:] == [True, False, True]
+    scheduler.stop(run, by="anna", now=timezone.now())  # it would outlive the daemon
+    ended(run)
     service.stop()
     assert not IdleSpan.objects.filter(ended_at=None).exists()
