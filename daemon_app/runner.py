@@ -64,6 +64,7 @@ PROGRESS_EVERY = 1.0  # seconds between two looks at what commands say of their 
 MOST_WAITS = 500  # runs from the front of the line of which is kept what they wait for
 MOST_WAITS_KEPT = 200  # of one run; the oldest go
 CONDITIONS_LAST = 1.0  # seconds
+RULES_LAST = 60.0  # seconds that quiet hours are believed not to have changed; a bell may be lost
 SEEN_EVERY = 60.0  # seconds between two notes that a run still waits for the same
 SOMEBODY = {"signal": "", "code": "came_back", "facts": {}}
 
@@ -312,6 +313,7 @@ class Runner:
 
     def _hear_rules(self, _told: dict[str, Any]) -> None:
         self._learn_rules()
+        self.room.conditions = None  # quiet hours are among the rules
         self._read_line_anew()
 
     def _hear_conditions(self, _told: dict[str, Any]) -> None:
@@ -370,11 +372,15 @@ class Runner:
     def _conditions_are_old(self, now: float) -> bool:
         """Return whether more has happened than gates may overlook."""
         conditions = self.room.conditions
+        if conditions is None:
+            return True
+        age = abs(now - conditions.now.timestamp())
+        if not conditions.quiet_hours and not any(each.needs for each in self._line):
+            return age > RULES_LAST  # nobody asks: a plain start need not wait for the answer
         return (
-            conditions is None
-            or not self._knows_conditions
+            not self._knows_conditions
             or now >= self._gates_at
-            or abs(now - conditions.now.timestamp()) > CONDITIONS_LAST
+            or age > CONDITIONS_LAST
             # Who is here the sentry knows before any bell has told.
             or (self.sentry is not None and self.sentry.state.idle is not conditions.idle)
         )

@@ -3,19 +3,21 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from daemon_app import admission, doorbell, gates, retention, scheduler
 from daemon_app.admission import Candidate, Room
 from daemon_app.gates.conditions import Conditions
-from daemon_app.models import Attempt, Displacement, Node, Run, Snapshot, Wait
+from daemon_app.models import Attempt, Displacement, Node, Policy, Run, Snapshot, Wait
 from daemon_app.models.run import Ending
 from daemon_app.readings import Reading, State
 from daemon_app.runner import Runner, environment, specification
@@ -524,6 +526,44 @@ def test_a_sign_that_no_bell_has_told_yet_keeps_a_run_from_starting(runner) -> N
 
     first.refresh_from_db()
     assert first.state == "queued"
+
+
+def aged(runner: Runner, seconds: float) -> None:
+    """Let what the runner knows of the machine be so old."""
+    known = runner.room.conditions
+    assert known is not None
+    runner.room.conditions = replace(known, now=known.now - timedelta(seconds=seconds))
+
+
+def test_a_plain_start_does_not_wait_for_readings(runner) -> None:
+    first, second = started(soon()), started(soon(name="second"))
+    runner.expect([(first.pk, time.time())])
+    runner.turn([])
+    aged(runner, 30)
+    runner.expect([(second.pk, time.time())])
+
+    with CaptureQueriesContext(connection) as asked:
+        runner.turn([b'{"op": "conditions"}'])
+
+    second.refresh_from_db()
+    assert second.state == "running"
+    assert not [each for each in asked if "daemon_health" in each["sql"]]
+
+
+def test_new_quiet_hours_hold_for_the_very_next_start(runner) -> None:
+    first, second = started(soon()), started(soon(name="second"))
+    runner.expect([(first.pk, time.time())])
+    runner.turn([])
+    Run.objects.filter(pk=second.pk).update(needs={})
+    now = timezone.localtime()
+    around = f"{now - HOUR:%H:%M}-{now + HOUR:%H:%M}"
+    Policy(pk=1, quiet_hours=around).store(now=timezone.now(), by="anna")
+    runner.expect([(second.pk, time.time())])
+
+    runner.turn([b'{"op": "rules"}'])
+
+    second.refresh_from_db()
+    assert second.state == "queued"
 
 
 def test_what_is_kept_of_one_wait_has_an_end(runner, monkeypatch) -> None:
