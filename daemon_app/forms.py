@@ -733,28 +733,12 @@ def refuse(form: forms.BaseForm, words: str, version: object, by: str) -> None:
 
 
 # ── Rules for all jobs ───────────────────────────────────────────────────────────────────────────
-class PolicyForm(_PolicyModelForm):
-    """How much runs at once, and what is kept."""
+class _RulesForm(_PolicyModelForm):
+    """Some of the rules for all jobs; refused when somebody else has changed any meanwhile."""
 
     use_required_attribute = False
 
     version = forms.CharField(required=False, widget=forms.HiddenInput)
-
-    class Meta:
-        model = Policy
-        fields = ("max_parallel", "keep_days", "keep_runs", "keep_output_mb")
-        labels: ClassVar = {
-            "max_parallel": _("At most"),
-            "keep_days": _("Keep runs for"),
-            "keep_runs": _("Of each job at most"),
-            "keep_output_mb": _("Output up to"),
-        }
-        help_texts: ClassVar = {
-            "max_parallel": _("What goes beyond that waits in line."),
-            "keep_days": _("Older runs are deleted with their output."),
-            "keep_runs": _("The oldest go first."),
-            "keep_output_mb": _("Of all jobs together; the oldest output goes first."),
-        }
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -772,12 +756,29 @@ class PolicyForm(_PolicyModelForm):
         return cleaned
 
 
-class WatchForm(_PolicyModelForm):
+class PolicyForm(_RulesForm):
+    """How much runs at once, and what is kept."""
+
+    class Meta:
+        model = Policy
+        fields = ("max_parallel", "keep_days", "keep_runs", "keep_output_mb")
+        labels: ClassVar = {
+            "max_parallel": _("At most"),
+            "keep_days": _("Keep runs for"),
+            "keep_runs": _("Of each job at most"),
+            "keep_output_mb": _("Output up to"),
+        }
+        help_texts: ClassVar = {
+            "max_parallel": _("What goes beyond that waits in line."),
+            "keep_days": _("Older runs are deleted with their output."),
+            "keep_runs": _("The oldest go first."),
+            "keep_output_mb": _("Of all jobs together; the oldest output goes first."),
+        }
+
+
+class WatchForm(_RulesForm):
     """What is looked at, from when on it counts, and when it is to be quiet."""
 
-    use_required_attribute = False
-
-    version = forms.CharField(required=False, widget=forms.HiddenInput)
     idle_after_seconds = SpanField(
         label=_("Idle after"),
         highest=DAY,
@@ -817,21 +818,6 @@ class WatchForm(_PolicyModelForm):
                 "mon-fri 09:00-12:00; sat,sun 00:00-24:00."
             ),
         }
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        say_plainly(self)
-        self.initial["version"] = version_of(self.instance)
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = dict(super().clean() or self.cleaned_data)
-        if is_stale(self, self.instance):
-            said = _t(
-                "%(who)s changed the settings while you were editing. Nothing has been saved; "
-                "saving again replaces those changes."
-            )
-            refuse(self, said, version_of(self.instance), self.instance.updated_by)
-        return cleaned
 
 
 class PoolForm(_PoolModelForm):
