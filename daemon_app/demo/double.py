@@ -11,6 +11,7 @@ import json
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator
 from contextlib import closing, suppress
@@ -65,7 +66,7 @@ class PortTakenError(OSError):
         self.port = port
 
 
-class Double:
+class Double(ABC):
     """A service that only pretends. Starts with the `with` block and ends with it.
 
     `port` 0 takes any free one. What is called from Python and what is sent to `/demo/…` is the
@@ -170,13 +171,13 @@ class Double:
             self.told(f"{what} {json.dumps(dict(facts), ensure_ascii=False)}")
         return self.state()
 
+    @abstractmethod
     def actions(self) -> dict[str, Callable[..., None]]:
         """Return by name what this double can be told to do, beside the modes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forget(self) -> None:
         """Lose what a service loses that is stopped and started again."""
-        raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
         """Return how things stand, for people and tests."""
@@ -184,9 +185,9 @@ class Double:
             return {"mode": self._mode.name, "port": self.port, "url": self.url}
 
     # ── Answering ────────────────────────────────────────────────────────────────────────────────
+    @abstractmethod
     def answer(self, method: str, path: str, body: Mapping[str, Any]) -> Answer:
         """Return what the real service would say."""
-        raise NotImplementedError
 
     def wait(self, seconds: float, turn: int) -> bool:
         """Return True after so many seconds, False once `turn` is over."""
