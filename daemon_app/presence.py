@@ -134,6 +134,7 @@ class _Memory:
     became: dict[str, float] = field(default_factory=dict)  # since when a sign is there
     said: dict[str, Sign] = field(default_factory=dict)  # what a sign said when it was last there
     news: list[dict[str, Any]] = field(default_factory=list)  # that the runner could not take
+    judged: bool | None = None  # whether idle, when all signs were last looked at
     noted: Idleness = field(default_factory=Idleness)
     noted_at: float = float("-inf")
     # The last activity of people here, by the monotonic clock and as it was written down.
@@ -314,6 +315,9 @@ class Sentry:
             wall = self.clock.wall()
             at = at if wall - 60 < at <= wall else wall
             last = self.clock.mono() - (wall - at)
+            # Who makes way may be gone before all signs are looked at, and must not start again.
+            told_so = (cause.as_json(),)
+            self.state = replace(self.state, idle=False, reasons=told_so, idle_from=None)
             came_to = {pk: run for pk, run in self._watching().items() if _concerns(run, last)}
             self._displace(came_to, cause, at)
         self._marks.hear(who=who, signal=signal, mono=self.clock.mono())
@@ -375,7 +379,8 @@ class Sentry:
         state = self._judged(signs, there, wall, mono)
         for run in self._watching().values():
             run.is_alone = self._is_quiet or (run.is_alone and not there)
-        changed = bool(unseen) or state.idle is not self.state.idle
+        changed = bool(unseen) or state.idle is not self._memory.judged
+        self._memory.judged = state.idle
         since = datetime.fromtimestamp(wall, UTC) if changed else self.state.since
         self.state = state = replace(state, since=since)
         unseen_from = _instant(wall - unseen) if unseen else None

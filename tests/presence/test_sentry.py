@@ -230,6 +230,25 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return folders
 
 
+def test_the_machine_is_busy_before_anything_is_asked_to_make_way(
+    quiet: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentry, then = quiet.sentry, []
+    assert sentry
+
+    def ends_at_once(_folder: Path, _how: str, _fence: int) -> bool:
+        then.append(sentry.state.idle)
+        return True
+
+    monkeypatch.setattr(supervisor, "request_stop", ends_at_once)
+    sentry.watch(1, Path("/runs/1"), 1, "displace")
+
+    quiet.activity()
+
+    quiet.news("displaced")
+    assert then == [False]
+
+
 def test_all_watched_runs_are_asked_once_and_those_released_are_not(
     quiet: Post, asked: list[str]
 ) -> None:
