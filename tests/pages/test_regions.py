@@ -160,7 +160,7 @@ def failures(name: str, *states: str) -> Job:
 
 def told(now: datetime = NOON) -> list[tuple[str, int]]:
     """Return the jobs that are said to fail one by one, and how often in a row."""
-    context = tiles.notices(GERMAN, None, now) or {}
+    context = tiles.overview.notices(GERMAN, None, now) or {}
     found = [hint.failing for hint in context["hints"] if hint.failing]
     return [(notice.job.name, notice.in_a_row) for notice in found]
 
@@ -191,9 +191,9 @@ def test_what_the_check_of_files_found_is_told_once(db: None) -> None:
     of = failures("validate_configs", "failed")
     Incident.note("configs_bad", now=NOON, job=of, n=2, new=2, first="a.json:1:2")
 
-    failed = tiles.notices(GERMAN, None, NOON) or {}
+    failed = tiles.overview.notices(GERMAN, None, NOON) or {}
     run(of, state="succeeded", started_at=NOON, ended_at=NOON)
-    succeeded = tiles.notices(GERMAN, None, NOON) or {}
+    succeeded = tiles.overview.notices(GERMAN, None, NOON) or {}
 
     assert [bool(each.failing) for each in failed["hints"]] == [True]
     assert [each.hint.code for each in succeeded["hints"]] == ["configs_bad"]

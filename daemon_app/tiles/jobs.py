@@ -1,0 +1,95 @@
+"""The table of jobs."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.utils.translation import gettext as _t
+
+from daemon_app.models import (
+    Job,
+    Policy,
+    Run,
+)
+from daemon_app.tiles.regions import Context, Viewer, region
+from daemon_app.tiles.rows import Filter, Tab, job_row, pager, waiting_runs
+from daemon_app.tiles.strip import latest_runs
+
+JOBS_PER_PAGE = 50
+
+
+@region("jobs-table", topics=("jobs", "runs", "policy"))
+def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return one page of the jobs; `arg` is the query string of the filter."""
+    wanted = Filter.read(arg)
+    jobs = Job.objects.all()
+    if wanted.q:
+        jobs = jobs.filter(Q(name__icontains=wanted.q) | Q(description__icontains=wanted.q))
+    running_ids = set(Run.objects.running().values_list("job_id", flat=True))
+    waiting_ids = set(waiting_runs(now).values_list("job_id", flat=True)) - running_ids
+    by_state = {
+        "": jobs,
+        "running": jobs.filter(pk__in=running_ids),
+        "failed": _with_last_end(jobs).filter(last_end__in=Run.UNHAPPY),
+        "waiting": jobs.filter(pk__in=waiting_ids),
+        "paused": jobs.filter(is_active=False),
+    }
+    state = wanted.state if wanted.state in by_state else ""
+    counts = jobs.aggregate(
+        all=Count("pk"),
+        running=Count("pk", filter=Q(pk__in=running_ids)),
+        waiting=Count("pk", filter=Q(pk__in=waiting_ids)),
+        paused=Count("pk", filter=Q(is_active=False)),
+    )
+    counts["failed"] = by_state["failed"].count()
+    labels = {
+        "": _t("All"),
+        "running": _t("Running"),
+        "failed": _t("Failed"),
+        "waiting": _t("Waiting"),
+        "paused": _t("Paused"),
+    }
+    total = counts[state or "all"]
+    pages = max(1, -(-total // JOBS_PER_PAGE))
+    page = min(wanted.page, pages)
+    start = (page - 1) * JOBS_PER_PAGE
+    shown = list(by_state[state].order_by("name")[start : start + JOBS_PER_PAGE])
+    history = latest_runs([job.pk for job in shown])
+    return {
+        "filter": wanted,
+        "held": Policy.current().is_held,
+        "rows": [job_row(job, history[job.pk], now) for job in shown],
+        "tabs": [
+            Tab(label, counts[key or "all"], wanted.query(state=key), key == state)
+            for key, label in labels.items()
+            if counts[key or "all"] or key in {"", state}
+        ],
+        "any": counts["all"] > 0 or (bool(wanted.q) and Job.objects.exists()),
+        # The jobs of skills come with the program; the first of one's own is still to be made.
+        "own": wanted.is_narrow or Job.objects.filter(skill="").exists(),
+        "total": total,
+        "suggestion": _similar_name(wanted.q) if wanted.q and not total else None,
+        **pager(wanted, page, pages),
+    }
+
+
+def _with_last_end(jobs: QuerySet[Job]) -> Any:
+    """Return `jobs` with the state and id of the last run that really ended, as columns."""
+    ended = Run.objects.filter(
+        job=OuterRef("pk"), state__in=(Run.State.SUCCEEDED, *Run.UNHAPPY)
+    ).order_by("-id")
+    return jobs.annotate(
+        last_end=Subquery(ended.values("state")[:1]), last_end_id=Subquery(ended.values("id")[:1])
+    )
+
+
+def _similar_name(wanted: str) -> str | None:
+    from difflib import get_close_matches  # noqa: PLC0415 - only after a search without a hit
+
+    names = list(Job.objects.values_list("name", flat=True)[:2000])
+    # A whole name, or one word of it: "bakcup" means "nacht-backup".
+    meant = {word: word for name in names for word in re.split(r"[\W_]+", name.lower()) if word}
+    meant |= {name.lower(): name for name in names}
+    close = get_close_matches(wanted.lower(), meant, n=1, cutoff=0.6)
+    return meant[close[0]] if close else None

@@ -1,0 +1,194 @@
+"""The overview: how things stand, what needs a person, what runs, and what comes."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import takewhile
+from typing import Any
+
+from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models.fields.json import KT
+
+from daemon_app import admission, gauges, idleness
+from daemon_app import notices as hints
+from daemon_app.models import (
+    Job,
+    Policy,
+    Run,
+)
+from daemon_app.tiles.marks import run_mark, why
+from daemon_app.tiles.regions import Context, Viewer, number_in, region
+from daemon_app.tiles.rows import now_of, running_runs, upcoming_jobs, waiting_runs
+from daemon_app.tiles.strip import STRIP, latest_runs, usual_seconds
+from daemon_app.tiles.writing import last_line_of
+
+MOST_RUNNING, MOST_WAITING = 20, 10
+MOST_NOTICES = 3
+MOST_NAMED = 8  # jobs that fail, in one notice
+REMEMBERED_FOR = timedelta(days=7)
+
+
+@region("situation", topics=("daemon", "runs", "jobs", "policy", "health", "presence"))
+def situation(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return what one sentence says: who has the right of way, is somebody scheduling, what runs.
+
+    It speaks of idleness where that is known or where a job heeds it.
+    """
+    node, policy = gauges.host(now), Policy.current()
+    running_count, waiting_count = running_runs().count(), waiting_runs(now).count()
+    return {
+        "node": node,
+        "alive": node is not None and node.is_alive(now),
+        "idleness": idleness.current(node, now),
+        "said": idleness.said(policy, now),
+        "policy": policy,
+        "running": running_count,
+        "waiting": waiting_count,
+        "next": upcoming_jobs()[:1].first(),
+        "jobs": Job.objects.filter(skill="").exists(),
+        "active": Job.objects.active().exists(),
+        "failing": 0 if waiting_count or running_count else _failing_jobs(now).count(),
+    }
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A job that needs a person: its newest run ended badly, and none succeeded since."""
+
+    job: Job
+    run: Run | None = None
+    in_a_row: int = 0
+
+    @property
+    def cause(self) -> str:
+        """Why the last run failed; what it wrote last, where it says nothing else."""
+        assert self.run is not None
+        return " ".join(filter(None, [why(self.run), self.run.last_line]))
+
+    @property
+    def in_a_row_text(self) -> str:
+        """How often, as far as thirty runs tell."""
+        return f"{STRIP}+" if self.in_a_row >= STRIP else str(self.in_a_row)
+
+
+# What the head of the page says already, or the notice of a failing job says better.
+SAID_ELSEWHERE = {"held", "daemon_away", "daemon_silent"}
+TONES = {"error": "is-fail", "warn": "is-warn", "info": "is-quiet"}
+
+
+@dataclass(frozen=True)
+class Hint:
+    """One thing a person should know: an alarm, what can't work, what happened, or who fails."""
+
+    key: str
+    tone: str
+    hint: hints.Notice | None = None
+    failing: Notice | None = None
+    many: list[Notice] = field(default_factory=list)  # more jobs than are told one by one
+    count: int = 0  # of them, with those that are not named
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether it tells what happened, and holds nothing up."""
+        return bool(self.hint and self.hint.incident_id and self.hint.level != hints.ERROR)
+
+
+@region("notices", topics=("runs", "jobs", "alarms", "incidents", "policy", "daemon"))
+def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return what needs a person: three in view, the worst first, the others behind a fold.
+
+    Jobs that fail come after what keeps the daemon itself from working; many of them are one.
+    """
+    failing = _failing_jobs(now).order_by("-last_end_id")
+    jobs = list(failing[: MOST_NAMED + 1])
+    failed = {("configs_bad", job.pk) for job in jobs}  # the job that fails says what it found
+    told = [
+        hint
+        for hint in hints.current(now)
+        if hint.code not in SAID_ELSEWHERE and (hint.code, hint.job_id) not in failed
+    ]
+    bad = [hint for hint in told if hint.level == hints.ERROR]
+    mild = [hint for hint in told if hint.level != hints.ERROR]
+    sick = [each for each in map(_failing, jobs[:MOST_NAMED]) if each.run]
+    if len(sick) > MOST_NOTICES:
+        count = len(jobs) if len(jobs) <= MOST_NAMED else failing.count()
+        of_jobs = [Hint("jobs", "is-fail", many=sick, count=count)]
+    else:
+        of_jobs = [Hint(f"job-{each.job.pk}", "is-fail", failing=each) for each in sick]
+    shown = [*map(_hint, bad), *of_jobs, *map(_hint, mild)]
+    return {"hints": shown[:MOST_NOTICES], "others": shown[MOST_NOTICES:]}
+
+
+def _failing_jobs(now: datetime) -> Any:
+    """Return the jobs that a person should look at, by the end of their newest run.
+
+    One bad end counts for a week, several in a row until one succeeds. A job that was switched off
+    has been looked at.
+    """
+    ends = _judged_runs().filter(job=OuterRef("pk"))
+    jobs = Job.objects.active().annotate(
+        last_end=Subquery(ends.values("state")[:1]),
+        last_ended_at=Subquery(ends.values("ended_at")[:1]),
+        end_before=Subquery(ends.values("state")[1:2]),
+        last_end_id=Subquery(ends.values("id")[:1]),
+    )
+    standing = Q(end_before__in=Run.UNHAPPY) | Q(last_ended_at__gte=now - REMEMBERED_FOR)
+    return jobs.filter(standing, last_end__in=Run.UNHAPPY)
+
+
+def _hint(hint: hints.Notice) -> Hint:
+    key = f"incident-{hint.incident_id}" if hint.incident_id else hint.code
+    key += f"-{hint.job_id}" if hint.job_id else ""
+    key += f"-{hint.jobs[0][0]}" if hint.jobs else ""
+    return Hint(key, TONES.get(hint.level, "is-warn"), hint=hint)
+
+
+def _failing(job: Job) -> Notice:
+    """Return how often a job has failed since its last success; what never ran does not count."""
+    ends = list(_judged_runs().filter(job=job).defer("definition")[:STRIP])
+    failed = list(takewhile(lambda run: run.state in Run.UNHAPPY, ends))
+    # A success may have come since we asked which jobs fail.
+    return Notice(job, run=failed[0] if failed else None, in_a_row=len(failed))
+
+
+def _judged_runs() -> QuerySet[Run]:
+    states = (Run.State.SUCCEEDED, Run.State.CANCELLED, *Run.UNHAPPY)
+    return Run.objects.filter(state__in=states).order_by("-id")
+
+
+@region("running", topics=("runs", "policy"))
+def running(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return what runs, how far it is, and what waits, with place and reason."""
+    retries = KT("definition__max_retries")
+    shown = list(running_runs().defer("definition").annotate(retries=retries)[:MOST_RUNNING])
+    waiting_count = waiting_runs(now).count()
+    waiting = admission.line(now, MOST_WAITING) if waiting_count else []
+    history = latest_runs(sorted({run.job_id for run in shown}))
+    return {
+        "runs": [
+            now_of(run, usual_seconds(history[run.job_id]), run.retries, now) for run in shown
+        ],
+        "waiting": [(each, run_mark(each.run)) for each in waiting],
+        "running_count": len(shown) if len(shown) < MOST_RUNNING else running_runs().count(),
+        "waiting_count": waiting_count,
+        "last": None
+        if shown or waiting
+        else Run.objects.filter(ended_at__isnull=False, started_at__isnull=False)
+        .defer("definition")
+        .order_by("-id")
+        .first(),
+    }
+
+
+@region("last-line", topics=("log:{arg}", "run:{arg}"))
+def last_line(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
+    """Return the line a running command wrote last; read from its file, without the database."""
+    number = number_in(arg)
+    if number is None:
+        return None
+    return {"line": last_line_of(number)}
+
+
+@region("next", topics=("jobs", "runs", "policy"))
+def next_runs(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return the jobs that start next."""
+    return {"jobs": list(upcoming_jobs()[:6]), "held": Policy.current().is_held}

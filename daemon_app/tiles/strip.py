@@ -1,0 +1,137 @@
+"""The last thirty runs of a job, as bars and in words."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import sqrt
+
+from django.db.models import OuterRef, Q, Subquery
+from django.utils.translation import gettext as _t
+from django.utils.translation import ngettext
+
+from daemon_app.models import (
+    Job,
+    Run,
+)
+
+STRIP = 30
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One run in the strip: where it stands, how tall it is, how it ended."""
+
+    outcome: str
+    x: float
+    y: float
+    height: float
+    state: str
+
+
+OUTCOMES = {
+    Run.State.SUCCEEDED: "ok",
+    Run.State.RUNNING: "run",
+    Run.State.FAILED: "fail",
+    Run.State.TIMED_OUT: "fail",
+    Run.State.LOST: "fail",
+    Run.State.MISSED: "warn",
+}
+STEP, BOTTOM, TALLEST = 152 / STRIP, 24.0, 18.0
+
+
+def bars(runs: Sequence[Run], now: datetime) -> list[Bar]:
+    """Return the bars of at most thirty runs, given newest first, drawn oldest first.
+
+    The height is the square root of the duration, so that one long run does not flatten the rest.
+    Failures stand at full height: they must be seen.
+    """
+    shown = [run for run in runs if run.state != Run.State.QUEUED][:STRIP]
+    seconds = [seconds_of(run, now) for run in shown]
+    longest = max(seconds, default=0) or 1
+    drawn = []
+    for place, (run, length) in enumerate(zip(shown, seconds, strict=True)):
+        outcome = OUTCOMES.get(Run.State(run.state), "quiet")
+        height = 4 + (TALLEST - 5) * sqrt(length / longest)
+        if outcome == "fail":
+            height = TALLEST
+        elif run.started_at is None:
+            height = 4
+        drawn.append(
+            Bar(
+                outcome=outcome,
+                x=round((STRIP - 1 - place) * STEP, 2),
+                y=round(BOTTOM - height, 1),
+                height=round(height, 1),
+                state=run.state,
+            )
+        )
+    return drawn[::-1]
+
+
+def strip_label(drawn: Sequence[Bar]) -> str:
+    """Return the strip in words: "Letzte 17 Läufe: 13 fertig, 4 Fehlschlag"."""
+    if not drawn:
+        return _t("No runs yet")
+    counts: dict[str, int] = defaultdict(int)
+    for bar in drawn:
+        counts[bar.state] += 1
+    parts = [f"{counts[state]} {state.label}" for state in Run.State if counts.get(state)]
+    head = ngettext("Last run", "Last %(n)s runs", len(drawn)) % {"n": len(drawn)}
+    return f"{head}: {', '.join(parts)}"
+
+
+def usual_seconds(runs: Iterable[Run]) -> float | None:
+    """Return the median duration of the runs that succeeded; None with fewer than three."""
+    lengths = [
+        (run.ended_at - run.started_at).total_seconds()
+        for run in runs
+        if run.state == Run.State.SUCCEEDED and run.started_at and run.ended_at
+    ]
+    return statistics.median(lengths) if len(lengths) >= 3 else None
+
+
+def seconds_of(run: Run, now: datetime) -> float:
+    """Return how long a run has taken, or takes by now; 0 before its start."""
+    length = run.duration(now)
+    return length.total_seconds() if length else 0.0
+
+
+# What is asked of a run of the past thirty; the rest stays in the database.
+REMEMBERED = (
+    "job_id",
+    "state",
+    "due_at",
+    "started_at",
+    "ended_at",
+    "stop_requested_at",
+    "stop_requested_by",
+    "phase",
+    "reason_code",
+    "reason_facts",
+    "exit_code",
+    "signal",
+    "last_line",
+)
+
+
+def latest_runs(job_ids: Sequence[int]) -> dict[int, list[Run]]:
+    """Return the last thirty runs of each job, newest first, in two queries.
+
+    The thirtieth newest id of each job comes from the index alone; a window function would read
+    the whole history of every job shown.
+    """
+    if not job_ids:
+        return {}
+    newest = Run.objects.filter(job=OuterRef("pk")).order_by("-id").values("id")
+    floors = Job.objects.filter(pk__in=job_ids).values_list(
+        "pk", Subquery(newest[STRIP - 1 : STRIP])
+    )
+    wanted = Q(pk__in=[])
+    for pk, floor in floors:
+        wanted |= Q(job_id=pk) if floor is None else Q(job_id=pk, id__gte=floor)
+    found: dict[int, list[Run]] = defaultdict(list)
+    for run in Run.objects.filter(wanted).only(*REMEMBERED).order_by("-id"):
+        found[run.job_id].append(run)
+    return found
