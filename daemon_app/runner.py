@@ -23,7 +23,17 @@ from django.conf import settings
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import F
 
-from daemon_app import admission, cgroups, gates, live, processes, progress, skills, supervisor
+from daemon_app import (
+    admission,
+    cgroups,
+    durations,
+    gates,
+    live,
+    processes,
+    progress,
+    skills,
+    supervisor,
+)
 from daemon_app.admission import Candidate
 from daemon_app.gates.conditions import Conditions
 from daemon_app.gpu import MeterThread, Usage, run_of
@@ -163,6 +173,7 @@ class Runner:
         self._over: dict[int, Held] = {}  # … and what was known of those runs
         self._forgotten: set[int] = set()  # runs whose rows are gone, and that still live
         self._doomed: list[Path] = []  # folders to remove when there is time
+        self._durations = durations.Memory()
         self._progress: dict[int, tuple[int | None, str]] = {}  # told and not written yet
         self._starts: dict[int, list[dict[str, Any]]] = {}  # gates at the start, to be written
         self._waits: dict[int, tuple[Wait, float]] = {}  # what is kept of waits, and since when
@@ -762,7 +773,7 @@ class Runner:
             put_back = [end for end in self._endings.values() if self._put_back(end)]
             for end in put_back:
                 del self._endings[end.run_id]
-            Run.objects.finish(self._endings.values())
+            Run.objects.finish([self._judged(end) for end in self._endings.values()])
         except DatabaseError:
             # The results are in their folders too: nothing is lost, only late.
             log.exception("%s ends could not be written; trying again", len(self._endings))
@@ -772,6 +783,14 @@ class Runner:
             self._remove_folder(run_id)
         self._endings.clear()
         self._over.clear()
+
+    def _judged(self, end: Ending) -> Ending:
+        """Return an ending that says whether the run's length stands out among those before it."""
+        held = self._over.get(end.run_id)
+        if held is None or end.state != Run.State.SUCCEEDED or end.started_at is None:
+            return end
+        seconds = (end.ended_at - end.started_at).total_seconds()
+        return replace(end, unusual=self._durations.judge(held.job_id, seconds))
 
     # ── Another attempt ──────────────────────────────────────────────────────────────────────────
     def _put_back(self, end: Ending) -> bool:

@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
@@ -58,6 +58,7 @@ def tick(now: datetime) -> int:
     not at all. A job whose schedule can't be evaluated is marked and holds up no other. While
     everything is held nothing is written: what was missed is decided on when it goes on.
     """
+    _end_pauses(now)
     # A look without the write lock: most beats find nothing.
     if not Job.objects.due(now + LEAD).exists() or Policy.current().is_held:
         return 0
@@ -86,12 +87,24 @@ def tick(now: datetime) -> int:
     return len(due)
 
 
+def _end_pauses(now: datetime) -> None:
+    """Switch on the jobs whose pause ends by now or within LEAD."""
+    for job in Job.objects.pause_over(now + LEAD)[:PER_TICK]:
+        try:
+            job.resume(now=now)
+        except ScheduleError as error:
+            _mark_broken(job, str(error), now)
+            Job.objects.filter(pk=job.pk).update(paused_until=None)
+
+
 def next_wake(now: datetime) -> datetime | None:
     """Return when the next tick has something to do; None when no job will ever be due."""
+    pauses = Job.objects.pause_over(datetime.max.replace(tzinfo=UTC))
+    ends = list(pauses.values_list("paused_until", flat=True)[:1])
+    wakes = [end - LEAD for end in ends if end]
     if Policy.current().is_held:
-        return None
+        return min(wakes, default=None)
     instants = Job.objects.active().order_by("next_due_at").values_list("next_due_at", flat=True)
-    wakes = []
     # What a tick has left so near to its time is held back until then.
     if held_back := instants.filter(next_due_at__lte=now + LEAD).first():
         wakes.append(max(held_back, now))
@@ -492,7 +505,7 @@ def remove(job: Job, *, by: str, now: datetime) -> int:
         for run in Run.objects.active().filter(job=job):
             stop(run, by=by, now=now)
         ids = list(Run.objects.filter(job=job).values_list("pk", flat=True))
-        count = job.remove()
+        count = job.remove(now=now, by=by)
         executor.forget(ids)
     return count
 

@@ -1,6 +1,7 @@
 """What is true: jobs, runs, who may do what, and every legal change of them."""
 
 from daemon_app.models.access import Account, Ticket, Token
+from daemon_app.models.change import Change
 from daemon_app.models.health import Snapshot
 from daemon_app.models.incident import Incident
 from daemon_app.models.job import Job
@@ -12,6 +13,7 @@ from daemon_app.models.run import Attempt, Run, Wait
 __all__ = [
     "Account",
     "Attempt",
+    "Change",
     "Displacement",
     "IdleSpan",
     "Incident",

@@ -24,6 +24,7 @@ from django.utils.translation import gettext_lazy as _
 from daemon_app import doorbell, live, schedules
 from daemon_app import formats as spans
 from daemon_app.models import policy
+from daemon_app.models.change import Change, difference
 from daemon_app.models.health import Snapshot, most_of_a_gpu
 from daemon_app.models.policy import Policy, Pool, read_times
 from daemon_app.schedules import Schedule, ScheduleError, zones
@@ -37,6 +38,8 @@ CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 MAX_COMMAND = 16_384
 MAX_EXIT_CODE = 255
 DAY = 86_400
+LONGEST_PAUSE = timedelta(days=366)
+PAUSE = ("paused_until", "paused_by", "pause_note")
 # When the skills that come with the program run; others have their own rules.
 SKILLS_RUN = {
     "validate_configs": _("once a day, when idle"),
@@ -88,6 +91,10 @@ class JobQuerySet(models.QuerySet["Job"]):
     def due(self, until: datetime) -> Self:
         """Active jobs with an occurrence at or before `until`, the most overdue first."""
         return self.active().filter(next_due_at__lte=until).order_by("next_due_at", "id")
+
+    def pause_over(self, until: datetime) -> Self:
+        """Jobs whose pause ends at or before `until`."""
+        return self.filter(is_active=False, paused_until__lte=until).order_by("paused_until", "id")
 
     def too_big(self, pool: str, size: int) -> list["Job"]:
         """Return the jobs that need more than `size` of a pool, by name."""
@@ -162,9 +169,14 @@ class Job(models.Model):
     next_due_at = models.DateTimeField(_("next run"), null=True, editable=False)
     schedule_error = models.CharField(max_length=500, blank=True, editable=False)
     is_active = models.BooleanField(_("active"), default=True)
+    # While it is switched off: when it is switched on again by itself.
     paused_until = models.DateTimeField(_("paused until"), null=True, blank=True, editable=False)
     paused_by = models.CharField(max_length=150, blank=True, editable=False)
     pause_note = models.CharField(max_length=200, blank=True, editable=False)
+    # Its failures are told no more until then, or until a run newer than the one seen fails.
+    muted_until = models.DateTimeField(null=True, blank=True, editable=False)
+    muted_by = models.CharField(max_length=150, blank=True, editable=False)
+    seen_failure = models.BigIntegerField(null=True, blank=True, editable=False)
 
     command = models.TextField(_("command"), blank=True)
     use_shell = models.BooleanField(_("run by the shell"), default=True)
@@ -339,7 +351,12 @@ class Job(models.Model):
         indexes = [
             models.Index(
                 fields=["next_due_at"], name="daemon_jobs_due", condition=Q(is_active=True)
-            )
+            ),
+            models.Index(
+                fields=["paused_until"],
+                name="daemon_jobs_paused",
+                condition=Q(is_active=False, paused_until__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -772,14 +789,28 @@ class Job(models.Model):
                 if before is not None:
                     before.settle(now, "switched_off")
                 self.next_due_at = None
+            else:
+                self.paused_until, self.paused_by, self.pause_note = None, "", ""
             self.schedule_error = ""
             self.save()
+            self._record(before, now=now, by=by)
             self.ring()
         return self
 
+    def _record(self, before: "Job | None", *, now: datetime, by: str) -> None:
+        """Write down what the storing has changed; nothing where nothing has."""
+        if before is None:
+            Change.record(self, Change.Kind.CREATED, now=now, by=by)
+            return
+        changes = difference(before, self)
+        if before.is_active != self.is_active:
+            changes["is_active"] = [before.is_active, self.is_active]
+        if changes:
+            Change.record(self, Change.Kind.EDITED, now=now, by=by, **changes)
+
     def _start_schedule(self, now: datetime) -> None:
         """Let the schedule begin at `now`: nothing is owed, a pause is over."""
-        self.paused_until = self.next_due_at = None
+        self.next_due_at = None
         self.next_due_at = self.next_after(now)
         if self.next_due_at is None and self.job_type == self.Kind.ONCE:
             raise ValidationError(
@@ -787,10 +818,71 @@ class Job(models.Model):
             )
 
     def set_active(self, active: bool, *, now: datetime, by: str) -> bool:
-        """Switch the schedule on or off; return False when it already was so.
+        """Switch the schedule on, or off until further notice; return False when it was so before.
 
         Switched on again it owes nothing of the time it was off.
         """
+        if not active and self._end_of_pause_is_dropped(now=now, by=by):
+            return True
+        return self._switch(active, now=now, by=by, owes_from=now)
+
+    def _end_of_pause_is_dropped(self, *, now: datetime, by: str) -> bool:
+        with transaction.atomic():
+            paused = Job.objects.filter(pk=self.pk, is_active=False, paused_until__isnull=False)
+            dropped = paused.update(
+                paused_until=None,
+                paused_by="",
+                pause_note="",
+                updated_at=now,
+                updated_by=by,
+                version=F("version") + 1,
+            )
+            if dropped:
+                self.refresh_from_db()
+                Change.record(self, Change.Kind.SWITCHED_OFF, now=now, by=by)
+                self.ring()
+        return bool(dropped)
+
+    def pause(self, until: datetime, *, now: datetime, by: str, note: str = "") -> None:
+        """Switch the schedule off until `until`, when it goes on by itself.
+
+        One that is switched off already gets this end. Raises ValidationError for an end that has
+        passed, or is more than a year away.
+        """
+        if not now < until <= now + LONGEST_PAUSE:
+            raise ValidationError(
+                _t("A pause ends in the future, within a year. For longer, switch the job off.")
+            )
+        with transaction.atomic():
+            self._switch(False, now=now, by=by, owes_from=now, is_told=False)
+            Job.objects.filter(pk=self.pk).update(
+                paused_until=until,
+                paused_by=by,
+                pause_note=note[:200],
+                updated_at=now,
+                updated_by=by,
+            )
+            self.refresh_from_db()
+            told = {"until": until.isoformat(), "note": note[:200]}
+            Change.record(self, Change.Kind.PAUSED, now=now, by=by, **told)
+            self.ring()
+
+    def resume(self, *, now: datetime) -> bool:
+        """Switch on a job whose pause is over; False when somebody has decided otherwise.
+
+        What is due from the end of the pause on is owed; nothing of the pause itself.
+        """
+        with transaction.atomic():
+            job = Job.objects.select_for_update().filter(pk=self.pk, is_active=False).first()
+            if job is None or job.paused_until is None or job.paused_until != self.paused_until:
+                return False
+            # An occurrence at the very end of the pause is not part of it.
+            owes_from = job.paused_until - timedelta(microseconds=1)
+            return self._switch(True, now=now, by="", owes_from=owes_from)
+
+    def _switch(
+        self, active: bool, *, now: datetime, by: str, owes_from: datetime, is_told: bool = True
+    ) -> bool:
         with transaction.atomic():
             before = Job.objects.select_for_update().filter(pk=self.pk, is_active=True).first()
             if before is not None and not active:
@@ -800,15 +892,37 @@ class Job(models.Model):
             )
             if moved:
                 self.refresh_from_db()
-                self.paused_until = None
-                self.next_due_at = self.next_after(now) if active else None
+                was_paused = self.paused_until is not None
+                self.paused_until, self.paused_by, self.pause_note = None, "", ""
+                self.next_due_at = self.next_after(owes_from) if active else None
                 if active:
                     self.schedule_error = ""
-                self.save(update_fields=["paused_until", "next_due_at", "schedule_error"])
+                self.save(update_fields=[*PAUSE, "next_due_at", "schedule_error"])
                 if not active:
                     self._withdraw(now)
+                if is_told:
+                    ended = was_paused and not by
+                    on = Change.Kind.RESUMED if ended else Change.Kind.SWITCHED_ON
+                    kind = on if active else Change.Kind.SWITCHED_OFF
+                    Change.record(self, kind, now=now, by=by)
                 self.ring()
         return bool(moved)
+
+    def mute(self, until: datetime | None, *, by: str) -> None:
+        """Tell of its failures no more until `until`; None tells of them again."""
+        with transaction.atomic():
+            Job.objects.filter(pk=self.pk).update(
+                muted_until=until, muted_by=by if until else "", seen_failure=None
+            )
+            self.refresh_from_db(fields=["muted_until", "muted_by", "seen_failure"])
+            live.changed("jobs", f"job:{self.pk}")
+
+    def see_failure(self, run_id: int | None) -> None:
+        """Tell of its failures no more up to that of run `run_id`; None tells of them again."""
+        with transaction.atomic():
+            Job.objects.filter(pk=self.pk).update(seen_failure=run_id)
+            self.seen_failure = run_id
+            live.changed("jobs", f"job:{self.pk}")
 
     def settle(self, now: datetime, code: str) -> None:
         """Record what was due by `now` and not looked at yet as missed, before the schedule ends.
@@ -820,7 +934,7 @@ class Job(models.Model):
         with suppress(ScheduleError):
             Run.objects.record_missed(self, now, code, most=MISSED_ROWS)
 
-    def remove(self) -> int:
+    def remove(self, *, now: datetime, by: str) -> int:
         """Delete the job and its runs' rows; return how many runs went with it.
 
         The caller has ended the active ones; the folders of output go with the next tidying. Raises
@@ -835,6 +949,7 @@ class Job(models.Model):
         with transaction.atomic():
             runs = Run.objects.filter(job=self).count()
             self.ring()
+            Change.record(self, Change.Kind.DELETED, now=now, by=by)
             self.delete()
         return runs
 

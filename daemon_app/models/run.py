@@ -58,6 +58,7 @@ class Ending:
     last_line: str = ""
     progress: int | None = None
     progress_label: str = ""
+    unusual: str = ""
 
 
 # What of an ending is written as it is, to the run or to one of its attempts.
@@ -128,7 +129,7 @@ class RunQuerySet(models.QuerySet["Run"]):
             "WHEN %s = '' AND reason_code = 'displacing' THEN '' "
             "WHEN %s = '' THEN reason_code ELSE %s END, "
             "progress_label = CASE WHEN %s IS NULL THEN progress_label ELSE %s END, "
-            "progress = COALESCE(%s, progress), "
+            "progress = COALESCE(%s, progress), unusual = %s, "
             f"{measured} WHERE id = %s AND fence = %s AND state = %s"
         )
         written = []
@@ -142,7 +143,7 @@ class RunQuerySet(models.QuerySet["Run"]):
                         adapted(e.started_at),
                         *(e.reason_code, e.reason_code, json.dumps(e.reason_facts)),
                         *(e.reason_code, e.reason_code, e.reason_code, e.reason_code),
-                        *(e.progress, e.progress_label, e.progress),
+                        *(e.progress, e.progress_label, e.progress, e.unusual),
                         *(getattr(e, column) for column in MEASURED),
                         *(e.run_id, e.fence, Run.State.RUNNING),
                     ],
@@ -382,8 +383,16 @@ class Run(models.Model):
     progress_token = models.CharField(max_length=4096, blank=True)
     progress = models.PositiveSmallIntegerField(null=True)
     progress_label = models.CharField(max_length=200, blank=True)
+    # Whether it took much longer or shorter than runs of its job did by then (`durations`).
+    unusual = models.CharField(max_length=5, blank=True)
 
     objects = RunQuerySet.as_manager()
+
+    class Unusual(models.TextChoices):
+        """How the length of a run stands out."""
+
+        LONG = "long", _("unusually long")
+        SHORT = "short", _("unusually short")
 
     class Phase(models.TextChoices):
         """How far the end of a running run has come."""

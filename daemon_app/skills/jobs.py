@@ -93,7 +93,7 @@ def due(readings: Mapping[str, Reading], idle: bool | None, now: datetime) -> li
     policy = Policy.current()
     if policy.is_held:
         return []
-    active = Job.objects.active().exclude(skill="").exclude(paused_until__gt=now)
+    active = Job.objects.active().exclude(skill="")
     jobs = {job.skill: job for job in active}
     busy = set(Run.objects.active().filter(job__in=jobs.values()).values_list("job_id", flat=True))
     found = []

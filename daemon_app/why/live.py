@@ -276,13 +276,14 @@ def _sentence(scene: Scene, blockers: Sequence[Rule]) -> str:
 def _enabled(scene: Scene) -> Rule:
     job = scene.job
     if job.is_active:
-        # Schedules know no pause, skills do.
-        if job.skill and scene.run is None and job.paused_until and job.paused_until > scene.now:
-            return scene.rule("enabled", BLOCKED, "paused", at=job.paused_until)
         return scene.rule("enabled", OK, "enabled")
     if scene.run is not None:
         waits = scene.run.state == Run.State.QUEUED
         return scene.rule("enabled", INFO, "disabled_waiting" if waits else "disabled_running")
+    if job.paused_until:
+        pause = {"at": job.paused_until, "who": job.paused_by or "?", "note": job.pause_note}
+        code = "paused_note" if job.pause_note else "paused"
+        return scene.rule("enabled", BLOCKED, code, **pause)
     facts = {"at": job.updated_at, "who": job.updated_by}
     brief = scene.say("disabled")
     told = joined(brief, scene.say("changed", **facts)) if job.updated_by else brief

@@ -139,7 +139,10 @@ def test_the_output_of_every_attempt_comes_once(daemon: Bach) -> None:
     assert answer.returncode == 3
     assert answer.stdout == "".join(f"try {n}\ndone {n}\n" for n in (1, 2, 3))
     assert answer.stderr.count("Exit 3") == 3
-    daemon.python("from daemon_app.models import Job; Job.objects.get(name='stubborn').remove()")
+    daemon.python(
+        "from django.utils import timezone as t; from daemon_app.models import Job; "
+        "Job.objects.get(name='stubborn').remove(now=t.now(), by='anna')"
+    )
 
 
 def test_a_run_is_found_by_number_by_name_and_whatever_its_case(daemon: Bach) -> None:

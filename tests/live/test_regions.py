@@ -61,7 +61,7 @@ async def test_what_was_deleted_is_gone(web: Web, session: str) -> None:
         await page.show(f"job-head:{pk}")
         await page.region(f"job-head:{pk}")
 
-        web.tell(f"Job.objects.get(pk={pk}).remove()")
+        web.tell(f"Job.objects.get(pk={pk}).remove(now=timezone.now(), by='a')")
         ops = await page.ops()
 
     assert ops == [["gone", f"job-head:{pk}"]]

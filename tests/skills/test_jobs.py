@@ -89,7 +89,7 @@ def test_what_is_the_skills_can_not_be_changed(made, change):
 
 def test_it_can_not_be_deleted_for_it_would_come_again(made):
     with pytest.raises(ValidationError, match="Switch it off"):
-        made.remove()
+        made.remove(now=NOON, by="anna")
 
     assert Job.objects.filter(pk=made.pk).exists()
 

@@ -182,7 +182,7 @@ def test_a_skill_that_is_gone_is_marked_and_comes_back(site):
     plugins.unload()
     skills.install(NOON)
     job.refresh_from_db()
-    job.remove()  # for who does not want it back
+    job.remove(now=NOON, by="anna")  # for who does not want it back
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon_app import skills
+from daemon_app import scheduler, skills
 from daemon_app.models import Incident, Job, Policy, Pool, Run
 from daemon_app.skills import Result, Stopped, validate_configs
 from tests.jobs import NOON, job, run
@@ -309,7 +309,9 @@ def test_displaced_and_back_in_line_it_is_not_started_once_more(checks):
 
 
 def test_paused_it_is_not_due(checks):
-    Job.objects.filter(pk=checks.pk).update(paused_until=NOON + DAY)
-
+    checks.pause(NOON + DAY, now=NOON, by="anna")
     assert due(True) == []
+
+    scheduler.tick(NOON + DAY)
+
     assert due(True, NOON + DAY) == ["validate_configs"]
