@@ -46,7 +46,7 @@ def situation(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noq
         "next": upcoming_jobs()[:1].first(),
         "jobs": Job.objects.filter(skill="").exists(),
         "active": Job.objects.active().exists(),
-        "failing": 0 if waiting_count or running_count else _failing_jobs(now).count(),
+        "failing": 0 if waiting_count or running_count else failing_jobs(now).count(),
     }
 
 
@@ -98,7 +98,7 @@ def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
 
     Jobs that fail come after what keeps the daemon itself from working; many of them are one.
     """
-    failing = _failing_jobs(now).order_by("-last_end_id")
+    failing = failing_jobs(now).order_by("-last_end_id")
     jobs = list(failing[: MOST_NAMED + 1])
     failed = {("configs_bad", job.pk) for job in jobs}  # the job that fails says what it found
     told = [
@@ -118,7 +118,7 @@ def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
     return {"hints": shown[:MOST_NOTICES], "others": shown[MOST_NOTICES:]}
 
 
-def _failing_jobs(now: datetime) -> Any:
+def failing_jobs(now: datetime) -> Any:
     """Return the jobs that a person should look at, by the end of their newest run.
 
     One bad end counts for a week, several in a row until one succeeds. A job that was switched off
