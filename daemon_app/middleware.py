@@ -1,4 +1,4 @@
-"""Between the guard and the views: who is here, how long a sign-in lasts, who gets to sign in.
+"""Between the guard and the views: the language, who is here, how long a sign-in lasts.
 
 The headers every answer carries are the guard's (daemon_app.guard).
 """
@@ -12,7 +12,7 @@ from django.conf import settings
 from django.contrib.auth import logout
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 
@@ -28,6 +28,29 @@ UNATTENDED = "X-Unattended"
 PARTS = frozenset({"audio", "font", "image", "manifest", "script", "style", "track", "video"})
 
 notebook = Notebook(settings.DATA_DIR)
+
+
+class Language:
+    """Answer in the language this browser has chosen; in German where it has chosen none.
+
+    What the browser prefers by itself does not count: everybody finds the words that stand in the
+    handbook until they ask for others.
+    """
+
+    sync_capable = True
+    async_capable = False
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer, and leave no language behind for whoever is answered next."""
+        chosen = request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME, "")
+        known = chosen if chosen in dict(settings.LANGUAGES) else settings.LANGUAGE_CODE
+        with translation.override(known):
+            response = self.get_response(request)
+        response.headers.setdefault("Content-Language", known)
+        return response
 
 
 class Presence:

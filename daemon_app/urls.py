@@ -37,6 +37,7 @@ urlpatterns = [
     path("settings/pools/<int:pk>/delete/", settings.pool_delete, name="pool-delete"),
     path("icons.<slug:fingerprint>.svg", overview.sprite, name="icons"),
     path("login/", access.sign_in, name="login"),
+    path("login/language/", access.language, name="language"),
     path("logout/", access.sign_out, name="logout"),
     path("password/", access.password, name="password"),
 ]

@@ -1,4 +1,4 @@
-"""Sign in by one-time link or password, sign out, choose a password."""
+"""Sign in by one-time link or password, sign out, choose a password or a language."""
 
 import math
 from datetime import datetime, timedelta
@@ -20,7 +20,8 @@ from django.views.decorators.http import require_http_methods, require_POST
 from daemon_app import middleware
 from daemon_app.models import Account, Ticket, access
 from daemon_app.permissions import requires
-from daemon_app.views.page import page, see_other
+from daemon_app.views.errors import only_post
+from daemon_app.views.page import back, page, see_other
 
 # So long after a one-time link nobody is asked for the old password: the link is the way back in
 # for those who forgot it.
@@ -115,6 +116,27 @@ def _destination(request: HttpRequest) -> str:
     wanted = request.POST.get("next") or request.GET.get("next") or ""
     entry = middleware.is_ours(wanted) and not wanted.startswith(settings.LOGIN_URL)
     return wanted if entry else settings.LOGIN_REDIRECT_URL
+
+
+# Exempt from the form token as signing in is: the choice stands on that page as well.
+@csrf_exempt
+@login_not_required
+@only_post
+def language(request: HttpRequest) -> HttpResponse:
+    """Let this browser have our pages in the language it asks for, and go back to the page."""
+    response = see_other(back(request, settings.LOGIN_REDIRECT_URL))
+    chosen = request.POST.get("language", "")
+    if chosen in dict(settings.LANGUAGES):
+        response.set_cookie(
+            settings.LANGUAGE_COOKIE_NAME,
+            chosen,
+            max_age=settings.LANGUAGE_COOKIE_AGE,
+            secure=settings.TLS,
+            httponly=True,
+            # It opens nothing; and whoever comes by a link of another page wants to read it too.
+            samesite="Lax",
+        )
+    return response
 
 
 @require_POST

@@ -49,6 +49,7 @@ PAGES = {
     "daemon/settings/pools/<int:pk>/delete/": {"GET": EDIT, "POST": EDIT},
     "daemon/icons.<slug:fingerprint>.svg": {"GET": PUBLIC},
     "daemon/login/": {"GET": PUBLIC, "POST": PUBLIC},
+    "daemon/login/language/": {"POST": PUBLIC},
     "daemon/logout/": {"POST": READ},
     "daemon/password/": {"GET": READ, "POST": READ},
 }
