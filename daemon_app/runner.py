@@ -773,24 +773,36 @@ class Runner:
             put_back = [end for end in self._endings.values() if self._put_back(end)]
             for end in put_back:
                 del self._endings[end.run_id]
-            Run.objects.finish([self._judged(end) for end in self._endings.values()])
+            lengths = {run_id: self._length(end) for run_id, end in self._endings.items()}
+            judged = [
+                replace(end, unusual=self._durations.judge(*lengths[run_id]))
+                for run_id, end in self._endings.items()
+            ]
+            Run.objects.finish(judged)
         except DatabaseError:
             # The results are in their folders too: nothing is lost, only late.
             log.exception("%s ends could not be written; trying again", len(self._endings))
             self._retry_at = time.monotonic() + 2
             return
+        # Not before they are written: what is tried again is judged again.
+        for job_id, seconds in lengths.values():
+            self._durations.remember(job_id, seconds)
         for run_id in self._forgotten & self._endings.keys():
             self._remove_folder(run_id)
         self._endings.clear()
         self._over.clear()
 
-    def _judged(self, end: Ending) -> Ending:
-        """Return an ending that says whether the run's length stands out among those before it."""
+    def _length(self, end: Ending) -> tuple[int, float | None]:
+        """Return the job of a run that ended, and how many seconds it took to succeed.
+
+        None where that says nothing: of a run that made way only the last piece is measured.
+        """
         held = self._over.get(end.run_id)
         if held is None or end.state != Run.State.SUCCEEDED or end.started_at is None:
-            return end
-        seconds = (end.ended_at - end.started_at).total_seconds()
-        return replace(end, unusual=self._durations.judge(held.job_id, seconds))
+            return 0, None
+        if held.attempt > 1 and Run.objects.filter(pk=end.run_id, displacements__gt=0).exists():
+            return 0, None
+        return held.job_id, (end.ended_at - end.started_at).total_seconds()
 
     # ── Another attempt ──────────────────────────────────────────────────────────────────────────
     def _put_back(self, end: Ending) -> bool:

@@ -93,8 +93,18 @@ def _end_pauses(now: datetime) -> None:
         try:
             job.resume(now=now)
         except ScheduleError as error:
-            _mark_broken(job, str(error), now)
-            Job.objects.filter(pk=job.pk).update(paused_until=None)
+            _give_up_pause(job, str(error), now)
+        except Exception as error:
+            # One job's broken schedule never stops another's.
+            log.exception("job %s can't be switched on after its pause", job.pk)
+            _give_up_pause(job, repr(error), now)
+
+
+def _give_up_pause(job: Job, error: str, now: datetime) -> None:
+    """Leave a job off whose schedule can't go on; else every beat would try it again."""
+    _mark_broken(job, error, now)
+    paused = Job.objects.filter(pk=job.pk, is_active=False, paused_until=job.paused_until)
+    paused.update(paused_until=None, paused_by="", pause_note="")
 
 
 def next_wake(now: datetime) -> datetime | None:

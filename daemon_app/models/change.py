@@ -19,7 +19,7 @@ NOT_TOLD = {
     *("muted_until", "muted_by", "seen_failure"),
 }
 # Of these, only the names are kept: values may be passwords.
-SECRET = ("environment",)
+SECRET = ("environment", "parameters")
 
 
 class Change(models.Model):

@@ -39,6 +39,7 @@ MAX_COMMAND = 16_384
 MAX_EXIT_CODE = 255
 DAY = 86_400
 LONGEST_PAUSE = timedelta(days=366)
+LONGEST_NOTE = 200
 PAUSE = ("paused_until", "paused_by", "pause_note")
 # When the skills that come with the program run; others have their own rules.
 SKILLS_RUN = {
@@ -853,17 +854,19 @@ class Job(models.Model):
             raise ValidationError(
                 _t("A pause ends in the future, within a year. For longer, switch the job off.")
             )
+        note = " ".join(note.replace("\0", "").split())[:LONGEST_NOTE]
         with transaction.atomic():
-            self._switch(False, now=now, by=by, owes_from=now, is_told=False)
+            moved = self._switch(False, now=now, by=by, owes_from=now, is_told=False)
             Job.objects.filter(pk=self.pk).update(
                 paused_until=until,
                 paused_by=by,
-                pause_note=note[:200],
+                pause_note=note,
                 updated_at=now,
                 updated_by=by,
+                version=F("version") + (0 if moved else 1),
             )
             self.refresh_from_db()
-            told = {"until": until.isoformat(), "note": note[:200]}
+            told = {"until": until.isoformat(), "note": note}
             Change.record(self, Change.Kind.PAUSED, now=now, by=by, **told)
             self.ring()
 
