@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from daemon_app import forecast
+
 BROWSER = Path(__file__).parent / "browser"
 
 
@@ -19,3 +21,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if any(path == BROWSER or BROWSER in path.parents for path in asked):
         return None
     return True
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_known_of_other_jobs() -> None:
+    """Forget what is remembered of all jobs: those of another test may have the same numbers."""
+    forecast.forget()

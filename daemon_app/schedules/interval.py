@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from daemon_app.schedules import zones
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 LONGEST: Final = timedelta(days=3_650)
 WARNED: Final = timedelta(days=396)
+HOUR: Final = timedelta(hours=1)
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -62,7 +64,7 @@ class Interval(Schedule):
         parts = _parts(text.strip())
         return cls("".join(f"{amount}{unit}" for amount, unit in parts), tz, parts)
 
-    @property
+    @cached_property
     def period(self) -> timedelta:
         """The time from one due instant to the next."""
         return _length(self.parts)
@@ -106,6 +108,39 @@ class Interval(Schedule):
         if keep > later:
             newest.insert(0, first)
         return Missed(1 + later, tuple(newest))
+
+    def between(
+        self, start: datetime, end: datetime, most: int = 1000, anchor: datetime | None = None
+    ) -> list[datetime]:
+        first = self.next_due(zones.utc(start) - timedelta.resolution, None, anchor)
+        if first is None or first >= end:
+            return []
+        count = -((first - zones.utc(end)) // self.period)
+        return [first + k * self.period for k in range(min(count, most))]
+
+    def by_hour(
+        self, start: datetime, end: datetime, anchor: datetime | None = None
+    ) -> dict[int, int]:
+        """Count by arithmetic."""
+        start, end = zones.utc(start), zones.utc(end)
+        first = self.next_due(start - timedelta.resolution, None, anchor)
+        if first is None or first >= end:
+            return {}
+        period, step = self.period, HOUR // timedelta.resolution
+        late, each = (first - start) // timedelta.resolution, period // timedelta.resolution
+        length = (end - start) // timedelta.resolution
+        if each >= step:
+            return {at // step: 1 for at in range(late, length, each)}
+        if not (step % each or length % step):
+            return dict.fromkeys(range(length // step), step // each)
+        found, before = {}, 0
+        for hour in range(-(-length // step)):
+            # The points of the grid before the end of this hour, less those before it.
+            until = max(0, -((late - min(length, (hour + 1) * step)) // each))
+            if until > before:
+                found[hour] = until - before
+            before = until
+        return found
 
     def describe(self, language: str = "de") -> str:
         language = spoken(language)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from daemon_app.registry import Registry
@@ -124,6 +125,27 @@ class Schedule(ABC):
             count += 1
             due = self.next_due(due, due, anchor)
         return Missed(count, tuple(newest))
+
+    def between(
+        self, start: datetime, end: datetime, most: int = 1000, anchor: datetime | None = None
+    ) -> list[datetime]:
+        """Return what is due from `start` up to, not including, `end`: the first `most` of it."""
+        found: list[datetime] = []
+        due = self.next_due(zones.utc(start) - timedelta.resolution, None, anchor)
+        while due is not None and due < end and len(found) < most:
+            found.append(due)
+            due = self.next_due(due, due, anchor)
+        return found
+
+    def by_hour(
+        self, start: datetime, end: datetime, anchor: datetime | None = None
+    ) -> dict[int, int]:
+        """Return how many instants are due in each hour from `start` up to, not including, `end`.
+
+        Keys are the hours' places (0 for the first one); hours without any are left out.
+        """
+        due = self.between(start, end, anchor=anchor)
+        return dict(Counter((instant - start) // timedelta(hours=1) for instant in due))
 
     @abstractmethod
     def describe(self, language: str = "de") -> str:

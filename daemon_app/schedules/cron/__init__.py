@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
@@ -67,15 +67,40 @@ class Cron(Schedule):
         first, until = zones.utc(first), zones.utc(until)
         if first > until:
             return Missed(0, ())
-        spans = counting.stretches(
+        spans = self._stretches(first, until)
+        newest = islice(chain(counting.backwards(self.matcher, spans), [first]), keep)
+        return Missed(1 + counting.count(self.matcher, spans), tuple(newest)[::-1])
+
+    def between(
+        self,
+        start: datetime,
+        end: datetime,
+        most: int = 1000,
+        anchor: datetime | None = None,  # noqa: ARG002
+    ) -> list[datetime]:
+        start, end = zones.utc(start), zones.utc(end)
+        spans = self._stretches(start - timedelta.resolution, end - timedelta.resolution)
+        return list(islice(counting.forwards(self.matcher, spans), most))
+
+    def by_hour(
+        self,
+        start: datetime,
+        end: datetime,
+        anchor: datetime | None = None,  # noqa: ARG002
+    ) -> dict[int, int]:
+        """Count by the calendar: an hour costs the same however often it is due in it."""
+        start, end = zones.utc(start), zones.utc(end)
+        spans = self._stretches(start - timedelta.resolution, end - timedelta.resolution)
+        return counting.by_hour(self.matcher, spans, start)
+
+    def _stretches(self, after: datetime, until: datetime) -> list[counting.Stretch]:
+        return counting.stretches(
             self.matcher,
             self.zone,
-            first,
+            after,
             until,
             follows_real_time=self.fields.follows_real_time,
         )
-        newest = islice(chain(counting.backwards(self.matcher, spans), [first]), keep)
-        return Missed(1 + counting.count(self.matcher, spans), tuple(newest)[::-1])
 
     def describe(self, language: str = "de") -> str:
         return words.describe(self.fields, spoken(language))

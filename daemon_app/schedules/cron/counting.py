@@ -7,12 +7,13 @@ ends of such a stretch need the rules of `matching`.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from daemon_app.schedules import zones
-from daemon_app.schedules.cron.matching import LAST_YEAR, MINUTE
+from daemon_app.schedules.cron.matching import HOUR, LAST_YEAR, MINUTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +76,33 @@ def count(matcher: Matcher, spans: list[Stretch]) -> int:
     """Return how many instants are due in these stretches."""
     gaps = sum(span.gap_at is not None for span in spans)
     return gaps + sum(matcher.count(span.first, span.end) for span in spans)
+
+
+def forwards(matcher: Matcher, spans: list[Stretch]) -> Iterator[datetime]:
+    """Yield the due instants of these stretches, in UTC, oldest first."""
+    for span in spans:
+        if span.gap_at is not None:
+            yield span.gap_at
+        for time in matcher.between(span.first, span.end):
+            yield (time - span.offset).replace(tzinfo=UTC)
+
+
+def by_hour(matcher: Matcher, spans: list[Stretch], start: datetime) -> dict[int, int]:
+    """Return how many instants are due in each hour from `start` (UTC) on; only where any are."""
+    found: dict[int, int] = {}
+    for span in spans:
+        if span.gap_at is not None:
+            number = (span.gap_at - start) // HOUR
+            found[number] = found.get(number, 0) + 1
+        begin = (start + span.offset).replace(tzinfo=None)
+        for hour, minutes in matcher.hours(span.first, span.end):
+            number, late = divmod(hour - begin, HOUR)
+            # Zones differ by half hours too: then an hour of the clock lies in two of ours.
+            early = bisect_left(minutes, (HOUR - late) / MINUTE) if late else len(minutes)
+            for part, several in ((number, early), (number + 1, len(minutes) - early)):
+                if several:
+                    found[part] = found.get(part, 0) + several
+    return found
 
 
 def backwards(matcher: Matcher, spans: list[Stretch]) -> Iterator[datetime]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 HORIZON_YEARS: Final = 50
 MINUTE: Final = timedelta(minutes=1)
+HOUR: Final = timedelta(hours=1)
 LENGTHS: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 LAST_YEAR: Final = 9998
 """The calendar of Python ends a year later."""
@@ -85,10 +86,29 @@ class Matcher:
 
     def between(self, first: datetime, end: datetime) -> Iterator[datetime]:
         """Yield the matching wall times from `first` up to, not including, `end`."""
-        time = self.after(first - MINUTE)
+        time = self.after(_full_minute(first) - MINUTE)
         while time is not None and time < end:
             yield time
             time = self.after(time)
+
+    def hours(self, first: datetime, end: datetime) -> Iterator[tuple[datetime, tuple[int, ...]]]:
+        """Yield what `between` does by the hour: its start, and the minutes that match in it."""
+        minutes = self._fields.minute.values
+        # Of the hours at both ends only a part may belong to the span.
+        low, high = first.replace(minute=0, second=0, microsecond=0), end - HOUR
+        day = low.replace(hour=0)
+        while day < end:
+            if day.month in self._months and day.day in self.days(day.year, day.month):
+                for number in self._fields.hour.values:
+                    hour = day.replace(hour=number)
+                    if low < hour <= high:
+                        yield hour, minutes
+                    elif low <= hour < end:
+                        each = (hour.replace(minute=minute) for minute in minutes)
+                        inside = tuple(time.minute for time in each if first <= time < end)
+                        if inside:
+                            yield hour, inside
+            day += zones.DAY
 
     def count(self, first: datetime, end: datetime) -> int:
         """Return how many wall times match from `first` up to, not including, `end`."""
