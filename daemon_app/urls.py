@@ -2,7 +2,18 @@
 
 from django.urls import path
 
-from daemon_app.views import access, jobs, overview, presence, queue, runs, settings, system
+from daemon_app.views import (
+    access,
+    find,
+    jobs,
+    meanwhile,
+    overview,
+    presence,
+    queue,
+    runs,
+    settings,
+    system,
+)
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
@@ -13,6 +24,12 @@ urlpatterns = [
     path("jobs/<int:pk>/", jobs.job, name="job"),
     path("jobs/<int:pk>/edit/", jobs.edit, name="job-edit"),
     path("jobs/<int:pk>/start/", jobs.start, name="job-start"),
+    path("jobs/changes/", pause.changes, name="all-changes"),
+    path("jobs/columns/", columns.choose, name="job-columns"),
+    path("jobs/<int:pk>/actions/", pause.actions, name="job-actions"),
+    path("jobs/<int:pk>/changes/", pause.changes, name="job-changes"),
+    path("jobs/<int:pk>/pause/", pause.pause, name="job-pause"),
+    path("jobs/<int:pk>/mute/", pause.mute, name="job-mute"),
     path("jobs/<int:pk>/toggle/", jobs.toggle, name="job-toggle"),
     path("jobs/<int:pk>/delete/", jobs.delete, name="job-delete"),
     path("runs/", runs.runs, name="runs"),
@@ -27,6 +44,7 @@ urlpatterns = [
     path("hold/", queue.hold, name="hold"),
     path("resume/", queue.resume, name="resume"),
     path("presence/", presence.presence, name="presence"),
+    path("meanwhile/", meanwhile.meanwhile, name="meanwhile"),
     path("incidents/<int:pk>/seen/", queue.seen, name="incident-seen"),
     path("system/", system.system, name="system"),
     path("settings/", settings.settings, name="settings"),
@@ -35,6 +53,7 @@ urlpatterns = [
     path("settings/pools/new/", settings.pool_new, name="pool-new"),
     path("settings/pools/<int:pk>/", settings.pool, name="pool"),
     path("settings/pools/<int:pk>/delete/", settings.pool_delete, name="pool-delete"),
+    path("find/", find.find, name="find"),
     path("icons.<slug:fingerprint>.svg", overview.sprite, name="icons"),
     path("login/", access.sign_in, name="login"),
     path("login/language/", access.language, name="language"),

@@ -1,4 +1,4 @@
-// Small manners of every page: actions without leaving, toasts, menus, search. Knows no rule.
+// Small manners of every page: actions without leaving, toasts, menus. Knows no rule.
 
 const token = () => document.querySelector('meta[name="csrf-token"]')?.content ?? '';
 const toasts = document.getElementById('toasts');
@@ -39,6 +39,14 @@ act?.addEventListener('submit', async (event) => {
   }
 });
 
+// Do what a button of the form #act with this address would do.
+export function pressed(address) {
+  const button = Object.assign(document.createElement('button'), { type: 'submit', hidden: true, formAction: address });
+  act.append(button);
+  act.requestSubmit(button);
+  button.remove();
+}
+
 // ── Toasts ──────────────────────────────────────────────────────────────────────────────────────
 const STAY = 8000;
 
@@ -67,7 +75,7 @@ document.addEventListener('click', (event) => {
   event.target.closest?.('[data-close]')?.closest('[data-toast]')?.remove();
 });
 
-// ── Menus, search, filters ──────────────────────────────────────────────────────────────────────
+// ── Menus, filters ──────────────────────────────────────────────────────────────────────
 document.addEventListener('click', (event) => {
   for (const menu of document.querySelectorAll('details.menu[open]')) {
     if (!menu.contains(event.target)) menu.open = false;
@@ -79,14 +87,6 @@ document.addEventListener('keydown', (event) => {
     if (menu) {
       menu.open = false;
       menu.querySelector('summary').focus();
-    }
-  }
-  if ((event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === 'k') {
-    const search = [...document.querySelectorAll('input[type="search"]')].find((field) => field.checkVisibility());
-    if (search) {
-      event.preventDefault();
-      search.focus();
-      search.select();
     }
   }
 });
