@@ -20,10 +20,11 @@ something is due in it once or sixty times.
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice, pairwise
+from operator import itemgetter
 from statistics import median
 from typing import Final, NamedTuple, Self
 
@@ -114,6 +115,13 @@ class Plan:
         inside = {at: count for at, count in whole if low < at < high} | edges
         return tuple((at, count) for at, count in sorted(inside.items()) if count)
 
+    def describe(self, language: str = "de") -> str:
+        """Return the schedule in words; "" for one that can't be read."""
+        try:
+            return parsed(self.kind, self.text, self.zone).describe(language)
+        except ScheduleError:
+            return ""
+
     @property
     def pattern(self) -> Pattern:
         """What plans have in common that would start at the same instants."""
@@ -149,9 +157,9 @@ class Forecast:
 
     starts     the first of them one by one, by time; those of frequent jobs are not among them
     told_until up to there `starts` is complete: `end`, or where it would have become too long
-    frequent   the jobs that are counted instead, the most frequent first
+    frequent   the jobs that are counted instead, the most frequent first; as many as are told
+    counted    how many jobs are counted instead
     per_hour   how many starts each hour from `start` on brings, frequent jobs included
-    jobs       how many jobs start at all
     """
 
     start: datetime
@@ -159,17 +167,19 @@ class Forecast:
     starts: Sequence[Start]
     told_until: datetime
     frequent: Sequence[Frequent]
+    counted: int
     per_hour: Sequence[int]
-    jobs: int
-    total: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "total", sum(self.per_hour))
+    listed: int
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every start of a job that is not frequent is among `starts`."""
-        return self.told_until >= self.end
+    def total(self) -> int:
+        """How many starts there are in all."""
+        return sum(self.per_hour)
+
+    @property
+    def left_off(self) -> int:
+        """How many starts of jobs that are not frequent are not among `starts`."""
+        return self.listed - len(self.starts)
 
 
 def occurrences(
@@ -185,7 +195,18 @@ def occurrences(
     of the others, the first `most` starts are told one by one. Whether a job is switched on is for
     the caller to know; deadlines and pauses with an end are respected.
     """
-    plans = [each if isinstance(each, Plan) else Plan.of(each) for each in jobs]
+    return by_span(jobs, (start, end), most, often)[0]
+
+
+def by_span(
+    jobs: Iterable[Job | Plan], bounds: Sequence[datetime], most: int = MOST, often: int = OFTEN
+) -> list[Forecast]:
+    """Return what `occurrences` does for each span between two of these instants, in one go.
+
+    `most` is for each span, `often` for all of them together. Between two bounds lie whole hours.
+    """
+    start, end = bounds[0], bounds[-1]
+    plans = (each if isinstance(each, Plan) else Plan.of(each) for each in jobs)
     hours = max(0, -((start - end) // HOUR))
     per_hour, listed = [0] * hours, [0] * hours
     days = max((end - start) / timedelta(days=1), 1.0)
@@ -193,48 +214,77 @@ def occurrences(
     groups: dict[object, list[Plan]] = {}
     for plan in plans:
         groups.setdefault((plan.pattern, plan.since, plan.until), []).append(plan)
-    frequent: list[Frequent] = []
-    few: list[list[Plan]] = []
-    starting = 0
+    counted: list[tuple[list[Plan], Hours]] = []
+    few: list[tuple[list[Plan], Hours]] = []
     for members in groups.values():
         found = members[0].by_hour(start, end)
-        if not found:
-            continue
-        several, count = len(members), sum(n for _hour, n in found)
-        starting += several
+        is_frequent = sum(n for _hour, n in found) > often * days
+        (counted if is_frequent else few).append((members, found))
+        sums, several = None if is_frequent else listed, len(members)
         for hour, n in found:
             per_hour[hour] += n * several
-        if count > often * days:
-            frequent.extend(Frequent(plan, count) for plan in members)
-            continue
-        few.append(members)
-        for hour, n in found:
-            listed[hour] += n * several
-    frequent.sort(key=lambda each: (-each.count, each.plan.name))
+            if sums is not None:
+                sums[hour] += n * several
+    return [
+        _span(few, counted, per_hour, listed, (start, low, high), most)
+        for low, high in pairwise(bounds)
+    ]
+
+
+Groups = Sequence[tuple[Sequence[Plan], Hours]]
+
+
+def _span(  # noqa: PLR0913, PLR0917 - what is known of all spans
+    few: Groups,
+    counted: Groups,
+    per_hour: Sequence[int],
+    listed: Sequence[int],
+    bounds: tuple[datetime, datetime, datetime],
+    most: int,
+) -> Forecast:
+    start, begin, end = bounds
+    low, high = (begin - start) // HOUR, -((start - end) // HOUR)
     # The hour in which the list would become too long is told in part, none after it.
-    full = next((hour for hour, sums in enumerate(accumulate(listed)) if sums > most), None)
-    told_until = end if full is None else min(end, start + (full + 1) * HOUR)
-    starts = _first(few, start, told_until, most)
-    if full is not None and starts:
-        told_until = starts[-1].at
-    return Forecast(start, end, starts, told_until, frequent, per_hour, starting)
+    sums = enumerate(accumulate(listed[low:high]), low + 1)
+    full = next((hour for hour, several in sums if several > most), None)
+    last = end if full is None else min(end, start + full * HOUR)
+    starts = _first(few, (low, full or high), begin, last, most)
+    often = []
+    for members, found in counted:
+        several = sum(n for hour, n in found if low <= hour < high)
+        if several:
+            often.append((several, members))
+    often.sort(key=lambda each: (-each[0], each[1][0].name))
+    each_one = (Frequent(plan, several) for several, members in often for plan in members)
+    return Forecast(
+        begin,
+        end,
+        starts,
+        end if full is None else starts[-1].at,
+        list(islice(each_one, most)),
+        sum(len(members) for _several, members in often),
+        per_hour[low:high],
+        sum(listed[low:high]),
+    )
 
 
 def _first(
-    groups: Iterable[Sequence[Plan]], start: datetime, end: datetime, most: int
+    groups: Groups, hours: tuple[int, int], start: datetime, end: datetime, most: int
 ) -> list[Start]:
-    """Return the first `most` starts of plans by pattern, by time and name."""
+    """Return the first `most` starts in the hours from the first up to the second, by time."""
+    low, high = hours
     found: list[tuple[datetime, Sequence[Plan]]] = []
-    for members in groups:
-        found.extend((at, members) for at in members[0].starts(start, end, most))
-    found.sort(key=lambda each: each[0])
+    for members, when in groups:
+        if any(low <= hour < high for hour, _n in when):
+            found.extend((at, members) for at in members[0].starts(start, end, most))
+    found.sort(key=itemgetter(0))
     starts: list[Start] = []
     at = None
     for instant, members in found:
-        # The last instant is told as a whole, as far as there is room for what is told at all.
         if len(starts) >= most and instant != at:
             break
-        starts.extend(Start(instant, plan) for plan in members[: 2 * most])
+        # Of those at the same instant, the first by name are told.
+        starts.extend(Start(instant, plan) for plan in members)
         at = instant
     starts.sort(key=lambda each: (each.at, each.plan.name))
     return starts[:most]
@@ -256,7 +306,7 @@ class Memory:
     def __init__(self) -> None:
         self._known: object = None
         self._plans: list[Plan] = []
-        self._forecasts: OrderedDict[object, Forecast] = OrderedDict()
+        self._forecasts: OrderedDict[object, list[Forecast]] = OrderedDict()
 
     def plans(self) -> list[Plan]:
         """Return the plans of all jobs that are switched on, or will be by themselves."""
@@ -275,10 +325,10 @@ class Memory:
             self._known = known
         return self._plans
 
-    def forecast(self, start: datetime, end: datetime, most: int, often: int) -> Forecast:
-        """Return the forecast of all jobs, remembered while no job changes."""
-        plans, key = self.plans(), (start, end, most, often)
-        found = self._forecasts.pop(key, None) or occurrences(plans, start, end, most, often)
+    def by_span(self, bounds: tuple[datetime, ...], most: int, often: int) -> list[Forecast]:
+        """Return the forecasts of all jobs, remembered while no job changes."""
+        plans, key = self.plans(), (bounds, most, often)
+        found = self._forecasts.pop(key, None) or by_span(plans, bounds, most, often)
         self._forecasts[key] = found
         if len(self._forecasts) > FORECASTS:
             self._forecasts.popitem(last=False)
@@ -307,7 +357,14 @@ def planned(start: datetime, end: datetime, most: int = MOST, often: int = OFTEN
 
     Fast when asked again for the same span: ask for whole hours or days, not from this instant on.
     """
-    return _memory.forecast(start, end, most, often)
+    return _memory.by_span((start, end), most, often)[0]
+
+
+def planned_by_span(
+    bounds: Sequence[datetime], most: int = MOST, often: int = OFTEN
+) -> list[Forecast]:
+    """Return what `planned` does for each span between two of these instants; see `by_span`."""
+    return _memory.by_span(tuple(bounds), most, often)
 
 
 def plans() -> Sequence[Plan]:
