@@ -36,6 +36,7 @@ LAST_LINE = 200  # characters
 # offset of the byte, line ends before it, epoch time, stream
 MARK = struct.Struct("<QQdB")
 MARKS_PER_FILE = 8192  # of each kind, streams and times: 400 KB beside 1 MiB in the worst case
+LONG_PAUSE = 60.0  # seconds; what comes after it has a time of its own as long as there is room
 
 
 class Piece:
@@ -202,9 +203,13 @@ class Writer:
                 return
             self._flips += 1
         else:
-            if self.produced - self._marked < self._chunk // MARKS_PER_FILE:
-                return
             if self._times >= MARKS_PER_FILE:
+                return
+            # One half is for whoever comes first: a few bytes now and then are what most runs
+            # write. The other has to last for the rest of the file.
+            is_little = self.produced - self._marked < 2 * self._chunk // MARKS_PER_FILE
+            is_soon = now - self._marked_at < LONG_PAUSE
+            if self._times >= MARKS_PER_FILE // 2 and is_little and is_soon:
                 return
             self._times += 1
         self._marked, self._marked_at, self._marked_stream = self.produced, now, stream

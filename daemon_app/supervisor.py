@@ -21,6 +21,7 @@ of them, and nothing of ours stands between. The run's folder holds the truth:
     stop         a wish to stop: "stop" or "kill", and the fence it is for
     displace     a wish that the run makes room for somebody, and the fence it is for
     asked        made when that is followed, under the name that BACH_STOP gives to the command
+    usage        what the command used of the processor and the memory over time, see `usage`
     result.json  how it ended; written once, whole
     attempts/    what earlier attempts have left, each in a folder named by its fence
 """
@@ -43,7 +44,7 @@ import sys
 import time
 from contextlib import nullcontext, suppress
 
-from daemon_app import cgroups, doorbell, output, processes, progress
+from daemon_app import cgroups, doorbell, output, processes, progress, usage
 from daemon_app.processes import LINUX, Identity
 
 TYPE_CHECKING = False  # `typing` costs a supervisor more memory than all of this module
@@ -71,6 +72,8 @@ KEEP_SECONDS = 1.0  # between two times that it is written down
 LOOK_SECONDS = 1.0  # at most between two looks at what a tree with limits uses
 MOMENT_SECONDS = 0.1  # at least
 LOOKS_SHARE = 50  # … and so many times as long as a look takes
+SAMPLES_AFTER = 2.0  # what a run uses is written down from then on; most runs are over by then
+SAMPLES_SHARE = 1000  # samples are so many times as far apart as a look takes: 0.1 % of a processor
 LIVE_PATIENCE = 0.1  # … at a page server's, for the last bytes
 WARM = 2
 LINGER_IDLE_SECONDS = 10.0  # a warm supervisor beyond WARM waits so long for more work
@@ -713,7 +716,6 @@ class _Run:
         own_path = f"{self.folder}/{progress.NAME}"
         self.progress = _Report(own_path, path)
         self.token = _Report(progress.token_path(own_path), path and progress.token_path(path))
-        self.progress_bell_at = 0.0  # not before
         self.progress_kept_at = float("-inf")
         self.events = select.poll()
         # What is to be done, and when (monotonic). Each action sees itself whether to come again.
@@ -722,7 +724,8 @@ class _Run:
         self.kill_until = 0.0
         self.kills = 0
         self.measure_every = 0.25
-        self.bell_at = 0.0  # not before
+        self.usage = usage.Recorder(self.folder)
+        self.bell_at = self.progress_bell_at = 0.0  # not before
         self.unrung = False  # bytes came that no bell has told of
         self.untold: list[bytes] = []  # news of phases
         self.noted_start = False
@@ -1397,10 +1400,18 @@ class _Run:
         self.token.keep()
 
     def _measure(self, now: float) -> None:
-        """Look at what the tree occupies; ever more seldom, as looking costs time."""
-        self._measure_tree()
-        self.measure_every = min(self.measure_every * 2, 30.0)
-        self.due[_Run._measure] = now + self.measure_every
+        """Look at what the tree occupies, and write it down unless the run is young."""
+        tree = self._measure_tree()
+        age = now - self.started
+        if age < SAMPLES_AFTER:
+            self.measure_every *= 2
+            self.due[_Run._measure] = min(now + self.measure_every, self.started + SAMPLES_AFTER)
+            return
+        resident = sum(each.resident for each in tree)
+        self.usage.note(time.time(), self._cpu_of(tree), resident, len(tree))
+        after = time.monotonic()
+        pause = max(min(self.usage.every, 30.0), SAMPLES_SHARE * (after - now))
+        self.due[_Run._measure] = after + pause
 
     def _measure_tree(self) -> list[processes.Process]:
         """Note how big the tree is, zombies included, and return it."""

@@ -179,6 +179,26 @@ def test_standard_error_and_the_times_of_lines_are_marked(tmp_path):
     assert output.spans(tmp_path, 5, 10) == [(4, NOON + 0.1, STDERR), (9, NOON + 0.2, STDOUT)]
 
 
+def test_a_few_bytes_now_and_then_each_have_their_time(tmp_path):
+    writer = Writer(str(tmp_path))
+    for minute in range(200):
+        writer.write(b"tick\n", STDOUT, NOON + 60 * minute)
+    writer.close()
+
+    spans = output.spans(tmp_path)
+    assert [at for _offset, at, _stream in spans] == [NOON + 60 * minute for minute in range(200)]
+
+
+def test_times_stay_bounded_however_long_it_drips(tmp_path):
+    writer = Writer(str(tmp_path))
+    for second in range(30_000):
+        writer.write(b".", STDOUT, NOON + 90 * second)
+    writer.close()
+
+    index = tmp_path / "output.0.idx"
+    assert index.stat().st_size <= (output.MARKS_PER_FILE + 1) * output.MARK.size
+
+
 def test_marks_stay_bounded_however_often_the_streams_change(tmp_path):
     writer = Writer(str(tmp_path))
     for _ in range(20_000):
