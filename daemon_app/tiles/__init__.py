@@ -4,7 +4,7 @@ A region is rendered for a role and a language, never for a request: the page sh
 load, the hub of the web process renders the same again whenever one of its topics rings.
 """
 
-from daemon_app.tiles import explained, frame, job, jobs, line, machine, overview, run, runs
+from daemon_app.tiles import explained, frame, job, jobs, line, machine, overview, run, runs, tally
 from daemon_app.tiles.machine import View
 from daemon_app.tiles.marks import Mark, run_mark, signal_name, way_out, why
 from daemon_app.tiles.regions import REGIONS, Viewer, current_language, region, render, topics
@@ -13,7 +13,7 @@ from daemon_app.tiles.strip import STEP, STRIP, Bar, bars, latest_runs, strip_la
 from daemon_app.tiles.writing import plain, readable
 
 # Imported for their regions, which they register.
-WITH_REGIONS = (explained, frame, job, jobs, line, machine, overview, run, runs)
+WITH_REGIONS = (explained, frame, job, jobs, line, machine, overview, run, runs, tally)
 
 __all__ = [
     "REGIONS",

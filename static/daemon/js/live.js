@@ -12,6 +12,8 @@ const LATE = 35_000; // ms without a frame: the server gives a sign of life ever
 const CHIP = 3_000;
 const BAR = 10_000;
 const FETCH = 10_000;
+const FETCH_HIDDEN = 60_000; // for the tab's icon and what is told outside the page
+const LONG = 20_000; // ms away after which a page says what happened meanwhile
 const SIGNED_OUT = 4401;
 const RIGHTS_CHANGED = 4403;
 const STALLED = 4408;
@@ -23,9 +25,13 @@ let tries = 0; // attempts since the last frame
 let refused = 0; // sockets in a row that never opened
 let ended = 0; // the code after which there is no more trying
 let lostAt = performance.now();
-let lostClock = serverNow();
 let nextAt = 0;
+// When something was heard last, by three clocks: one stands still while the machine sleeps, one may
+// be set, the server's is for people.
 let heardAt = performance.now();
+let heardDate = Date.now();
+let heardClock = serverNow();
+let away = 0; // for how long nothing was heard before this socket
 let fetchedAt = -FETCH;
 let fetching = false;
 let seq = 0;
@@ -46,12 +52,15 @@ function connect() {
     opened = true;
     seq = 0;
     unseen = unseenSize = 0;
+    away = Math.max(away, silence());
     heardAt = performance.now();
+    heardDate = Date.now();
     hello();
   };
   mine.onmessage = (event) => {
     if (mine !== socket) return;
     heardAt = performance.now();
+    heardDate = Date.now();
     seen(event.data.length);
     let frame;
     try {
@@ -64,16 +73,20 @@ function connect() {
   mine.onclose = (event) => { if (mine === socket) lost(event.code, opened); };
 }
 
+// For how many ms nothing has been heard. A machine that slept may not know how long by one clock.
+function silence() {
+  return Math.max(performance.now() - heardAt, Date.now() - heardDate);
+}
+
 function lost(code, opened) {
   socket = null;
   if (html.dataset.live === 'on') {
     lostAt = performance.now();
-    lostClock = serverNow();
     delete html.dataset.live;
   }
   refused = code === TOO_MANY ? 3 : opened ? 0 : refused + 1;
   if (code === SIGNED_OUT || code === RIGHTS_CHANGED) ended = code;
-  else {
+  else if (!ended) {
     const pause = code === STALLED ? 0 : Math.min(30_000, 500 * 2 ** tries) * (0.5 + Math.random() / 2);
     tries += 1;
     nextAt = performance.now() + pause;
@@ -170,6 +183,7 @@ function receive(frame) {
     }
   }
   if (frame.ops) tell('show');
+  heardClock = new Date(frame.time);
   if (frame.log) {
     const log = logs.get(frame.log.run);
     if (log?.id !== frame.asked) return;
@@ -182,6 +196,7 @@ function work(element, wanted) {
   const added = [];
   if (wanted) morph(element, wanted, (node) => added.push(node));
   for (const node of added) if (node.isConnected) window.htmx?.process(node);
+  element.dispatchEvent(new CustomEvent('daemon:shown', { bubbles: true }));
 }
 
 // What htmx has swapped in is not what the server last called it.
@@ -208,6 +223,8 @@ async function fetchPage() {
       else element.remove();
       digests.delete(element.dataset.region);
     }
+    heardDate = Date.now();
+    heardClock = new Date(page.documentElement.dataset.now);
     document.dispatchEvent(new CustomEvent('daemon:clock', { detail: page.documentElement.dataset.now }));
     document.dispatchEvent(new CustomEvent('daemon:page', { detail: page }));
     if (!fetching) { // the server answers (again): a socket may be had as well
@@ -226,11 +243,23 @@ function connected(time) {
   document.dispatchEvent(new CustomEvent('daemon:clock', { detail: time }));
   if (html.dataset.live === 'on') return;
   const was = html.dataset.live;
+  const since = heardClock;
   tries = refused = 0;
   fetching = false;
   html.dataset.live = 'on';
   report();
-  if (was === 'stale' || was === 'fetching') toast(words.querySelector('template').innerHTML);
+  if (was === 'stale' || was === 'fetching' || away > LONG) back(since);
+  away = 0;
+}
+
+// Say that the page is up to date again, and what it has missed.
+async function back(since) {
+  let said = '';
+  try {
+    const answer = await fetch(`${words.dataset.meanwhile}?since=${since.toISOString()}`, { headers: { 'X-Unattended': 'live' } });
+    if (answer.ok) said = await answer.text();
+  } catch { /* what happened is not said then */ }
+  toast(said || words.querySelector('template').innerHTML);
 }
 
 const part = (name) => document.querySelector(`[data-connection-${name}]`);
@@ -253,7 +282,9 @@ function report() {
   words.hidden = state !== 'stale';
   let said = state === 'on' || !state ? '' : chip;
   if (state === 'stale') {
-    const clock = lostClock.toLocaleTimeString(html.lang, { hour: '2-digit', minute: '2-digit', timeZone: html.dataset.zone });
+    const clock = heardClock.toLocaleTimeString(html.lang, { hour: '2-digit', minute: '2-digit', timeZone: html.dataset.zone });
+    // Each tile says how old it is: the sheet live.css writes it before the cause.
+    html.style.setProperty('--as-of', `"${words.dataset.asOf.replace('{time}', clock)}"`);
     said = ended === SIGNED_OUT ? words.dataset.signedOut
       : ended ? words.dataset.rights : words.dataset.lost.replace('{time}', clock);
     const seconds = Math.ceil((nextAt - performance.now()) / 1000);
@@ -262,26 +293,32 @@ function report() {
     part('now').hidden = Boolean(ended);
     part('sign-in').hidden = ended !== SIGNED_OUT;
     part('reload').hidden = ended !== RIGHTS_CHANGED;
-    part('sign-in').href = `${words.dataset.login}?next=${encodeURIComponent(location.pathname + location.search)}`;
-    part('reload').href = location.href;
+    lead();
   }
   if (part('said').textContent !== said) part('said').textContent = said;
 }
 
+// The page is the same after the sign-in, with the line that is picked; it may have changed since.
+function lead() {
+  const here = location.pathname + location.search + location.hash;
+  part('sign-in').href = `${words.dataset.login}?next=${encodeURIComponent(here)}`;
+  part('reload').href = location.href;
+}
+
 function watch() {
-  if (socket?.readyState === WebSocket.OPEN && performance.now() - heardAt > LATE) {
+  if (socket?.readyState === WebSocket.OPEN && silence() > LATE) {
     const silent = socket; // its own closing could take as long again
     silent.onclose = null;
     silent.close();
     lost(0, true);
   }
   if (html.dataset.live === 'on' || ended) return;
-  if (refused >= 3 && !document.hidden && performance.now() - fetchedAt >= FETCH) fetchPage();
+  if (refused >= 3 && performance.now() - fetchedAt >= (document.hidden ? FETCH_HIDDEN : FETCH)) fetchPage();
   report();
 }
 
 function retry() {
-  if (ended || html.dataset.live === 'on' && performance.now() - heardAt < LATE) return;
+  if (ended || html.dataset.live === 'on' && silence() < LATE) return;
   if (socket?.readyState === WebSocket.CONNECTING) return;
   tries = 0;
   connect();
@@ -290,7 +327,17 @@ function retry() {
 if (words && 'WebSocket' in window) {
   setInterval(watch, 1000);
   part('now').addEventListener('click', retry);
+  part('sign-in').addEventListener('click', lead);
   addEventListener('online', retry);
+  addEventListener('focus', retry);
+  // A page that the browser had frozen.
+  document.addEventListener('resume', retry);
+  document.addEventListener('daemon:signed-out', () => {
+    if (ended) return;
+    ended = SIGNED_OUT;
+    socket?.close();
+    report();
+  });
   document.addEventListener('daemon:acted', () => {
     if (html.dataset.live === 'on') return;
     if (fetching) fetchPage();

@@ -9,15 +9,15 @@ document.addEventListener('htmx:configRequest', (event) => {
 
 // ── Actions ─────────────────────────────────────────────────────────────────────────────────────
 // Buttons of the form #act are sent in the background: what they change comes back through the live
-// regions, or is fetched by live.js while there is no connection. Where no server answers, the page
-// stays, and says so.
+// regions, or is fetched by live.js while there is no connection. Until then they say that they are
+// being sent. Where nobody answers, or no is the answer, the page stays as it was, and says so.
 const act = document.getElementById('act');
 act?.addEventListener('submit', async (event) => {
   const button = event.submitter;
   if (!button || 'navigate' in button.dataset || !('WebSocket' in window)) return;
   event.preventDefault();
   if (button.getAttribute('aria-busy') === 'true' || button.getAttribute('aria-disabled') === 'true') return;
-  button.setAttribute('aria-busy', 'true');
+  const settle = sending(button);
   const sent = new URLSearchParams(new FormData(act, button));
   try {
     const answer = await fetch(button.formAction, {
@@ -27,24 +27,56 @@ act?.addEventListener('submit', async (event) => {
     else if (answer.ok) {
       show(await answer.text());
       document.dispatchEvent(new CustomEvent('daemon:acted'));
-    } else {
-      act.action = button.formAction;
-      if (button.name) act.append(Object.assign(document.createElement('input'), { type: 'hidden', name: button.name, value: button.value }));
-      act.submit(); // the server's own page says what is wrong
-    }
+      await shown(button);
+    } else if (answer.status === 401) document.dispatchEvent(new CustomEvent('daemon:signed-out'));
+    else refuse(await answer.text());
   } catch {
     show(toasts.querySelector('template')?.innerHTML ?? ''); // nobody answered
   } finally {
-    button.removeAttribute('aria-busy');
+    settle();
   }
 });
 
-// Do what a button of the form #act with this address would do.
-export function pressed(address) {
-  const button = Object.assign(document.createElement('button'), { type: 'submit', hidden: true, formAction: address });
-  act.append(button);
-  act.requestSubmit(button);
-  button.remove();
+// Mark a button and what is beside it as being sent, whatever the server shows meanwhile; returns
+// what ends that.
+function sending(button) {
+  const beside = button.closest('.actions') ?? button.parentElement;
+  const ends = [[button, 'aria-busy', 'true'], [beside, 'data-sending', toasts.dataset.sending ?? '']].map(([element, name, value]) => {
+    const kept = element.getAttribute('data-live-keep');
+    element.setAttribute('data-live-keep', [kept, name, 'data-live-keep'].filter(Boolean).join(' '));
+    element.setAttribute(name, value);
+    return () => {
+      element.removeAttribute(name);
+      if (kept === null) element.removeAttribute('data-live-keep');
+      else element.setAttribute('data-live-keep', kept);
+    };
+  });
+  return () => ends.forEach((end) => end());
+}
+
+// Wait until the region a button stands in shows what came of it; not every action shows there.
+function shown(button) {
+  return new Promise((done) => {
+    const end = () => {
+      clearTimeout(timer);
+      document.removeEventListener('daemon:shown', look);
+      done();
+    };
+    const look = (event) => { if (event.target.contains(button) || !button.isConnected) end(); };
+    const timer = setTimeout(end, 1000);
+    document.addEventListener('daemon:shown', look);
+  });
+}
+
+// Say no in the words of the page that the server answered with.
+function refuse(page) {
+  const answer = new DOMParser().parseFromString(page, 'text/html');
+  const why = [...answer.querySelectorAll('main h1, main h1 + p')].map((each) => each.textContent.trim()).filter(Boolean).join(' – ');
+  const holder = document.createElement('div');
+  holder.innerHTML = toasts.querySelector('template')?.innerHTML ?? '';
+  const words = holder.querySelector('.words');
+  if (words) words.textContent = toasts.dataset.refused.replace('{why}', why);
+  show(holder.innerHTML);
 }
 
 // ── Toasts ──────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,110 @@
+"""What the tab of every page tells: how much needs a person, what runs, what ended well or badly.
+
+Nothing of it is seen: title.js writes the numbers into the title and colours the icon of the tab,
+notify.js tells a person who asked for it what went wrong, and what works again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import OuterRef, Q, Subquery
+from django.urls import reverse
+from django.utils.translation import gettext as _t
+
+from daemon_app import notices as hints
+from daemon_app.models import Job, Run
+from daemon_app.tiles.marks import run_mark, why
+from daemon_app.tiles.overview import REMEMBERED_FOR, SAID_ELSEWHERE, failing_jobs
+from daemon_app.tiles.regions import Context, Viewer, region
+from daemon_app.tiles.rows import running_runs
+
+MOST_TOLD = 20  # of each kind
+TOLD_FOR = timedelta(minutes=10)  # a page that was away for longer finds it on the overview
+JUDGED = (Run.State.SUCCEEDED, Run.State.CANCELLED, *Run.UNHAPPY)
+
+
+@dataclass(frozen=True)
+class News:
+    """One thing to be told once; `key` is the same wherever it is told."""
+
+    key: str
+    title: str
+    text: str
+    address: str
+
+
+@region("tally", topics=("runs", "jobs", "alarms", "incidents", "policy", "daemon"))
+def tally(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return how many things need a person, how many runs are under way, and the latest news."""
+    troubles = [
+        hint
+        for hint in hints.current(now)
+        if hint.level == hints.ERROR and hint.code not in SAID_ELSEWHERE - {"daemon_silent"}
+    ]
+    failed = _failed(now)
+    return {
+        "needs": failing_jobs(now).count() + len(troubles),
+        "running": running_runs().count(),
+        "news": [
+            *map(_trouble, troubles[:MOST_TOLD]),
+            *(_failure(run) for run in failed if run.ended_at and run.ended_at >= now - TOLD_FOR),
+            *_recoveries(failed, now),
+        ],
+    }
+
+
+def _failed(now: datetime) -> list[Run]:
+    """Return the newest runs that ended badly within a week, of jobs that are not muted.
+
+    Each state has an index of its own; together they would be sorted first.
+    """
+    found: list[Run] = []
+    wanted = Run.objects.defer("definition").select_related("job").order_by("-id")
+    for state in Run.UNHAPPY:
+        found += wanted.filter(state=state)[:MOST_TOLD]
+    return [
+        run
+        for run in sorted(found, key=lambda run: -run.pk)
+        if run.ended_at
+        and run.ended_at >= now - REMEMBERED_FOR
+        and (run.job.muted_until is None or run.job.muted_until <= now)
+    ]
+
+
+def _recoveries(failed: Iterable[Run], now: datetime) -> list[News]:
+    """Return which of the jobs that failed lately have succeeded since, in the last minutes."""
+    last = {run.job_id: run.pk for run in reversed([*failed])}
+    ends = Run.objects.filter(job=OuterRef("pk"), state__in=JUDGED).order_by("-id")
+    newest = Job.objects.filter(pk__in=last).annotate(end=Subquery(ends.values("pk")[:1]))
+    good = Q(state=Run.State.SUCCEEDED, ended_at__gte=now - TOLD_FOR)
+    return [
+        News(
+            key=f"good-{last[run.job_id]}",
+            title=_t("%(job)s works again") % {"job": run.job_name},
+            text=_t("Run %(n)s has succeeded.") % {"n": run.pk},
+            address=reverse("run", args=[run.pk]),
+        )
+        for run in Run.objects.filter(good, pk__in=newest.values_list("end", flat=True))
+        .defer("definition")
+        .order_by("-id")
+    ]
+
+
+def _failure(run: Run) -> News:
+    return News(
+        key=f"bad-{run.pk}",
+        title=f"{run.job_name}: {run_mark(run).word}",
+        text=" ".join(filter(None, [why(run), run.last_line])),
+        address=reverse("run", args=[run.pk]),
+    )
+
+
+def _trouble(hint: hints.Notice) -> News:
+    since = int(hint.since.timestamp()) if hint.since else 0
+    return News(
+        key=f"trouble-{hint.code}-{hint.job_id or ''}-{since}",
+        title=hint.title,
+        text=hint.text,
+        address=reverse("overview"),
+    )
