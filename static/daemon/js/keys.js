@@ -183,7 +183,7 @@ document.addEventListener('keydown', (event) => {
 });
 
 // ── Help ────────────────────────────────────────────────────────────────────────────────────────
-const linkTo = (address) => document.querySelector(`.sidebar a[href="${address}"]`);
+const linkTo = (address) => document.querySelector(`.sidebar .nav a[href="${address}"]`);
 
 function openHelp() {
   const list = help.querySelector('[data-pages]');

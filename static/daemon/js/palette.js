@@ -85,7 +85,7 @@ function choose() {
   const fits = (item) => (item.found || item.group === 'runs' ? 0 : fit(item.label, text));
   const ours = local.filter((item) => fits(item) >= 0);
   const theirs = remote.filter((item) => fits(item) >= 0);
-  const groups = new Map(['here', 'recent', 'jobs', 'runs', 'pages', 'actions'].map((name) => [name, []]));
+  const groups = new Map(['recent', 'jobs', 'here', 'runs', 'pages', 'actions'].map((name) => [name, []]));
   for (const item of [...theirs, ...ours]) groups.get(item.group).push(item);
   if (text) {
     for (const items of groups.values()) items.sort((one, other) => fits(one) - fits(other));
