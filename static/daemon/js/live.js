@@ -194,9 +194,43 @@ function receive(frame) {
 
 function work(element, wanted) {
   const added = [];
-  if (wanted) morph(element, wanted, (node) => added.push(node));
+  let held = false;
+  const holds = (list) => {
+    held ||= inHand(list);
+    return held;
+  };
+  if (wanted) morph(element, wanted, (node) => added.push(node), holds);
+  later.delete(element);
+  if (held) settleLater(element, wanted);
   for (const node of added) if (node.isConnected) window.htmx?.process(node);
   element.dispatchEvent(new CustomEvent('daemon:shown', { bubbles: true }));
+}
+
+// Rows do not change places under a pointer on its way to one of them: what was to move does so once
+// it rests, or is elsewhere.
+const REST = 2500;
+let movedAt = -REST;
+let under = null;
+const later = new Map(); // region → how it is to look
+let laterTimer = 0;
+
+document.addEventListener('pointermove', (event) => {
+  if (event.pointerType !== 'mouse') return; // a finger covers what it is about to touch anyway
+  movedAt = performance.now();
+  under = event.target;
+}, { passive: true });
+document.documentElement.addEventListener('pointerleave', () => { under = null; });
+
+function inHand(list) {
+  return performance.now() - movedAt < REST && list.contains(under);
+}
+
+function settleLater(element, wanted) {
+  later.set(element, wanted);
+  clearTimeout(laterTimer);
+  laterTimer = setTimeout(() => {
+    for (const [region, look] of [...later]) if (region.isConnected) work(region, look);
+  }, 300);
 }
 
 // What htmx has swapped in is not what the server last called it.

@@ -1,9 +1,10 @@
 // Works new HTML into the page without disturbing who uses it: focus, caret, selection, scroll
 // position, open <details>, and fields in use stay. Nodes are told apart by their id, those without
 // by their place. Attributes named in data-live-keep="class hidden" belong to the page's scripts.
+// The children of a list marked data-live-steady keep their places while holds(list) says so.
 
 // Make `from` look like `to` (two elements with the same tag); calls added(element) for what is new.
-export function morph(from, to, added = () => {}) {
+export function morph(from, to, added = () => {}, holds = () => false) {
   if (from.isEqualNode(to)) return;
   if (from.nodeType !== Node.ELEMENT_NODE) {
     if (from.nodeValue !== to.nodeValue) from.nodeValue = to.nodeValue;
@@ -16,7 +17,7 @@ export function morph(from, to, added = () => {}) {
   const theirs = field && inUse(from);
   if (theirs) kept.add('value').add('checked');
   morphAttributes(from, to, kept);
-  if (from.localName !== 'textarea' && !theirs) morphChildren(from, to, added);
+  if (from.localName !== 'textarea' && !theirs) morphChildren(from, to, added, holds);
   if (field && !theirs) take(from, to);
 }
 
@@ -53,7 +54,7 @@ function take(field, wanted) {
 // ── Children ────────────────────────────────────────────────────────────────────────────────────
 const idOf = (node) => node.getAttribute?.('id'); // form.id may be a field called "id"
 
-function morphChildren(from, to, added) {
+function morphChildren(from, to, added, holds) {
   const old = [...from.childNodes];
   const byId = new Map(old.filter(idOf).map((node) => [idOf(node), node]));
   const unnamed = old.filter((node) => !idOf(node));
@@ -70,6 +71,11 @@ function morphChildren(from, to, added) {
     return hit?.nodeName === next.nodeName ? [hit, next] : [null, next];
   });
 
+  if (from.hasAttribute('data-live-steady') && moves(old, wanted) && holds(from)) {
+    for (const [hit, next] of wanted) if (hit) morph(hit, next, added, holds);
+    return;
+  }
+
   const used = new Set(wanted.map(([hit]) => hit));
   for (const node of old) if (!used.has(node)) node.remove();
 
@@ -81,10 +87,17 @@ function morphChildren(from, to, added) {
     const node = hit ?? document.importNode(next, true);
     if (!hit) from.insertBefore(node, after);
     else if (!still.has(i)) move(from, node, after);
-    if (hit) morph(hit, next, added);
+    if (hit) morph(hit, next, added, holds);
     else if (node.nodeType === Node.ELEMENT_NODE) added(node);
     after = node;
   }
+}
+
+// Whether an element that is there would change its place: one before it goes, comes or is moved.
+function moves(old, wanted) {
+  const elements = (nodes) => nodes.filter((node) => node?.nodeType === Node.ELEMENT_NODE);
+  const then = wanted.filter(([, next]) => next.nodeType === Node.ELEMENT_NODE).map(([hit]) => hit);
+  return elements(old).some((node, place) => node !== then[place]);
 }
 
 // The places in `numbers` of a longest rising subsequence (-1 stands for none): these nodes stay
