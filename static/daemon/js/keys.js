@@ -200,3 +200,19 @@ function openHelp() {
 }
 
 document.addEventListener('daemon:keys', openHelp);
+document.addEventListener('click', (event) => { if (event.target.closest?.('[data-keys-help]')) openHelp(); });
+
+// ── The switch ──────────────────────────────────────────────────────────────────────────────────
+const showSwitch = () => {
+  for (const field of document.querySelectorAll('[data-keys-switch]')) field.checked = keysAreOn();
+};
+document.addEventListener('change', (event) => {
+  if (!event.target.matches?.('[data-keys-switch]')) return;
+  try {
+    if (event.target.checked) localStorage.removeItem(KEY);
+    else localStorage.setItem(KEY, 'off');
+  } catch { /* no storage: they stay on */ }
+  showSwitch();
+});
+addEventListener('storage', (event) => { if (event.key === KEY) showSwitch(); });
+showSwitch();

@@ -11,6 +11,7 @@
   const apply = (theme) => {
     if (theme === 'system') delete html.dataset.theme;
     else html.dataset.theme = theme;
+    for (const choice of document.querySelectorAll('[data-theme-choice]')) choice.checked = choice.value === theme;
     for (const button of document.querySelectorAll('[data-theme-switch]')) {
       const words = button.dataset[`label${theme[0].toUpperCase()}${theme.slice(1)}`];
       button.hidden = false;
@@ -25,11 +26,15 @@
   addEventListener('storage', (event) => { if (event.key === KEY) apply(read()); });
   document.addEventListener('DOMContentLoaded', () => {
     apply(read());
+    const choose = (theme) => {
+      try { localStorage.setItem(KEY, theme); } catch { /* the choice then lasts as long as the page */ }
+      apply(theme);
+    };
     document.addEventListener('click', (event) => {
-      if (!event.target.closest?.('[data-theme-switch]')) return;
-      const next = ORDER[(ORDER.indexOf(read()) + 1) % ORDER.length];
-      try { localStorage.setItem(KEY, next); } catch { /* the choice then lasts as long as the page */ }
-      apply(next);
+      if (event.target.closest?.('[data-theme-switch]')) choose(ORDER[(ORDER.indexOf(read()) + 1) % ORDER.length]);
+    });
+    document.addEventListener('change', (event) => {
+      if (event.target.matches?.('[data-theme-choice]')) choose(event.target.value);
     });
   });
 })();
