@@ -111,6 +111,21 @@ def adopt(file: Path, folder: Path) -> None:
     draft.replace(folder / NUMBER_FILE)
 
 
+# What SQLite says of a database that is being brought up to date, or that somebody else writes to.
+NOT_READY = ("no such table", "no such column", "is locked", "is busy", "unable to open database")
+
+
+def is_not_ready(error: BaseException | None) -> bool:
+    """Return whether `error` says that the database can't be used yet, or not at this moment.
+
+    Any other fault of it, a full disk for one, does not pass by waiting.
+    """
+    cause = error.__cause__ if error is not None and error.__cause__ is not None else error
+    return isinstance(cause, sqlite3.OperationalError) and any(
+        words in str(cause) for words in NOT_READY
+    )
+
+
 def newest_backup(folder: Path) -> Path | None:
     """Return the backup that was made last; None when there is none."""
     found = [(path.stat().st_mtime, path) for path in folder.glob(BACKUPS) if path.is_file()]

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from daemon_app import database
 from daemon_app.models import Job, Pool
 
 log = logging.getLogger(__name__)
@@ -173,6 +174,9 @@ def _problem(exc: Exception, context: Mapping[str, Any]) -> Problem:
     for kind, status_code, code, text in KNOWN:
         if isinstance(exc, kind):
             return Problem(status_code, code, str(text))
+    if database.is_not_ready(exc):
+        words = _t("The server is not ready yet. Try again in a few seconds.")
+        return Problem(503, "not_ready", words)
     log.error("%s %s failed", *_request_line(context), exc_info=exc)
     return Problem(
         500, "failed", _t("Something went wrong here. The log of the web server says what.")

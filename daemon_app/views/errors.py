@@ -1,11 +1,15 @@
 """Pages for what went wrong. None of them needs the database or a session."""
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
+from django.utils.translation import gettext as _t
+
+from daemon_app import database
 
 Asked = ParamSpec("Asked")
 
@@ -65,5 +69,25 @@ def too_many_requests(request: HttpRequest, seconds: int) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Say that we failed (500)."""
+    """Say that we failed (500), or that the database is not ready yet (503)."""
+    # Called while the failure is being handled.
+    if database.is_not_ready(sys.exception()):
+        return not_ready(request)
     return _answer(500, "500.html")
+
+
+# So many seconds a program does well to wait.
+SOON = 5
+
+
+def not_ready(request: HttpRequest) -> HttpResponse:
+    """Say that the server is starting (503); what was only looked at loads itself again."""
+    response: HttpResponse
+    if request.path.startswith("/api/"):
+        words = _t("The server is not ready yet. Try again in a few seconds.")
+        body = {"code": "not_ready", "message": words, "fields": {}}
+        response = JsonResponse({"error": body}, status=503)
+    else:
+        response = _answer(503, "503.html", waits=request.method in {"GET", "HEAD"})
+    response["Retry-After"] = str(SOON)
+    return response
