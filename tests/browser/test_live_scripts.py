@@ -23,6 +23,7 @@ class Site(http.server.ThreadingHTTPServer):
     """Serves our static files and whatever page a test puts at `body`, under our policy."""
 
     body = ""
+    missed = '<div class="toast" data-toast><span>Wieder verbunden – 3 Läufe</span></div>'
     status = 200
     asked: list[dict[str, str]]
 
@@ -43,6 +44,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif path.startswith("/daemon/icons"):
             status, kind = 200, "image/svg+xml"
             content = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+        elif path == "/daemon/meanwhile/":
+            status, kind = 200, "text/html; charset=utf-8"
+            content = self.server.missed.encode()
+            self.server.asked.append({"since": self.path.partition("=")[2]})
         elif path == "/":
             status, kind = self.server.status, "text/html; charset=utf-8"
             content = self.server.body.encode()
@@ -781,7 +786,9 @@ def test_a_break_is_told_after_three_and_ten_seconds_and_its_end_at_once(
     server.send()
     expect(bar).to_be_hidden()
     expect(chip).to_have_text("Live")
-    expect(page.locator("#toasts")).to_contain_text("Wieder verbunden")
+    expect(page.locator("#toasts")).to_contain_text("Wieder verbunden – 3 Läufe")
+    # What it missed is counted from the last time it heard something.
+    assert site.asked[-1] == {"since": "2026-11-24T13:31:05.120Z"}
 
 
 def test_a_silent_socket_is_not_trusted(live: tuple[Page, Server]) -> None:
@@ -865,3 +872,238 @@ def test_who_may_look_no_more_is_told_and_nothing_is_tried_again(
     assert state(page) == "stale"
     if code == 4401:
         assert link.get_attribute("href") == "/daemon/login/?next=%2F"
+
+
+def test_tiles_say_how_old_they_are_and_clocks_stand_still(
+    context: BrowserContext, site: Site, complaints: Complaints
+) -> None:
+    complaints.tolerate("status of 503")
+    page = context.new_page()
+    server = Server(page)
+    site.body = document(
+        '<ul><li class="tile"><span class="cause">zwei Gründe</span></li></ul>'
+        '<time id="t" data-show="relative" datetime="2026-11-24T13:36:00Z">x</time>'
+    )
+    page.clock.install(time="2026-11-24T13:30:00Z")
+    page.goto("/")
+    while not server.asks("hello"):
+        page.wait_for_timeout(10)
+    server.send()
+    expect(page.locator("[data-live-status]")).to_have_text("Live")
+
+    site.status = 503
+    server.refuses = True
+    server.sockets[-1].close(code=1012)
+    page.clock.run_for(12_000)
+    before = page.locator("#t").text_content()
+    page.clock.run_for(60_000)
+
+    said = page.locator(".cause").evaluate("(e) => getComputedStyle(e, '::before').content")
+    assert said == '"Stand 19:16 · "'
+    assert state(page) == "stale"
+    assert page.locator("#t").text_content() == before != "x"
+
+
+def test_a_machine_that_slept_asks_at_once_and_is_told_what_it_missed(
+    live: tuple[Page, Server], site: Site
+) -> None:
+    page, server = live
+    server.send()
+    expect(page.locator("[data-live-status]")).to_have_text("Live")
+
+    # The clock on the wall jumps; the one that counts what the machine did does not.
+    page.evaluate("""() => {
+      const [now, began] = [Date.now.bind(Date), performance.now()];
+      const jump = 8 * 3_600_000;
+      Date.now = () => now() + jump;
+    }""")
+    while len(server.asks("hello")) < 2:
+        page.clock.run_for(200)
+    server.send()
+
+    expect(page.locator("#toasts")).to_contain_text("Wieder verbunden – 3 Läufe")
+    assert site.asked[-1] == {"since": "2026-11-24T13:31:05.120Z"}
+
+
+def test_the_longer_nobody_answers_the_more_seldom_it_is_tried(
+    live: tuple[Page, Server], site: Site, complaints: Complaints
+) -> None:
+    page, server = live
+    complaints.tolerate("status of 503")
+    site.status = 503
+    server.refuses = True
+    page.evaluate("Math.random = () => 1")
+    server.sockets[-1].close(code=1012)
+
+    for _ in range(40):
+        page.clock.run_for(1_000)
+        page.wait_for_timeout(5)
+
+    # After 0.5, 1, 2, 4, 8 and 16 seconds.
+    assert 5 <= len(server.sockets) - 1 <= 7
+
+
+def test_rows_under_a_moving_pointer_keep_their_places(live: tuple[Page, Server]) -> None:
+    page, server = live
+
+    def rows(*names: str) -> str:
+        inside = "".join(f'<li id="{name}">{name} {len(names)}</li>' for name in names)
+        return f'<div id="a" data-region="a"><ul data-live-steady>{inside}</ul></div>'
+
+    page.evaluate(
+        "(html) => { document.querySelector('#a').outerHTML = html; }", rows("one", "two", "three")
+    )
+    page.locator("#two").hover()
+
+    server.send(ops=[["morph", "a", rows("two", "three"), "d1"]])
+    expect(page.locator("#three")).to_have_text("three 2")
+    held = page.locator("#a li").all_text_contents()
+    page.clock.run_for(3_000)
+
+    assert held == ["one 3", "two 2", "three 2"]
+    expect(page.locator("#a li")).to_have_text(["two 2", "three 2"])
+
+
+# ── title.js and notify.js ───────────────────────────────────────────────────────────────────────
+NOTED = """
+  window.notes = [];
+  window.Notification = class {
+    static permission = window.permission ?? 'granted';
+    static async requestPermission() { this.permission = 'granted'; return 'granted'; }
+    constructor(title, { body, tag }) { window.notes.push([title, body, tag]); }
+    close() {}
+  };
+"""
+
+
+def tally(needs: int = 0, running: int = 0, **news: str) -> str:
+    inside = "".join(
+        f'<a id="news-{key}" href="/daemon/runs/1/" title="{title}" data-text="why"></a>'
+        for key, title in news.items()
+    )
+    return (
+        f'<div id="tally" data-region="tally" hidden data-needs="{needs}" '
+        f'data-running="{running}" data-many="{{n}} Meldungen">{inside}</div>'
+    )
+
+
+def tab(page: Page, content: str) -> Server:
+    """Open a page that shows `content`, with all scripts of a page's tab."""
+    server = Server(page)
+    head = "".join(
+        f'<script type="module" src="/static/daemon/js/{name}.js"></script>'
+        for name in ("title", "notify")
+    )
+    page.context.add_init_script(NOTED)
+    page.route("/", lambda route: route.fulfill(
+        body=document(content).replace("</html>", f"{head}</html>"), content_type="text/html"
+    ))  # fmt: skip
+    page.goto("/")
+    while not server.asks("hello"):
+        page.wait_for_timeout(10)
+    server.send()
+    expect(page.locator("html[data-live=on]")).to_have_count(1)
+    return server
+
+
+def test_the_title_and_the_icon_of_the_tab_say_how_things_are(context: BrowserContext) -> None:
+    page = context.new_page()
+    run = '<p id="head" data-region="head" data-tab-word="{}">x</p>'
+    server = tab(page, tally() + run.format("● läuft"))
+    expect(page).to_have_title("● läuft · x")
+
+    server.send(ops=[["morph", "tally", tally(running=1), "d1"]])
+    expect(page.locator("html[data-tab=running]")).to_have_count(1)
+    server.send(ops=[["morph", "tally", tally(needs=2), "d2"]])
+    server.send(ops=[["morph", "head", run.format("Fehlschlag"), "d3"]])
+
+    expect(page).to_have_title("(2) Fehlschlag · x")
+    assert page.locator("html").get_attribute("data-tab") == "needs"
+
+
+def test_without_a_connection_the_icon_is_hollow(
+    context: BrowserContext, complaints: Complaints
+) -> None:
+    complaints.tolerate("status of 503")
+    page = context.new_page()
+    page.clock.install(time="2026-11-24T13:30:00Z")
+    head = '<p id="head" data-region="head" data-tab-word="● läuft">x</p>'
+    server = tab(page, tally(needs=1) + head)
+    server.refuses = True
+    page.route("/", lambda route: route.fulfill(status=503))
+
+    server.sockets[-1].close(code=1012)
+    page.clock.run_for(4_000)
+
+    expect(page.locator("html[data-tab=away]")).to_have_count(1)
+    expect(page).to_have_title("(1) ○ läuft · x")
+
+
+def notes(page: Page, wanted: int) -> list[list[str]]:
+    page.wait_for_function("(n) => window.notes.length >= n", arg=wanted)
+    found: list[list[str]] = page.evaluate("window.notes")
+    return found
+
+
+def test_what_is_asked_for_is_told_once_by_one_of_the_open_pages(context: BrowserContext) -> None:
+    pages = [context.new_page(), context.new_page()]
+    servers = [tab(page, tally(**{"bad-1": "seen already"})) for page in pages]
+    for page in pages:
+        page.evaluate("localStorage.setItem('daemon.notify', 'on')")
+        page.reload()
+    for page, server in zip(pages, servers, strict=True):
+        while len(server.asks("hello")) < 2:
+            page.wait_for_timeout(10)
+
+    news = tally(**{"bad-1": "seen already", "bad-2": "backup: Fehlschlag"})
+    for server in servers:
+        server.send(ops=[["morph", "tally", news, "d1"]])
+    for page in pages:
+        expect(page.locator("#news-bad-2")).to_have_count(1)
+    after = tally(**{"good-2": "backup gelingt wieder"})
+    for server in servers:
+        server.send(ops=[["morph", "tally", after, "d2"]])
+    for page in pages:
+        expect(page.locator("#news-good-2")).to_have_count(1)
+
+    told = sorted(note for page in pages for note in notes(page, 0))
+    assert told == [
+        ["backup gelingt wieder", "why", "news-good-2"],
+        ["backup: Fehlschlag", "why", "news-bad-2"],
+    ]
+
+
+def test_nobody_is_told_who_did_not_ask(context: BrowserContext) -> None:
+    page = context.new_page()
+    server = tab(page, tally())
+
+    server.send(ops=[["morph", "tally", tally(**{"bad-1": "backup"}), "d1"]])
+    expect(page.locator("#news-bad-1")).to_have_count(1)
+
+    assert page.evaluate("localStorage.getItem('daemon.told')") is None
+    assert notes(page, 0) == []
+
+
+def test_many_things_at_once_are_one_message(context: BrowserContext) -> None:
+    page = context.new_page()
+    switch = '<label><input type="checkbox" data-notify>An</label>'
+    server = tab(page, tally() + switch)
+    page.get_by_label("An").check()
+    page.wait_for_function("localStorage.getItem('daemon.notify') === 'on'")
+
+    news = {f"bad-{n}": f"job {n}" for n in range(5)}
+    server.send(ops=[["morph", "tally", tally(**news), "d1"]])
+
+    [[title, text, _]] = notes(page, 1)
+    assert title == "5 Meldungen"
+    assert text.split("\n") == [f"job {n}" for n in range(5)]
+
+
+def test_a_browser_that_refuses_turns_the_switch_off(context: BrowserContext) -> None:
+    page = context.new_page()
+    page.add_init_script("window.permission = 'denied'")
+    said = '<p data-notify-said data-denied="Der Browser erlaubt es nicht"></p>'
+    tab(page, f"{tally()}<label><input type=checkbox data-notify>An</label>{said}")
+
+    expect(page.get_by_label("An")).to_be_disabled()
+    expect(page.get_by_text("Der Browser erlaubt es nicht")).to_be_visible()

@@ -196,8 +196,9 @@ function work(element, wanted) {
   const added = [];
   let held = false;
   const holds = (list) => {
-    held ||= inHand(list);
-    return held;
+    const here = inHand(list);
+    held ||= here;
+    return here;
   };
   if (wanted) morph(element, wanted, (node) => added.push(node), holds);
   later.delete(element);

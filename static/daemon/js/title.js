@@ -25,8 +25,8 @@ export function write() {
   if (icon) {
     const wanted = ICONS[state] ?? quiet;
     if (icon.getAttribute('href') !== wanted) icon.setAttribute('href', wanted);
-    html.dataset.tab = state || 'quiet';
   }
+  html.dataset.tab = state || 'quiet';
   if (document.title !== written) page = document.title; // another script has changed the page
   const count = Number(tally.needs) ? `(${tally.needs}) ` : '';
   const word = document.querySelector('[data-tab-word]')?.dataset.tabWord;
