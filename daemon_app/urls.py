@@ -4,10 +4,12 @@ from django.urls import path
 
 from daemon_app.views import (
     access,
+    columns,
     find,
     jobs,
     meanwhile,
     overview,
+    pause,
     presence,
     queue,
     runs,
@@ -38,7 +40,8 @@ urlpatterns = [
     path("runs/<int:pk>/cancel/", runs.cancel, name="run-cancel"),
     path("runs/<int:pk>/force/", runs.force, name="run-force"),
     path("runs/<int:pk>/again/", runs.again, name="run-again"),
-    path("runs/<int:pk>/attempts/<int:number>/log/", runs.attempt_log, name="attempt-log"),
+    path("runs/<int:pk>/log/", runs.log, name="run-log"),
+    path("runs/<int:pk>/log/search/", runs.log_search, name="run-log-search"),
     path("runs/<int:pk>/move/", queue.move, name="run-move"),
     path("queue/", queue.queue, name="queue"),
     path("hold/", queue.hold, name="hold"),

@@ -1,7 +1,7 @@
 """What templates say about times, states and icons. Pages and live regions give `now`."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from django.utils.safestring import SafeString, mark_safe
 from bachweb import machine
 from daemon_app import formats, icons, terms, tiles
 from daemon_app.models import Job, Run
+from daemon_app.tiles.jobs import COLUMNS_COOKIE, columns_in
 
 register = template.Library()
 
@@ -256,6 +257,12 @@ def signal_name(number: int) -> str:
 def with_search(shown: tiles.Filter, words: str) -> str:
     """Return the query string of a filter with other words to search for."""
     return shown.query(q=words)
+
+
+@register.filter
+def job_columns(cookies: Mapping[str, str]) -> list[str]:
+    """Return which columns this browser shows of the table of jobs."""
+    return columns_in(cookies.get(COLUMNS_COOKIE, ""))
 
 
 @register.inclusion_tag("daemon/chip.html")

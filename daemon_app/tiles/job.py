@@ -1,22 +1,43 @@
 """One job: how it does, when it runs next, and its runs."""
 
+import os
+import pwd
+import shlex
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from statistics import median
 
 from django.utils.translation import gettext as _t
 
-from daemon_app import gates
+from daemon_app import gates, runner, supervisor
 from daemon_app.gates.conditions import Conditions
 from daemon_app.models import (
+    Change,
+    Displacement,
     Job,
     Policy,
     Pool,
     Run,
 )
-from daemon_app.models.presence import yield_times
-from daemon_app.tiles.regions import Context, Viewer, number_in, region
+from daemon_app.schedules import ScheduleError
+from daemon_app.tiles.changes import change_rows
+from daemon_app.tiles.history import (
+    MOST_NAMED,
+    SHOWN,
+    lengths_chart,
+    memory_chart,
+    record_of,
+    standouts,
+)
+from daemon_app.tiles.pauses import picks
+from daemon_app.tiles.regions import Context, Viewer, current_language, number_in, region
 from daemon_app.tiles.rows import job_row, run_rows
-from daemon_app.tiles.strip import bars, latest_runs, seconds_of
+from daemon_app.tiles.strip import latest_runs
+
+MOST_COUNTED = 1_000  # beyond it is said "more than"
+MOST_CHANGES = 10
+AHEAD, SOON = 20, 8  # times that are told, and of those without being asked
+CLOCKS_ARE_SET_NEAR = timedelta(hours=2)
 
 
 @region("job-head", topics=("job:{arg}", "runs", "policy", "incidents", "presence", "health"))
@@ -32,6 +53,8 @@ def job_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
         "has_choice": has_choice(job, now),
         "troubles": _troubles(job),
         "held": Policy.current().is_held,
+        "picks": picks(now),
+        "is_muted": job.muted_until is not None and job.muted_until > now,
     }
 
 
@@ -72,37 +95,137 @@ def _troubles(job: Job) -> list[Trouble]:
     return found
 
 
-@region("job-facts", topics=("job:{arg}", "runs"))
+@region("job-facts", topics=("job:{arg}", "runs", "daemon"))
 def job_facts(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
-    """Return how a job has been doing: the last thirty runs in numbers and bars."""
+    """Return how a job has been doing: its last runs in numbers and bars, what stands out."""
     job = job_of(arg)
     if job is None:
         return None
-    runs = latest_runs([job.pk]).get(job.pk, [])
-    judged = [run for run in runs if run.state in (Run.State.SUCCEEDED, *Run.UNHAPPY)]
-    good = sum(run.state == Run.State.SUCCEEDED for run in judged)
-    lengths = [seconds_of(run, now) for run in runs if run.started_at and run.ended_at]
-    usual = job.median_duration()
+    record = record_of(job)
+    told = standouts(record, now)
+    ended = [each for each in told if not each.is_running]
+    counted = Run.objects.filter(job=job).order_by()[: MOST_COUNTED + 1].count()
     return {
         "job": job,
-        "bars": bars(runs, now),
-        "success": round(100 * good / len(judged)) if judged else None,
-        "judged": len(judged),
-        "median": usual.total_seconds() if usual else None,
-        "longest": max(lengths, default=None),
-        "total": Run.objects.filter(job=job).count(),
-        "made_way": yield_times(job_id=job.pk),
+        "record": record,
+        "charts": {"lengths": lengths_chart(record, now), "memory": memory_chart(record)},
+        "shown": min(len(record.runs), SHOWN),
+        "now_long": [each for each in told if each.is_running],
+        "standouts": ended[:MOST_NAMED],
+        "more_standouts": len(ended[MOST_NAMED:]),
+        "total": min(counted, MOST_COUNTED),
+        "is_more": counted > MOST_COUNTED,
+        "made_way": _made_way(job),
     }
 
 
-@region("job-next", topics=("job:{arg}", "runs", "policy"))
+def _made_way(job: Job) -> tuple[int, float | None]:
+    """Return how often runs of a job made way, up to MOST_COUNTED, and how fast they did lately."""
+    of_job = Displacement.objects.filter(job_id=job.pk).order_by("-id")
+    times = list(of_job.values_list("yielded_seconds", flat=True)[:MOST_COUNTED])
+    lately = [seconds for seconds in times[:SHOWN] if seconds is not None]
+    return len(times), median(lately) if lately else None
+
+
+@region("job-next", topics=("job:{arg}", "policy"))
 def job_next(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
-    """Return the next five times of a job."""
+    """Return the next times of a job with their distance, and what may surprise of them."""
     job = job_of(arg)
     if job is None:
         return None
-    times = job.upcoming(now) if job.is_active else []
-    return {"job": job, "times": times, "held": Policy.current().is_held}
+    times, warnings = _ahead(job, now)
+    return {
+        "job": job,
+        "times": times[:SOON],
+        "later": times[SOON:],
+        "warnings": warnings,
+        "held": Policy.current().is_held,
+    }
+
+
+@dataclass(frozen=True)
+class Time:
+    """A time at which a job is due; `remark` when clocks are set just then."""
+
+    at: datetime
+    remark: str = ""
+
+
+def _ahead(job: Job, now: datetime) -> tuple[list[Time], list[str]]:
+    """Return when a job starts next, up to its deadline, and what may surprise.
+
+    One that is paused starts from the end of its pause on; one switched off, never by itself.
+    """
+    since = now
+    if not job.is_active:
+        if job.paused_until is None:
+            return [], []
+        since = max(now, job.paused_until - timedelta(microseconds=1))
+    if job.skill or job.schedule_error:
+        return [], []
+    language = current_language()
+    try:
+        plan = job.plan
+        found = [
+            at
+            for at in plan.upcoming(since, AHEAD, anchor=job.anchor)
+            if job.deadline is None or at <= job.deadline
+        ]
+        warnings = plan.warnings(now)
+    except ScheduleError:
+        return [], []
+    remarks = {each.at: each.sentence(language) for each in warnings if each.at}
+
+    def remark(at: datetime) -> str:
+        near = (said for when, said in remarks.items() if abs(at - when) <= CLOCKS_ARE_SET_NEAR)
+        return next(near, "")
+
+    return [Time(at, remark(at)) for at in found], [each.sentence(language) for each in warnings]
+
+
+@region("job-command", topics=("job:{arg}",))
+def job_command(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
+    """Return what exactly a job runs: command, folder, user, names of variables, limits."""
+    job = job_of(arg)
+    if job is None:
+        return None
+    own = [*job.environment, *(f"BACH_PARAM_{name.upper()}" for name in job.parameters)]
+    try:
+        words = [] if job.skill else runner.command_line(job.definition())
+    except ValueError:  # a quotation mark is not closed
+        words = []
+    return {
+        "job": job,
+        "words": shlex.join(words),
+        "shell": words[0] if words and job.use_shell and not job.script_path else "",
+        "folder": os.path.expanduser(job.working_directory or "~"),  # noqa: PTH111 - as the runner does
+        "user": _user(),
+        "own": own,
+        "given": sorted(runner.inherited()),
+        "umask": f"{supervisor.UMASK:03o}",
+    }
+
+
+def _user() -> str:
+    """Return as whom commands run: whoever runs the program."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+@region("job-changes", topics=("job:{arg}",))
+def job_changes(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
+    """Return the newest changes of a job."""
+    job = job_of(arg)
+    if job is None:
+        return None
+    found = list(Change.objects.filter(job_id=job.pk)[: MOST_CHANGES + 1])
+    return {
+        "job": job,
+        "rows": change_rows(found[:MOST_CHANGES], now),
+        "more": len(found) > MOST_CHANGES,
+    }
 
 
 @region("job-runs", topics=("job:{arg}", "runs"))

@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.utils.translation import gettext as _t
 
+from daemon_app import ends
 from daemon_app.models import (
     Job,
     Policy,
@@ -17,6 +18,18 @@ from daemon_app.tiles.rows import Filter, Tab, job_row, pager, waiting_runs
 from daemon_app.tiles.strip import latest_runs
 
 JOBS_PER_PAGE = 50
+# The columns a browser may leave out, and those that are there unless it has chosen others.
+COLUMNS_COOKIE = "daemon_columns"
+JOB_COLUMNS = ("strip", "plan", "next", "last", "success")
+USUAL_COLUMNS = ("strip", "plan", "next")
+
+
+def columns_in(kept: str) -> list[str]:
+    """Return the columns that a cookie names; the usual ones where there is none."""
+    if not kept:
+        return [*USUAL_COLUMNS]
+    wanted = kept.split(".")
+    return [name for name in JOB_COLUMNS if name in wanted]
 
 
 @region("jobs-table", topics=("jobs", "runs", "policy"))
@@ -75,7 +88,9 @@ def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
 
 
 def _with_last_end(jobs: QuerySet[Job]) -> Any:
-    """Return `jobs` with the state and id of the last run that really ended, as columns."""
+    """Return those of `jobs` that may be failing, with the state and id of their last real end."""
+    if (suspects := ends.suspects()) is not None:
+        jobs = jobs.filter(pk__in=suspects)
     ended = Run.objects.filter(
         job=OuterRef("pk"), state__in=(Run.State.SUCCEEDED, *Run.UNHAPPY)
     ).order_by("-id")

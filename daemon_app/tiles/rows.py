@@ -97,12 +97,18 @@ class JobRow:
     mark: Mark
     bars: list[Bar]
     active: Run | None
+    last: Run | None = None  # the newest that began
+    success: int | None = None  # per cent of the thirty newest that ended
 
 
 def job_row(job: Job, runs: Sequence[Run], now: datetime) -> JobRow:
     """Return a job with its state, its strip and its active run."""
     active = next((run for run in runs if run.is_active and run.due_at <= now), None)
-    return JobRow(job, job_mark(job, runs, now), bars(runs, now), active)
+    last = next((run for run in runs if run.started_at), None)
+    ended = [run.state for run in runs if run.state in (Run.State.SUCCEEDED, *Run.UNHAPPY)]
+    good = sum(state == Run.State.SUCCEEDED for state in ended)
+    success = round(100 * good / len(ended)) if ended else None
+    return JobRow(job, job_mark(job, runs, now), bars(runs, now), active, last, success)
 
 
 def job_mark(job: Job, runs: Sequence[Run], now: datetime) -> Mark:

@@ -21,7 +21,8 @@ from daemon_app.models import Job, Policy, Run
 from daemon_app.permissions import requires
 from daemon_app.schedules import ScheduleError
 from daemon_app.views.errors import only_post
-from daemon_app.views.page import done, page, see_other, tell
+from daemon_app.views.page import done, page, see_other, tell, undoable
+from daemon_app.views.pause import way_back
 
 
 @require_safe
@@ -274,6 +275,7 @@ def toggle(request: HttpRequest, pk: int) -> HttpResponse:
     """Switch a job's schedule on or off, as the button said when it was pressed."""
     found = get_object_or_404(Job, pk=pk)
     active = request.POST.get("active", "0" if found.is_active else "1") == "1"
+    before = (found.is_active, found.paused_until, found.pause_note)
     try:
         found.set_active(active, now=timezone.now(), by=request.user.get_username())
     except ScheduleError as error:
@@ -286,7 +288,8 @@ def toggle(request: HttpRequest, pk: int) -> HttpResponse:
         if active
         else _t("%(job)s is paused until further notice.")
     )
-    messages.success(request, said % {"job": found.name})
+    back = way_back(pk, *before)
+    messages.success(request, undoable(said % {"job": found.name}, *back))
     return done(request, reverse("job", args=[pk]))
 
 

@@ -88,6 +88,19 @@ def tell(request: HttpRequest, started: Started, name: str) -> None:
     messages.add_message(request, messages.SUCCESS if started.run else messages.WARNING, words)
 
 
+def undoable(words: str, address: str, name: str, value: str) -> str:
+    """Return a message with the button that takes back what it tells of."""
+    return format_html(
+        '{} · <button class="link" type="submit" form="act" formaction="{}" name="{}" value="{}">'
+        "{}</button>",
+        words,
+        address,
+        name,
+        value,
+        _t("Undo"),
+    )
+
+
 def _waits_for(run: Run) -> str:
     """Return for which condition a run that was started just now waits; "" for none."""
     if run.forced_by or run.state != Run.State.QUEUED:

@@ -8,17 +8,19 @@ document.addEventListener('htmx:configRequest', (event) => {
 });
 
 // ── Actions ─────────────────────────────────────────────────────────────────────────────────────
-// Buttons of the form #act are sent in the background: what they change comes back through the live
-// regions, or is fetched by live.js while there is no connection. Until then they say that they are
-// being sent. Where nobody answers, or no is the answer, the page stays as it was, and says so.
-const act = document.getElementById('act');
-act?.addEventListener('submit', async (event) => {
+// Buttons of the form #act, and of forms that say data-act, are sent in the background: what they
+// change comes back through the live regions, or is fetched by live.js while there is no connection.
+// Until then they say that they are being sent. Where nobody answers, or no is the answer, the page
+// stays as it was, and says so.
+document.addEventListener('submit', async (event) => {
+  const act = event.target;
   const button = event.submitter;
-  if (!button || 'navigate' in button.dataset || !('WebSocket' in window)) return;
+  if (!act.matches('#act, form[data-act]') || !button || 'navigate' in button.dataset || !('WebSocket' in window)) return;
   event.preventDefault();
   if (button.getAttribute('aria-busy') === 'true' || button.getAttribute('aria-disabled') === 'true') return;
   const settle = sending(button);
   const sent = new URLSearchParams(new FormData(act, button));
+  button.closest('details.menu')?.removeAttribute('open');
   try {
     const answer = await fetch(button.formAction, {
       method: 'POST', body: sent, headers: { 'X-Answer': 'toast', 'X-CSRFToken': token() },
@@ -26,6 +28,7 @@ act?.addEventListener('submit', async (event) => {
     if (answer.redirected) location.assign(answer.url);
     else if (answer.ok) {
       show(await answer.text());
+      if (act.id !== 'act') act.reset();
       document.dispatchEvent(new CustomEvent('daemon:acted'));
       await shown(button);
     } else if (answer.status === 401) document.dispatchEvent(new CustomEvent('daemon:signed-out'));
