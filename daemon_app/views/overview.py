@@ -13,13 +13,16 @@ from daemon_app.views.page import page
 @require_safe
 @requires("view")
 def overview(request: HttpRequest) -> HttpResponse:
-    """Show how things stand: one sentence, what needs a person, what runs, what comes, the jobs."""
+    """Show how things stand: one sentence, what needs a person, the day, what runs, the jobs."""
     shown = tiles.Filter.read(request.META["QUERY_STRING"])
     jobs = tiles.Filter(state=shown.state, page=shown.page)
     return page(
         request,
         "daemon/overview.html",
-        {"filter": jobs.query(page=jobs.page)},
+        {
+            "filter": jobs.query(page=jobs.page),
+            "day": tiles.Asked.read(request.META["QUERY_STRING"]).query(),
+        },
         section="overview",
         now=timezone.now(),
     )
