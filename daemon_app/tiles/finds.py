@@ -1,6 +1,7 @@
 """What the palette finds among jobs and runs, for whoever types a few letters or a number."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -57,7 +58,7 @@ def _recent_jobs() -> list[int]:
     )
 
 
-def _jobs(text: str, recent: list[int]) -> list[Job]:
+def _jobs(text: str, recent: list[int]) -> Sequence[Job]:
     """Return the jobs whose name holds each word; exact and beginning ones first, then recent."""
     place = {pk: n for n, pk in enumerate(recent)}
     if not text:
