@@ -40,11 +40,19 @@ document.addEventListener('submit', async (event) => {
   }
 });
 
+// Do what a button of the form #act with this address would do.
+export function pressed(address) {
+  const button = Object.assign(document.createElement('button'), { type: 'submit', hidden: true, formAction: address });
+  act.append(button);
+  act.requestSubmit(button);
+  button.remove();
+}
+
 // Mark a button and what is beside it as being sent, whatever the server shows meanwhile; returns
 // what ends that.
 function sending(button) {
   const beside = button.closest('.actions') ?? button.parentElement;
-  const ends = [[button, 'aria-busy', 'true'], [beside, 'data-sending', toasts.dataset.sending ?? '']].map(([element, name, value]) => {
+  const ends = [[button, 'aria-busy', 'true'], [beside, 'data-sending', toasts.dataset.wordsSending ?? '']].map(([element, name, value]) => {
     const kept = element.getAttribute('data-live-keep');
     element.setAttribute('data-live-keep', [kept, name, 'data-live-keep'].filter(Boolean).join(' '));
     element.setAttribute(name, value);
@@ -78,7 +86,7 @@ function refuse(page) {
   const holder = document.createElement('div');
   holder.innerHTML = toasts.querySelector('template')?.innerHTML ?? '';
   const words = holder.querySelector('.words');
-  if (words) words.textContent = toasts.dataset.refused.replace('{why}', why);
+  if (words) words.textContent = toasts.dataset.wordsRefused.replace('{why}', why);
   show(holder.innerHTML);
 }
 
