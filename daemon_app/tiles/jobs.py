@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.utils.translation import gettext as _t
 
-from daemon_app import ends
+from daemon_app.ends import suspects
 from daemon_app.models import (
     Job,
     Policy,
@@ -89,8 +89,8 @@ def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
 
 def _with_last_end(jobs: QuerySet[Job]) -> Any:
     """Return those of `jobs` that may be failing, with the state and id of their last real end."""
-    if (suspects := ends.suspects()) is not None:
-        jobs = jobs.filter(pk__in=suspects)
+    if (some := suspects()) is not None:
+        jobs = jobs.filter(pk__in=some)
     ended = Run.objects.filter(
         job=OuterRef("pk"), state__in=(Run.State.SUCCEEDED, *Run.UNHAPPY)
     ).order_by("-id")

@@ -10,6 +10,7 @@ from django.db.models.fields.json import KT
 
 from daemon_app import admission, gauges, idleness
 from daemon_app import notices as hints
+from daemon_app.ends import suspects
 from daemon_app.models import (
     Job,
     Policy,
@@ -131,6 +132,8 @@ def failing_jobs(now: datetime) -> Any:
         end_before=Subquery(ends.values("state")[1:2]),
         last_end_id=Subquery(ends.values("id")[:1]),
     )
+    if (some := suspects()) is not None:
+        jobs = jobs.filter(pk__in=some)
     standing = Q(end_before__in=Run.UNHAPPY) | Q(last_ended_at__gte=now - REMEMBERED_FOR)
     return jobs.filter(standing, last_end__in=Run.UNHAPPY)
 

@@ -11,6 +11,7 @@ from django.db.models import OuterRef, Q, Subquery
 from django.utils.translation import gettext as _t
 from django.utils.translation import ngettext
 
+from daemon_app import ends
 from daemon_app.models import (
     Job,
     Run,
@@ -117,13 +118,27 @@ REMEMBERED = (
 
 
 def latest_runs(job_ids: Sequence[int]) -> dict[int, list[Run]]:
-    """Return the last thirty runs of each job, newest first, in two queries.
+    """Return the last thirty runs of each job, newest first, in few queries.
+
+    Those of jobs that had no run since they were asked for last are remembered.
+    """
+    if not job_ids:
+        return {}
+    known, turn = ends.kept(job_ids)
+    asked = _latest_runs([pk for pk in job_ids if pk not in known])
+    ends.keep(asked, turn)
+    return known | asked
+
+
+def _latest_runs(job_ids: Sequence[int]) -> dict[int, list[Run]]:
+    """Return the last thirty runs of each job from the database, in two queries.
 
     The thirtieth newest id of each job comes from the index alone; a window function would read
     the whole history of every job shown.
     """
+    found: dict[int, list[Run]] = {pk: [] for pk in job_ids}
     if not job_ids:
-        return {}
+        return found
     newest = Run.objects.filter(job=OuterRef("pk")).order_by("-id").values("id")
     floors = Job.objects.filter(pk__in=job_ids).values_list(
         "pk", Subquery(newest[STRIP - 1 : STRIP])
