@@ -1,0 +1,112 @@
+"""Which jobs may be failing, and how their last runs went, kept so that a page need not ask anew.
+
+    ends.suspects()     # ids of all jobs whose last end may be a bad one; None: any job's may
+    ends.kept(job_ids), ends.keep(found, turn)   # the last runs of jobs while none of them changes
+
+With ten thousand jobs the question which of them fail costs a tenth of a second, and open pages ask
+it several times a second. But only a run that was active, or is newer than all that were seen, can
+have ended since: what ended never changes. So each look asks for those alone, and judges their jobs
+anew. Inside a transaction nothing is kept: what it shows may yet be taken back.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from threading import Lock
+
+from django.db import connection
+from django.db.models import OuterRef, Q, Subquery
+
+from daemon_app.models import Job, Run
+
+# Seconds: what nobody told (old runs that were tidied away) is seen after so long.
+SUSPECTS_LAST, KEPT_FOR = 600.0, 20.0
+MOST_KEPT = 200  # jobs whose last runs are kept
+MOST_CHANGED = 2_000  # more at once are not worth looking at one by one
+
+JUDGED = (Run.State.SUCCEEDED, *Run.UNHAPPY)
+
+
+class Ends:
+    """What one process knows of the ends of runs."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._database = ""
+        self._newest = -1  # run id
+        self._active: dict[int, int] = {}  # run id → job id
+        self._turn = 0  # how often a look has found something
+        self._suspects: set[int] | None = None
+        self._suspected_at = 0.0
+        self._kept: dict[int, tuple[float, list[Run]]] = {}
+
+    def suspects(self) -> frozenset[int] | None:
+        """Return the jobs of which a newest end may be a bad one; None when that is not known."""
+        if connection.in_atomic_block:
+            return None
+        with self._lock:
+            self._look()
+            if self._suspects is None or time.monotonic() > self._suspected_at + SUSPECTS_LAST:
+                # Whatever ends meanwhile was active at the look.
+                self._suspects, self._suspected_at = _failing(None), time.monotonic()
+            return frozenset(self._suspects)
+
+    def kept(self, job_ids: Iterable[int]) -> tuple[dict[int, list[Run]], int]:
+        """Return the last runs of those of these jobs of which they are known, and the turn."""
+        if connection.in_atomic_block:
+            return {}, 0
+        with self._lock:
+            self._look()
+            young = time.monotonic() - KEPT_FOR
+            found = ((pk, self._kept.get(pk)) for pk in job_ids)
+            return {pk: known[1] for pk, known in found if known and known[0] > young}, self._turn
+
+    def keep(self, found: Mapping[int, list[Run]], turn: int) -> None:
+        """Remember the last runs of jobs, which were asked for after `kept` told this turn."""
+        if connection.in_atomic_block:
+            return
+        now = time.monotonic()
+        with self._lock:
+            # Somebody has seen something newer meanwhile.
+            if turn != self._turn:
+                return
+            for pk, runs in found.items():
+                self._kept.pop(pk, None)
+                # What is active may change at any time, and what is newer was in no look.
+                if all(not run.is_active and run.pk <= self._newest for run in runs):
+                    self._kept[pk] = now, runs
+            while len(self._kept) > MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+
+    def _look(self) -> None:
+        """Judge those jobs anew of which runs may have ended since the last look."""
+        database = str(connection.settings_dict["NAME"])
+        # The newest first: what begins between the two questions is newer, and seen next time.
+        newest = Run.objects.order_by("-id").values_list("id", flat=True).first() or 0
+        active = dict(Run.objects.active().order_by().values_list("id", "job_id"))
+        if newest < self._newest or database != self._database:
+            self._suspects, self._kept, changed = None, {}, set()
+        else:
+            changed = {job for pk, job in self._active.items() if pk not in active}
+            if newest > self._newest:
+                later = Run.objects.filter(pk__gt=self._newest).order_by()
+                changed |= set(later.values_list("job_id", flat=True)[:MOST_CHANGED])
+        if len(changed) >= MOST_CHANGED:
+            self._suspects, self._kept = None, {}
+        elif changed and self._suspects is not None:
+            self._suspects = (self._suspects - changed) | _failing(changed)
+        for pk in changed | set(active.values()):
+            self._kept.pop(pk, None)
+        self._turn += bool(changed)
+        self._newest, self._active, self._database = newest, active, database
+
+
+def _failing(jobs: set[int] | None) -> set[int]:
+    """Return those of these jobs (None: of all) whose newest run that was judged ended badly."""
+    newest = Run.objects.filter(job=OuterRef("pk"), state__in=JUDGED).order_by("-id")
+    of = Job.objects.order_by().annotate(last_end=Subquery(newest.values("state")[:1]))
+    wanted = Q() if jobs is None else Q(pk__in=jobs)
+    return set(of.filter(wanted, last_end__in=Run.UNHAPPY).values_list("pk", flat=True))
+
+
+_known = Ends()
+suspects, kept, keep = _known.suspects, _known.kept, _known.keep
