@@ -241,7 +241,7 @@ def _end_of_lengths(known: Sequence[float]) -> float:
     One run far beyond the others is cut off there, so that it does not flatten them.
     """
     ordered = sorted(known)
-    tall = ordered[ceil(0.9 * len(ordered)) - 1] * 3
+    tall = ordered[ceil(0.9 * len(ordered)) - 1] * 2
     wanted = min(ordered[-1], tall) if tall > 0 else ordered[-1]
     for end in SECONDS:
         if wanted <= end:
