@@ -512,7 +512,7 @@ def remove(job: Job, *, by: str, now: datetime) -> int:
     Active runs are stopped first; the runner ends their processes although the rows are gone.
     """
     with transaction.atomic():
-        for run in Run.objects.active().filter(job=job):
+        for run in Run.objects.active_of(job.pk):
             stop(run, by=by, now=now)
         ids = list(Run.objects.filter(job=job).values_list("pk", flat=True))
         count = job.remove(now=now, by=by)

@@ -76,6 +76,10 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Runs that wait or run."""
         return self.filter(state__in=Run.ACTIVE)
 
+    def active_of(self, job_id: int) -> Self:
+        """Runs of a job that wait or run, looked for among what does, not in the job's history."""
+        return self.active().alias(of=F("job_id") + 0).filter(of=job_id)
+
     def queued(self) -> Self:
         """Runs that wait for their start."""
         return self.filter(state=Run.State.QUEUED)

@@ -146,7 +146,6 @@ def _latest_runs(job_ids: Sequence[int]) -> dict[int, list[Run]]:
     wanted = Q(pk__in=[])
     for pk, floor in floors:
         wanted |= Q(job_id=pk) if floor is None else Q(job_id=pk, id__gte=floor)
-    found: dict[int, list[Run]] = defaultdict(list)
     for run in Run.objects.filter(wanted).only(*REMEMBERED).order_by("-id"):
         found[run.job_id].append(run)
     return found

@@ -319,6 +319,6 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "job": found,
         "runs": Run.objects.filter(job=found).count(),
-        "active": Run.objects.active().filter(job=found).count(),
+        "active": Run.objects.active_of(found.pk).count(),
     }
     return page(request, "daemon/job_delete.html", context, section="jobs", now=timezone.now())

@@ -43,7 +43,7 @@ def of_job(
     """
     if at is not None and at <= now:
         return _then(job, now, at, min(end or at, now))
-    active = Run.objects.active().filter(job=job)
+    active = Run.objects.active_of(job.pk)
     waiting = active.queued().filter(due_at__lte=now).order_by(*admission.IN_ORDER).first()
     run = waiting or active.running().order_by("-id").first()
     found = of_run(run, now) if run else live.of_quiet_job(live.Scene(job, None, now))
