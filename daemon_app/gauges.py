@@ -3,15 +3,20 @@
 What was not measured is said to be unknown; no number stands for it.
 """
 
+import json
 import math
 import socket
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Self
 
 from django.conf import settings
+from django.db.models import TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _t
@@ -342,23 +347,33 @@ def past(host: str, since: datetime, until: datetime, coarsest: int) -> Past:
     for span in (each for each in (HOUR, FIVE_MINUTES, RAW) if each <= coarsest):
         edge = found[-1][1] + timedelta(seconds=found[-1][0]) if found else since
         rows = wanted.filter(span=span, at__gte=edge)
-        found += [(span, *row) for row in rows.values_list("at", "ticks", "values", "states")]
+        # As text: most of it has been read before, see below.
+        texts = (Cast(name, TextField()) for name in ("values", "states"))
+        found += [(span, *row) for row in rows.values_list("at", "ticks", *texts)]
     rows_of = [
         charts.Row(at.timestamp() + span / 2, float(span), ticks, _values(values))
         for span, at, ticks, values, _states in found
     ]
-    return Past(rows_of, [row[4] for row in found])
+    return Past(rows_of, [_states(row[4]) for row in found])
 
 
-def _values(stored: Mapping[str, Any]) -> dict[str, charts.Value]:
-    """Return values by check as mean, least and most."""
+@lru_cache(256)
+def _states(stored: str) -> Mapping[str, str]:
+    """Return states by check; the same few come again and again."""
+    read: dict[str, str] = json.loads(stored)
+    return MappingProxyType(read)
+
+
+@lru_cache(4096)
+def _values(stored: str) -> Mapping[str, charts.Value]:
+    """Return values by check as mean, least and most; those of a day and more are remembered."""
     found = {}
-    for name, value in stored.items():
+    for name, value in json.loads(stored).items():
         if isinstance(value, int | float):
             found[name] = (float(value), float(value), float(value))
         elif isinstance(value, list) and len(value) == 3:
             found[name] = (float(value[0]), float(value[1]), float(value[2]))
-    return found
+    return MappingProxyType(found)
 
 
 def _until(now: datetime, length: timedelta, parts: int) -> datetime:

@@ -179,7 +179,12 @@ def _of_jobs() -> list[Notice]:
         found.append(Notice(WARN, title, text, "schedule_broken", job.updated_at, job_id=job.pk))
     needs: dict[str, list[Job]] = {}
     sizes = Pool.sizes()
-    for job in active.exclude(pools={}):
+    needing = active.exclude(pools={})
+    # Thousands of jobs may need pools, and all be able to start: few needs are different.
+    wants = needing.order_by().values_list("pools", flat=True).distinct()
+    if all(need <= sizes.get(pool, 0) for pools in wants for pool, need in pools.items()):
+        return found
+    for job in needing.only("name", "pools"):
         for pool, need in job.pools.items():
             if need > sizes.get(pool, 0):
                 needs.setdefault(pool, []).append(job)

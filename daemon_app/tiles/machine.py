@@ -1,16 +1,18 @@
 """The machine: gauges, their history, who was here, and what made way."""
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import parse_qs, urlencode
 
 from django.conf import settings
-from django.db.models import F, Sum
+from django.db import connection
+from django.db.models import Sum
 from django.utils import timezone
 
 from daemon_app import gauges, idleness, pidfile
@@ -23,6 +25,7 @@ from daemon_app.models import (
     Snapshot,
 )
 from daemon_app.models.presence import yield_times
+from daemon_app.retention import KEPT, WITH_OUTPUT
 from daemon_app.tiles.regions import Context, Viewer, current_language, region
 
 
@@ -72,6 +75,7 @@ def all_charts(viewer: Viewer, arg: str | None, now: datetime) -> Context:
 
 
 MOST_SPANS, MOST_DISPLACEMENTS = 12, 8
+SUM_TAKES, SUM_LASTS = 0.02, 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -135,9 +139,6 @@ def machine(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
     readings = newest.read() if newest else {}
     data = Path(settings.DATA_DIR)
     cluster = pidfile.holder(data / "cluster.pid")
-    outputs = Run.objects.filter(output_removed=False).aggregate(
-        kept=Sum(F("output_bytes") - F("dropped_bytes"))
-    )
     return {
         "node": node,
         "others": Node.objects.exclude(pk=node.pk).order_by("host") if node else [],
@@ -149,13 +150,36 @@ def machine(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
         if "disk" in readings
         else "",
         "version": version("bach-daemon"),
-        "output_bytes": outputs["kept"] or 0,
+        "output_bytes": _output_bytes(),
         "output_limit": Policy.current().keep_output_mb * 1_000_000,
         "log_bytes": _size_of(Path(settings.LOGS_DIR)),
         "database_bytes": sum(
             part.stat().st_size for part in data.glob("bach.sqlite3*") if part.is_file()
         ),
     }
+
+
+class _Sum(NamedTuple):
+    """How much output was kept, and when that was found out."""
+
+    of: str
+    at: float
+    size: int
+
+
+_last_sum = _Sum("", 0.0, 0)
+
+
+def _output_bytes() -> int:
+    """Return how much output is kept; a sum over a long history is used again for a while."""
+    global _last_sum  # noqa: PLW0603 - one per process is its meaning
+    began, database = time.monotonic(), str(connection.settings_dict["NAME"])
+    if _last_sum.of == database and began - _last_sum.at < SUM_LASTS:
+        return _last_sum.size
+    kept = Run.objects.filter(WITH_OUTPUT).aggregate(kept=Sum(KEPT))["kept"] or 0
+    if time.monotonic() - began > SUM_TAKES:
+        _last_sum = _Sum(database, began, kept)
+    return int(kept)
 
 
 def _size_of(folder: Path) -> int:
