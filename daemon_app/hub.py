@@ -7,19 +7,17 @@ slowly costs no memory, one that returns gets exactly what it lacks, and a lost 
 Frames to a page, numbered from 1 on each socket, are JSON objects:
     {"seq": 7, "time": "2026-11-24T13:31:05.120Z"}                   a sign of life
     {"seq": 8, "time": …, "ops": [["morph", region, html, digest], ["gone", region]]}
-    {"seq": 9, "time": …, "asked": 1, "log": {"run": 17, "offset": 0, "next": 20, "line": 1,
-                                    "gap": 0, "text": [[1, "to stdout\n"], [2, "to stderr"]]}}
+    {"seq": 9, "time": …, "asked": 1, "log": {"run": 17, "offset": 0, "next": 20, …, "text": …}}
     {"seq": 10, "time": …, "asked": 1, "log": {"run": 17, "offset": 20, "next": 20, "end": true}}
     {"seq": 11, "time": …, "asked": 1, "log": {"run": 17, "offset": 0, "next": 0, "anew": true}}
-Offsets are bytes of the output; a frame begins and ends between two characters. `asked` is the
-page's number of its question: what still answers an earlier one is on its way when it asks anew.
+A piece of a log is as in `transcript`. `asked` is the page's number of its question: what still
+answers an earlier one is on its way when it asks anew.
 `anew`: the run is tried again, and what it writes now begins at 0; what is shown goes.
 The page answers with the last number it has seen: no server tells an application how much a
 client has read.
 """
 
 import asyncio
-import codecs
 import hashlib
 import json
 import logging
@@ -35,7 +33,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection, connections
 from django.utils import timezone
 
-from daemon_app import doorbell, output, tiles
+from daemon_app import doorbell, tiles, transcript
 from daemon_app.models import Run
 from daemon_app.models.run import folder_of
 
@@ -53,8 +51,6 @@ STALLED = 60.0  # a page that has read nothing for so long is told to come back
 
 # Sizes.
 WINDOW = 512 * 1024  # characters a page may leave unseen before it gets no more
-LOG_BYTES = 64 * 1024  # of output in one frame
-FIRST_BYTES, FIRST_LINES = 1024 * 1024, 10_000  # a log begins with at most so much
 MAX_REGIONS, MAX_LOGS = 64, 4  # that one page may show
 KEPT_PIECES = 32  # pieces of logs that several pages may want at the same time
 
@@ -75,14 +71,6 @@ class Shown(NamedTuple):
 
     digest: str
     op: str
-
-
-class Piece(NamedTuple):
-    """A piece of a log, encoded once for all pages; `end` and `line` are where the next begins."""
-
-    end: int
-    line: int
-    body: str
 
 
 @dataclass
@@ -202,7 +190,7 @@ class Hub:
         self._topics: dict[str, set[Key]] = {}
         self._shown: dict[Key, Shown] = {}
         self._feeds: dict[int, Feed] = {}
-        self._pieces: dict[tuple[int, int, int], asyncio.Future[Piece | None]] = {}
+        self._pieces: dict[tuple[int, int, int], asyncio.Future[transcript.Piece | None]] = {}
         # What the next flush is to look at.
         self._dirty: set[Key] = set()
         self._unsettled: set[int] = set()
@@ -377,7 +365,7 @@ class Hub:
         known, reader.turn = reader.turn, feed.turn
         if not reader.found:
             reader.offset, reader.line = await self.loop.run_in_executor(
-                self._files, _begin, feed.folder, reader.wanted
+                self._files, transcript.begin, feed.folder, reader.wanted
             )
             reader.found = True
         elif known != feed.turn:
@@ -616,20 +604,6 @@ def _rendered(keys: Iterable[Key], now: datetime) -> dict[Key, Shown]:
 
 
 # ── In a thread for files ────────────────────────────────────────────────────────────────────────
-def piece_of(folder: Path, run: int, offset: int | None) -> str:
-    """Return, as JSON, one piece of a log that is complete; `end` when nothing is left.
-
-    It is what a page gets for a log of its own, without the frame. Without `offset` it is the
-    beginning of the newest lines.
-    """
-    begin, line = _begin(folder, offset)
-    piece = _piece(folder, run, begin, line, ended=True)
-    if piece is None:
-        end = {"run": run, "offset": begin, "next": begin, "end": True}
-        return json.dumps({"log": end}, separators=(",", ":"))
-    return "{" + piece.body.removeprefix(",") + "}"
-
-
 def _head(folder: Path) -> int | None:
     """Return what tells this output's first file from that of an earlier attempt."""
     try:
@@ -638,65 +612,11 @@ def _head(folder: Path) -> int | None:
         return None
 
 
-def _begin(folder: Path, offset: int | None) -> tuple[int, int]:
-    """Return the offset a log is read from and its line; without offset, its newest lines."""
-    if offset is None:
-        offset, _ = output.tail(folder, FIRST_LINES, FIRST_BYTES)
-    return offset, output.line_at(folder, offset)
+def _piece(folder: Path, run: int, offset: int, line: int, ended: bool) -> transcript.Piece | None:
+    return transcript.piece(folder, run, offset, line, ended=ended)
 
 
-def _piece(folder: Path, run: int, offset: int, line: int, ended: bool) -> Piece | None:
-    """Return the output from `offset` on, as far as it makes whole characters; None for nothing.
-
-    Once the run has `ended`, the rest of a broken character is shown as what it is.
-    """
-    read = output.read(folder, offset, LOG_BYTES)
-    if read.gap:
-        line = output.line_at(folder, read.offset)
-    spans = output.spans(folder, read.offset, read.end) if read.data else []
-    parts, left = _decode(read, [(start, stream) for start, _at, stream in spans], final=False)
-    if not parts and ended:
-        parts, left = _decode(read, [(start, stream) for start, _at, stream in spans], final=True)
-    if not parts:
-        return None
-    end = read.end - left
-    body = {
-        "run": run,
-        "offset": read.offset,
-        "next": end,
-        "line": line,
-        "gap": read.gap,
-        "text": parts,
-    }
-    encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return Piece(end, line + read.data.count(b"\n"), f',"log":{encoded}')
-
-
-def _decode(
-    read: output.Piece, spans: list[tuple[int, int]], *, final: bool
-) -> tuple[list[tuple[int, str]], int]:
-    """Return the text of `read` as (stream, text) and how many bytes of a character are left."""
-    parts: list[tuple[int, str]] = []
-    left = 0
-    cuts = [max(read.offset, start) for start, _ in spans[1:]]
-    begins, ends = [read.offset, *cuts], [*cuts, read.end]
-    streams = [stream for _, stream in spans] or [output.STDOUT]
-    for begin, end, stream in zip(begins, ends, streams, strict=True):
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        last = end == read.end
-        text = decoder.decode(read.data[begin - read.offset : end - read.offset], final or not last)
-        if last:
-            left = len(decoder.getstate()[0])
-        if not text:
-            continue
-        if parts and parts[-1][0] == stream:
-            parts[-1] = (stream, parts[-1][1] + text)
-        else:
-            parts.append((stream, text))
-    return parts, left
-
-
-def _is_empty(shared: asyncio.Future[Piece | None]) -> bool:
+def _is_empty(shared: asyncio.Future[transcript.Piece | None]) -> bool:
     """Whether a piece that was asked for brought nothing that another page could use."""
     if not shared.done():
         return False

@@ -306,6 +306,15 @@ def read(folder: Path | str, offset: int, limit: int = 65_536) -> Piece:
         return output.read(max(0, offset), limit)
 
 
+def before(folder: Path | str, end: int, limit: int = 65_536) -> Piece:
+    """Return the up to `limit` bytes that end at the offset `end`, or before it where it was cut.
+
+    `gap` says how many dropped bytes are between them and `end`. Empty when nothing is before it.
+    """
+    with _Folder(folder) as output:
+        return output.before(end, limit)
+
+
 def tail(folder: Path | str, lines: int, limit: int = 262_144) -> tuple[int, bytes]:
     """Return where the last `lines` lines begin, and they themselves: at most `limit` bytes."""
     with _Folder(folder) as output:
@@ -478,6 +487,25 @@ class _Folder:
                 break
         data = b"".join(parts)
         return Piece(at - len(data), data, gap)
+
+    def before(self, end: int, limit: int) -> Piece:
+        files = [(start, start + length) for start, length in self._pieces(-1) if start < end]
+        if not files:
+            return Piece(0, b"")
+        kept_end = files[-1][1]
+        stop = at = min(end, kept_end)
+        parts: list[bytes] = []
+        for start, its_end in reversed(files):
+            begin = max(start, stop - limit)
+            if its_end < at or begin >= at:
+                break
+            part = self._bytes(start, begin - start, at - begin)
+            if part is None or len(part) < at - begin:
+                break
+            parts.insert(0, part)
+            at = begin
+        is_within = end <= self.end()
+        return Piece(at, b"".join(parts), end - stop if is_within else 0)
 
     def end(self) -> int:
         return max((start + length for start, length in self._pieces(-1)), default=0)

@@ -41,6 +41,7 @@ urlpatterns = [
     path("runs/<int:pk>/force/", runs.force, name="run-force"),
     path("runs/<int:pk>/again/", runs.again, name="run-again"),
     path("runs/<int:pk>/log/", runs.log, name="run-log"),
+    path("runs/<int:pk>/attempts/<int:number>/log/", runs.attempt_log, name="attempt-log"),
     path("runs/<int:pk>/log/search/", runs.log_search, name="run-log-search"),
     path("runs/<int:pk>/move/", queue.move, name="run-move"),
     path("queue/", queue.queue, name="queue"),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib import messages
@@ -11,6 +12,7 @@ from django.http import (
     HttpRequest,
     HttpResponse,
     HttpResponseBadRequest,
+    JsonResponse,
     StreamingHttpResponse,
 )
 from django.http.response import HttpResponseBase
@@ -20,7 +22,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _t
 from django.views.decorators.http import require_safe
 
-from daemon_app import hub, output, scheduler, tiles
+from daemon_app import output, scheduler, tiles, transcript
 from daemon_app.models import Attempt, Job, Run
 from daemon_app.models.run import folder_of
 from daemon_app.permissions import requires
@@ -78,11 +80,7 @@ def _states(shown: tiles.Filter) -> list[tiles.Tab]:
 def run(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one run and its log; `attempt` asks for the log of an earlier try."""
     found = get_object_or_404(Run.objects.select_related("job"), pk=pk)
-    number = request.GET.get("attempt", "")
-    earlier = None
-    if number and number != str(found.attempt):
-        earlier = _attempt(found, number)
-    folder = earlier.folder if earlier else folder_of(pk)
+    folder, earlier = _folder_of(request, found)
     offset, written = _tail(folder)
     context = {
         "run": found,
@@ -110,22 +108,90 @@ def _tail(folder: Path) -> tuple[int, bytes]:
         return 0, b""
 
 
+# ── The log in pieces ────────────────────────────────────────────────────────────────────────────
+PLACES = ("from", "before", "line", "before_line", "around")
+
+
+@require_safe
+@requires("view")
+def log(request: HttpRequest, pk: int) -> HttpResponse:
+    """Return a piece of a run's log, as the websocket sends it.
+
+    One of these says which: the byte it begins at (`from`) or ends at (`before`), the line it
+    begins at (`line`) or ends before (`before_line`), or one that it shows with what is before it
+    (`around`). Without any it is the beginning of the newest lines. When nothing is left, it has
+    no text, and `end` if nothing more will come.
+    """
+    found = get_object_or_404(Run, pk=pk)
+    return _piece(request, pk, folder_of(pk), ended=not found.is_active)
+
+
 @require_safe
 @requires("view")
 def attempt_log(request: HttpRequest, pk: int, number: int) -> HttpResponse:
-    """Return a piece of an earlier attempt's log, as the websocket sends those of the run itself.
-
-    `from` is the byte to begin at; without it, the newest lines. The last piece has `end`.
-    """
+    """Return a piece of what an earlier attempt has written; see `log`."""
     attempt = _attempt(get_object_or_404(Run, pk=pk), str(number))
+    return _piece(request, pk, attempt.folder, ended=True)
+
+
+def _piece(request: HttpRequest, pk: int, folder: Path, *, ended: bool) -> HttpResponse:
+    given = {name: _bound(request, name) for name in PLACES if request.GET.get(name)}
+    if len(given) > 1 or -1 in given.values():
+        return _bad_bound()
+    place, number = next(iter(given.items()), ("from", None))
+    offset = 0
+    if place.startswith("before"):
+        end = number or 0
+        if place == "before_line":
+            end = output.offset_of_line(folder, end)
+        piece = transcript.piece_before(folder, pk, end)
+    else:
+        if place == "line":
+            number = output.offset_of_line(folder, number or 1)
+        offset, line = (
+            transcript.around(folder, number or 1)
+            if place == "around"
+            else transcript.begin(folder, number)
+        )
+        piece = transcript.piece(folder, pk, offset, line, ended=ended)
+    if piece is None:
+        is_end = ended and not place.startswith("before")
+        return _no_store({"log": {"run": pk, "offset": offset, "next": offset, "end": is_end}})
+    response = HttpResponse("{" + piece.body[1:] + "}", content_type="application/json")
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@require_safe
+@requires("view")
+def log_search(request: HttpRequest, pk: int) -> HttpResponse:
+    """Return the numbers of the lines that show `q`, from the byte `from` on; `case` minds case.
+
+    `next` is the byte to go on from, None when all was looked at, which is up to the byte `end`.
+    """
+    folder, _ = _folder_of(request, get_object_or_404(Run, pk=pk))
     start = _bound(request, "from")
     if start == -1:
         return _bad_bound()
-    response = HttpResponse(
-        hub.piece_of(attempt.folder, pk, start), content_type="application/json"
+    size = output.size(folder)
+    found = transcript.search(
+        folder, request.GET.get("q", ""), match_case="case" in request.GET, start=start or 0
     )
+    lines = [hit.line for hit in found.hits]
+    return _no_store({"lines": lines, "next": found.next, "end": size})
+
+
+def _no_store(answer: dict[str, Any]) -> HttpResponse:
+    response = JsonResponse(answer)
     response["Cache-Control"] = "no-store"
     return response
+
+
+def _folder_of(request: HttpRequest, run: Run) -> tuple[Path, Attempt | None]:
+    """Return where the output is that a request means, and of which earlier attempt it is."""
+    number = request.GET.get("attempt", "")
+    earlier = _attempt(run, number) if number and number != str(run.attempt) else None
+    return (earlier.folder if earlier else folder_of(run.pk)), earlier
 
 
 # ── The output as a file ─────────────────────────────────────────────────────────────────────────
@@ -140,9 +206,7 @@ def output_text(request: HttpRequest, pk: int) -> HttpResponseBase:
     start, end = _bound(request, "from"), _bound(request, "to")
     if start == -1 or end == -1:
         return _bad_bound()
-    number = request.GET.get("attempt", "")
-    earlier = _attempt(found, number) if number and number != str(found.attempt) else None
-    folder = earlier.folder if earlier else folder_of(pk)
+    folder, earlier = _folder_of(request, found)
     response = StreamingHttpResponse(
         _pieces(folder, start or 0, end), content_type="text/plain; charset=utf-8"
     )

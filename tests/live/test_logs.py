@@ -5,10 +5,8 @@ import time
 
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from daemon_app import hub, output
+from daemon_app import hub, output, transcript
 from tests.live.web import Page, Web
 
 STDOUT, STDERR = output.STDOUT, output.STDERR
@@ -80,7 +78,8 @@ async def test_stderr_is_told_apart(web: Web, session: str) -> None:
         await page.read(run)
         await page.log(lambda text, _: text.endswith("x"))
 
-    assert page.frames[-1]["log"]["text"] == [[1, "out "], [2, "err more "], [1, "x"]]
+    text = page.frames[-1]["log"]["text"]
+    assert [part[:2] for part in text] == [[1, "out "], [2, "err more "], [1, "x"]]
 
 
 async def test_after_breaks_nothing_is_missing_and_nothing_double(web: Web, session: str) -> None:
@@ -228,7 +227,7 @@ async def test_a_page_that_does_not_say_it_has_read_gets_no_more_than_a_window(
         await page.say({"t": "seen", "seq": len(page.frames)})
         text = await page.log(lambda text, _: bool(text))
 
-    assert hub.WINDOW <= size <= hub.WINDOW + 2 * hub.LOG_BYTES
+    assert hub.WINDOW <= size <= hub.WINDOW + 2 * transcript.BYTES
     # And then it goes on where it had stopped.
     assert int(text[:7]) * 8 == page.frames[-1]["log"]["offset"]
 
@@ -278,33 +277,3 @@ async def test_pages_that_read_nothing_cost_no_memory(web: Web, session: str) ->
 
     # Six megabytes for each of nine pages would be 54; a window each is 4.5.
     assert grown < 24 * 2**20
-
-
-# ── From bytes to text ───────────────────────────────────────────────────────────────────────────
-@given(st.lists(st.one_of(st.binary(max_size=12), st.text(max_size=6).map(str.encode))))
-def test_a_log_in_pieces_is_the_log(pieces: list[bytes]) -> None:
-    whole = b"".join(pieces)
-    text, at = "", 0
-
-    while at < len(whole):
-        end = min(at + 8, len(whole))
-        read = output.Piece(at, whole[at:end])
-        parts, left = hub._decode(read, [], final=False)
-        if not parts:
-            parts, left = hub._decode(read, [], final=True)
-        text += "".join(part for _stream, part in parts)
-        at = end - left
-
-    assert text == whole.decode(errors="replace")
-
-
-@pytest.mark.parametrize("ended", [False, True])
-def test_a_character_that_is_not_complete_waits_for_its_rest(tmp_path, ended: bool) -> None:
-    output.Writer(str(tmp_path)).write("5 €".encode()[:-1], STDOUT, 0.0)
-
-    piece = hub._piece(tmp_path, 17, 0, 1, ended)
-    rest = hub._piece(tmp_path, 17, 2, 1, ended)
-
-    assert piece is not None
-    assert piece.end == 2
-    assert (rest is not None) is ended

@@ -256,7 +256,7 @@ class Page:
             said = await self._next("log")
             assert said["offset"] - said.get("gap", 0) == self.next
             self.next = said["next"]
-            text += "".join(part for _stream, part in said.get("text", []))
+            text += "".join(part for _stream, part, _at in said.get("text", []))
             ended = said.get("end", False)
         return text
 

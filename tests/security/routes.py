@@ -39,6 +39,7 @@ PAGES = {
     "daemon/runs/<int:pk>/cancel/": {"POST": OPERATE},
     "daemon/runs/<int:pk>/force/": {"POST": OPERATE},
     "daemon/runs/<int:pk>/again/": {"POST": OPERATE},
+    "daemon/runs/<int:pk>/attempts/<int:number>/log/": {"GET": READ},
     "daemon/runs/<int:pk>/log/": {"GET": READ},
     "daemon/runs/<int:pk>/log/search/": {"GET": READ},
     "daemon/runs/<int:pk>/move/": {"POST": OPERATE},
