@@ -4,7 +4,7 @@
 a `zone` is the zone in which days begin. Languages: "de", "en".
 """
 
-from datetime import datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 
 NBSP = "\u00a0"
 
@@ -115,6 +115,20 @@ def day_heading(at: datetime, now: datetime, zone: tzinfo, language: str) -> str
         return WORDS[language][word].capitalize()
     weekday = WEEKDAYS[language][there.weekday()]
     return f"{weekday}, {_day_and_month(there, language)} {there.year}"
+
+
+def day_long(day: date, language: str) -> str:
+    """Return "Dienstag, 24. Nov. 2026"."""
+    return f"{WEEKDAYS[language][day.weekday()]}, {_day_and_month(day, language)} {day.year}"
+
+
+def days(first: date, last: date, language: str) -> str:
+    """Return from when to when: "24.–30. Nov. 2026", "28. Nov. – 4. Dez. 2026"."""
+    end = f"{_day_and_month(last, language)} {last.year}"
+    if (first.year, first.month) == (last.year, last.month):
+        return f"{first.day}{'.' if language == 'de' else ''}–{end}"
+    year = f" {first.year}" if first.year != last.year else ""
+    return f"{_day_and_month(first, language)}{year} – {end}"
 
 
 def date_and_clock(at: datetime, zone: tzinfo, language: str) -> str:
@@ -235,7 +249,7 @@ def _days_between(at: datetime, now: datetime, zone: tzinfo) -> int:
     return (at.astimezone(zone).date() - now.astimezone(zone).date()).days
 
 
-def _day_and_month(there: datetime, language: str) -> str:
+def _day_and_month(there: date, language: str) -> str:
     dot = "." if language == "de" else ""
     return f"{there.day}{dot} {MONTHS[language][there.month - 1]}"
 

@@ -4,6 +4,7 @@ from django.urls import path
 
 from daemon_app.views import (
     access,
+    calendar,
     columns,
     find,
     jobs,
@@ -45,6 +46,7 @@ urlpatterns = [
     path("runs/<int:pk>/log/search/", runs.log_search, name="run-log-search"),
     path("runs/<int:pk>/move/", queue.move, name="run-move"),
     path("queue/", queue.queue, name="queue"),
+    path("calendar/", calendar.calendar, name="calendar"),
     path("hold/", queue.hold, name="hold"),
     path("resume/", queue.resume, name="resume"),
     path("presence/", presence.presence, name="presence"),
