@@ -533,13 +533,17 @@ class JobForm(_JobModelForm):
 
     # The fields that are always in view; a fault in any other one opens its fold.
     FOLDS: ClassVar = {
-        "what": ("script_path", "arguments", "parameters"),
+        "what": (
+            *("use_shell", "working_directory", "environment"),
+            *("script_path", "arguments", "parameters"),
+        ),
         "conditions": (
             *("only_when_idle", "on_presence", "ask_signal", "min_vram_mb", "needs_services"),
             *("min_disk_mb", "max_load_percent", "window", "in_quiet_hours", "finish_by"),
             "gate_action",
         ),
         "asked": ("ask_signal",),
+        "rules": ("timeout_seconds", "max_retries", "overlap", "max_instances", "misfire"),
         "retries": ("retry_backoff_seconds", "retry_exit_codes", "retry_on_timeout", "on_loss"),
         "line": (
             *("pools", "priority", "deadline", "max_wait_seconds", "misfire_age_seconds"),
@@ -552,6 +556,9 @@ class JobForm(_JobModelForm):
         "ending": ("grace_seconds", "stop_command", "leave_descendants"),
         "keeping": ("keep_days", "keep_runs", "keep_output_mb"),
     }
+
+    # Folds that stand in the one of the rules.
+    WITHIN_RULES: ClassVar = frozenset({"retries", "line", "limits", "ending", "keeping"})
 
     # Left empty, these are as a new job has them.
     DEFAULTED: ClassVar = (
@@ -662,7 +669,20 @@ class JobForm(_JobModelForm):
                 said = getattr(self.instance, name)
                 if name in self.errors or (said or None) != (getattr(fresh, name) or None):
                     open_ones.add(fold)
+        if open_ones & self.WITHIN_RULES:
+            open_ones.add("rules")
         return open_ones
+
+    def rules(self) -> str:
+        """Return the rules as they stand in the form, in one line."""
+        told, wrong = Job(), self.errors if self.is_bound else {}
+        for name in (*self.FOLDS["rules"], "pools", "priority", "memory_limit_mb"):
+            if not self.is_bound:
+                setattr(told, name, getattr(self.instance, name))
+            elif name in self.cleaned_data and name not in wrong:
+                setattr(told, name, self.cleaned_data[name])
+        language = "en" if (get_language() or "de").startswith("en") else "de"
+        return " · ".join(terms.rules(told, language))
 
     def conditions(self) -> str:
         """Return the conditions as they stand in the form, in one line; "" for none."""

@@ -26,6 +26,11 @@ class Starter:
     adjust: Promise
     fields: Mapping[str, Any]
 
+    @property
+    def plan(self) -> str:
+        """When it runs, in words in the current language."""
+        return Job(**self.fields).describe()
+
     def job(self) -> Job:
         """Return the job, not stored, under a name that is free."""
         values = {

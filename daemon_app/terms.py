@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django.utils.translation import get_language
+from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _t
 
 from daemon_app import formats, windows
@@ -31,6 +31,33 @@ def of(needs: Mapping[str, Any], on_presence: str, language: str) -> list[str]:
         told.append(_t("in quiet hours too"))
     if at := needs.get("finish_by"):
         told.append(_finish(str(at), needs.get("action") == Job.GateAction.RUN))
+    return list(filter(None, told))
+
+
+def rules(job: Job, language: str) -> list[str]:
+    """Return by which rules a job runs, one short phrase each; the usual ones are told too."""
+    limit = formats.duration(job.timeout_seconds, language)
+    overlap = {
+        Job.Overlap.SKIP: _t("one run at a time, the next start is skipped"),
+        Job.Overlap.QUEUE: _t("one run at a time, the next waits in line"),
+        Job.Overlap.REPLACE: _t("a new start replaces what runs"),
+        Job.Overlap.PARALLEL: _t("up to %(n)s at once") % {"n": job.max_instances},
+    }
+    misfire = {
+        Job.Misfire.SKIP: _t("nothing is caught up"),
+        Job.Misfire.ALL: _t("everything is caught up"),
+    }
+    told = [
+        _t("at most %(span)s") % {"span": limit} if job.timeout_seconds else _t("no time limit"),
+        str(overlap.get(Job.Overlap(job.overlap), "")),
+        ngettext("%(n)s retry", "%(n)s retries", job.max_retries) % {"n": job.max_retries}
+        if job.max_retries
+        else "",
+        str(misfire.get(Job.Misfire(job.misfire), "")),
+        _amount(_t("memory up to %(size)s"), job.memory_limit_mb),
+        _t("priority %(n)s") % {"n": job.priority} if job.priority else "",
+        ", ".join(f"{name} {weight}" for name, weight in job.pools.items()),
+    ]
     return list(filter(None, told))
 
 

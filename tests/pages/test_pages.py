@@ -119,7 +119,7 @@ def test_an_empty_product_teaches_what_a_job_is(alive: Node, admin: Client) -> N
     said = text_of(admin.get("/daemon/"))
 
     assert "Noch keine Jobs" in said
-    assert "Ein Job ist ein Befehl, der nach Plan oder von Hand läuft." in said
+    assert "Ein Job ist ein Befehl, der nach Plan, im Leerlauf oder von Hand läuft." in said
     assert "Ersten Job anlegen" in said
 
 
