@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from daemon_app import ends, tiles
 from daemon_app.ends import Ends
@@ -23,6 +24,10 @@ def own_memory(monkeypatch: pytest.MonkeyPatch) -> Ends:
     return known
 
 
+def suspects() -> set[int]:
+    return set(ends.suspects() or ())
+
+
 def ended(of: Job, state: str, **fields: Any) -> Run:
     return run(of, state=state, started_at=NOON, ended_at=NOON + timedelta(seconds=3), **fields)
 
@@ -38,40 +43,40 @@ def test_jobs_whose_last_end_was_bad_are_suspects() -> None:
     ended(bad, State.TIMED_OUT)
     ended(good, State.SUCCEEDED)
 
-    assert ends.suspects() == {bad.pk}
+    assert suspects() == {bad.pk}
 
 
 def test_an_end_that_comes_after_a_look_counts_at_the_next() -> None:
     of = job()
     under_way = running(of)
-    assert ends.suspects() == set()
+    assert suspects() == set()
 
     under_way.finish(State.FAILED, now=NOON)
-    assert ends.suspects() == {of.pk}
+    assert suspects() == {of.pk}
 
     ended(of, State.SUCCEEDED)
-    assert ends.suspects() == set()
+    assert suspects() == set()
 
 
 def test_a_run_that_outlasts_a_newer_one_says_nothing_of_the_job() -> None:
     of = job()
     older = running(of)
     ended(of, State.SUCCEEDED)
-    assert ends.suspects() == set()
+    assert suspects() == set()
 
     older.finish(State.FAILED, now=NOON)
 
-    assert ends.suspects() == set()
+    assert suspects() == set()
 
 
 def test_a_run_given_up_is_a_bad_end() -> None:
     of = job()
     lost = running(of)
-    assert ends.suspects() == set()
+    assert suspects() == set()
 
     lost.give_up(now=NOON)
 
-    assert ends.suspects() == {of.pk}
+    assert suspects() == {of.pk}
 
 
 def test_more_ends_at_once_than_are_looked_at_one_by_one_are_all_seen(
@@ -79,12 +84,12 @@ def test_more_ends_at_once_than_are_looked_at_one_by_one_are_all_seen(
 ) -> None:
     monkeypatch.setattr(ends, "MOST_CHANGED", 3)
     jobs = [job(f"job-{n}") for n in range(5)]
-    assert ends.suspects() == set()
+    assert suspects() == set()
 
     for each in jobs:
         ended(each, State.FAILED)
 
-    assert ends.suspects() == {each.pk for each in jobs}
+    assert suspects() == {each.pk for each in jobs}
 
 
 def test_the_last_runs_of_a_job_are_asked_for_again_once_one_more_came(
@@ -124,8 +129,6 @@ def test_what_was_read_before_somebody_saw_more_is_not_kept(own_memory: Ends) ->
 
 
 def test_of_what_may_be_taken_back_nothing_is_kept(own_memory: Ends) -> None:
-    from django.db import transaction
-
     of = job()
     ended(of, State.FAILED)
     with transaction.atomic():
