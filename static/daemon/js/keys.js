@@ -68,6 +68,7 @@ if (bar) {
 // Addresses of what can be done with a job or run are those below its own.
 const addressOf = (row) => new URL(linkOf(row).href).pathname;
 const isJob = (address) => /^\/daemon\/jobs\/\d+\/$/.test(address);
+const mayEdit = () => document.querySelector('.topbar a.button.primary') !== null;
 const canOperate = () => html.querySelector('[data-may-operate]') !== null;
 
 function subjects() {
@@ -115,7 +116,8 @@ function pause() {
 function edit() {
   const row = rowInUse();
   const link = row ? row.querySelector('a[href$="/edit/"]') : inHead('a[href$="/edit/"]');
-  link?.click();
+  if (link) link.click();
+  else if (row && isJob(addressOf(row)) && mayEdit()) location.assign(`${addressOf(row)}edit/`);
 }
 
 function mark() {
@@ -159,14 +161,14 @@ const KEYS = {
 };
 
 const FIELDS = 'input, textarea, select, [contenteditable=""], [contenteditable="true"], [role="combobox"], [role="textbox"]';
-let going = 0; // when "g" was pressed
+let going = -Infinity; // when "g" was pressed
 
 document.addEventListener('keydown', (event) => {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   if (event.target.closest?.(FIELDS) || document.querySelector('dialog[open]') || !keysAreOn()) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (performance.now() - going < AGAIN) {
-    going = 0;
+    going = -Infinity;
     const address = Object.keys(PAGES).find((each) => PAGES[each].includes(key) && linkTo(each));
     if (address) {
       event.preventDefault();

@@ -242,7 +242,11 @@ if (dialog) {
     const number = row ? Number(row.id.replace('palette-', '')) : -1;
     if (number >= 0 && number !== current && event.movementX + event.movementY) select(number);
   });
-  dialog.addEventListener('close', () => { clearTimeout(waiting); asking?.abort(); });
+  dialog.addEventListener('close', () => {
+    clearTimeout(waiting);
+    asking?.abort();
+    ask.blur(); // where nothing else can have the focus, the hidden field would keep it for a while
+  });
   document.addEventListener('keydown', (event) => {
     if (!(event.ctrlKey || event.metaKey) || event.shiftKey || event.altKey || event.key.toLowerCase() !== 'k') return;
     event.preventDefault();
