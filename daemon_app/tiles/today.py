@@ -35,6 +35,7 @@ MOST_PLANNED = 100  # starts of one job
 MOST_SPANS = 500
 MOST_ROWS = 200  # of the table
 LOOKED_AT = 300  # newest runs, to see whose they are
+MANY = "many"  # what a slice says that stands for more than is told one by one
 SOON = timedelta(hours=1)
 # What has run for less does not come to the top: it would jump there and back.
 SETTLED = timedelta(seconds=30)
@@ -205,7 +206,8 @@ def _candidates(axis: Axis, now: datetime) -> dict[int, Rank]:
     later = due.filter(next_due_at__gt=now + SOON, next_due_at__lt=end)
     for job_id, name in later[: MOST_LANES + 1]:
         _take(found, 3, name, job_id)
-    newest = Run.objects.filter(pk__gte=first).exclude(started_at=None).order_by("-id")
+    drawn = Q(started_at__isnull=False) | Q(state=Run.State.MISSED)
+    newest = Run.objects.filter(drawn, pk__gte=first).order_by("-id")
     for job_id, name in newest.values_list(*who)[:LOOKED_AT]:
         _take(found, 3, name, job_id)
     return found
@@ -259,9 +261,8 @@ class Told:
     href: str
     word: str
     when: str
-    length: str
-    run: int
-    count: int
+    length: str = ""
+    run: int = 0
 
     @property
     def label(self) -> str:
@@ -366,7 +367,7 @@ class _Drawing:
         ended = next((Run(state=row[2], due_at=row[4]) for row in rows if row[6]), None)
         mark = job_mark(job, [run for run in (active, ended) if run], self.now)
         if earlier:
-            slices.append(Slice(earlier[0], earlier[1], "ok"))
+            slices.append(Slice(earlier[0], earlier[1], "ok", state=MANY))
         bars = timeline.bars([*slices, *self._planned(job, usual, active)], self.axis)
         rests = [rest] if active and (rest := self._rest(active, usual)) else []
         told = [self._tell(job, bar) for bar in bars]
@@ -424,27 +425,28 @@ class _Drawing:
             starts.remove(active.due_at)
         length = usual or 0.0
         if len(starts) > MOST_PLANNED:
-            return [Slice(starts[0].timestamp(), self.axis.end, "planned")]
+            return [Slice(starts[0].timestamp(), self.axis.end, "planned", state=MANY)]
         return [Slice(at.timestamp(), at.timestamp() + length, "planned") for at in starts]
 
     # ── Words ────────────────────────────────────────────────────────────────────────────────────
     def _tell(self, job: Job, bar: Bar) -> Told:
-        first, last = bar.slices[0], bar.slices[-1]
+        first = bar.slices[0]
         until = max(each.ended for each in bar.slices)
         when, length = self._span(first.begun, until), ""
         if bar.outcome == "planned":
-            many = bar.is_many or bar.width > 20
+            many = _is_many(bar)
             word = _t("planned again and again") if many else _t("planned")
-            when = self._clock(first.begun)
-            if last.ended > first.begun and not many:
-                length = _t("usually %(span)s") % {"span": self._lasting(last.ended - first.begun)}
+            when = _t("from %(when)s on") if many else "%(when)s"
+            when %= {"when": self._clock(first.begun)}
+            if first.ended > first.begun and not many:
+                length = _t("usually %(span)s") % {"span": self._lasting(first.ended - first.begun)}
             href = reverse("job", args=[job.pk])
-            return Told(bar, href, _capital(word), when, length, 0, len(bar.slices))
-        if bar.is_many or not first.run:
+            return Told(bar, href, _capital(word), when, length)
+        if _is_many(bar):
             runs = reverse("runs") + f"?job={job.pk}"
             if bar.outcome == "fail":
                 runs += "&state=unhappy"
-            return Told(bar, runs, self._counted(bar), when, "", 0, len(bar.slices))
+            return Told(bar, runs, self._counted(bar), when)
         if bar.outcome == "run":
             word, when = _t("Running"), _t("since %(when)s") % {"when": self._clock(first.begun)}
         else:
@@ -453,11 +455,11 @@ class _Drawing:
                 when = self._clock(first.begun)
             else:
                 length = self._lasting(first.ended - first.begun)
-        return Told(bar, reverse("run", args=[first.run]), word, when, length, first.run, 1)
+        return Told(bar, reverse("run", args=[first.run]), word, when, length, first.run)
 
     def _counted(self, bar: Bar) -> str:
         count = len(bar.slices)
-        if not bar.slices[0].run:
+        if any(each.state == MANY for each in bar.slices):
             return _t("Many runs")
         if bar.outcome == "fail":
             return ngettext("%(n)s failure", "%(n)s failures", count) % {"n": count}
@@ -489,22 +491,27 @@ class _Drawing:
         return format_html_join(
             "",
             '<a id="bar-{}-{}" class="bar {}{}" href="{}" aria-label="{}"'
-            ' data-live-keep="tabindex"><rect x="{}" width="{}" y="9" height="12" rx="3"/></a>',
+            ' data-live-keep="tabindex"><rect x="{}" width="{}" y="9" height="12" rx="{}"/></a>',
             (
                 (
                     job.pk,
                     round(bar.slices[0].begun),
                     bar.outcome,
-                    (" many" if one.count > 1 or not (one.run or bar.outcome == "planned") else "")
-                    + (" tick" if bar.is_tick else ""),
+                    (" many" if _is_many(bar) else "") + (" tick" if bar.is_tick else ""),
                     one.href,
                     one.label,
                     place(bar.x),
                     place(bar.width),
+                    "1.5" if bar.is_tick else "3",
                 )
                 for bar, one in zip(bars, told, strict=True)
             ),
         )
+
+
+def _is_many(bar: Bar) -> bool:
+    """Whether a bar stands for more than one run."""
+    return bar.is_many or bar.slices[0].state == MANY
 
 
 def _capital(word: str) -> str:
