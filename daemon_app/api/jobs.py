@@ -165,6 +165,49 @@ class ToggleJob(Endpoint):
         return Response(JobSerializer(job).data)
 
 
+class PauseJob(Endpoint):
+    """A job's schedule, off for a while."""
+
+    rights: ClassVar = {"POST": "operate"}
+
+    @extend_schema(
+        operation_id="pause_job",
+        summary="Pause a job until a time",
+        tags=["jobs"],
+        request=serializers.Pause,
+        examples=[
+            OpenApiExample(
+                "Until Monday",
+                {"until": "2026-12-24T08:00:00+01:00", "note": "disk is being replaced"},
+                request_only=True,
+            )
+        ],
+        responses=answers({200: JobSerializer}, 404, changes=True),
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Switch a job's schedule off until an instant, when it goes on by itself.
+
+        Nothing of the time between is caught up. Sooner: switch the job on.
+        """
+        values, wrong = serializers.Pause().read(request.data)
+        if "until" not in {**values, **wrong}:
+            wrong["until"] = [_t("Say until when the job is paused.")]
+        if wrong:
+            raise refused(wrong)
+        with transaction.atomic():
+            job = get_object_or_404(Job.objects.select_for_update(), pk=pk)
+            try:
+                job.pause(
+                    values["until"],
+                    now=self.now,
+                    by=asking(request),
+                    note=values.get("note", ""),
+                )
+            except ValidationError as error:
+                raise refused({"until": error.messages}) from error
+        return Response(JobSerializer(job).data)
+
+
 class RunJob(Endpoint):
     """Starting a job by hand."""
 

@@ -84,6 +84,9 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
             "schedule_text",
             "timezone",
             "is_active",
+            "paused_until",
+            "paused_by",
+            "pause_note",
             "next_due_at",
             "schedule_error",
             "command",
@@ -144,6 +147,11 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
                 "once: 2026-12-24 18:00. manual: empty."
             },
             "timezone": {"help_text": "IANA zone; the machine's unless given."},
+            "paused_until": {
+                "help_text": "While it is inactive: when it goes on by itself; null: never."
+            },
+            "paused_by": {"help_text": "Who paused it; empty: it is not paused."},
+            "pause_note": {"help_text": "Why it is paused, as somebody wrote."},
             "next_due_at": {"help_text": "null: not by itself."},
             "command": {"help_text": "A line for the shell, or with use_shell false a command."},
             "script_path": {"help_text": "Instead of a command: a script to run."},
@@ -234,6 +242,13 @@ class Toggle(Strict):
     """What to switch a job's schedule to; the other way round when nothing is said."""
 
     is_active = Flag(required=False)
+
+
+class Pause(Strict):
+    """Until when a job's schedule is off, and why."""
+
+    until = Instant(help_text="In the future, within a year.")
+    note = Text(required=False, allow_blank=True, max_length=200, help_text="Why, for people.")
 
 
 class Jobs(serializers.Serializer[Any]):

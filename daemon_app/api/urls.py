@@ -43,6 +43,7 @@ urlpatterns = [
     path("jobs", jobs.Jobs.as_view(), name="jobs"),
     path("jobs/<int:pk>", jobs.OneJob.as_view(), name="job"),
     path("jobs/<int:pk>/toggle", jobs.ToggleJob.as_view(), name="toggle"),
+    path("jobs/<int:pk>/pause", jobs.PauseJob.as_view(), name="pause"),
     path("jobs/<int:pk>/run", jobs.RunJob.as_view(), name="start"),
     path("jobs/<int:pk>/why", why.WhyJob.as_view(), name="why-job"),
     path("runs", runs.Runs.as_view(), name="runs"),

@@ -25,6 +25,7 @@ OPERATIONS = (
     ("PATCH", "jobs/{job}", "edit"),
     ("DELETE", "jobs/{job}", "edit"),
     ("PUT", "jobs/{job}/toggle", "operate"),
+    ("POST", "jobs/{job}/pause", "operate"),
     ("POST", "jobs/{job}/run", "operate"),
     ("GET", "jobs/{job}/why", "view"),
     ("GET", "runs", "view"),

@@ -182,6 +182,56 @@ def test_a_job_is_switched_to_what_is_said_or_to_the_other_state(
     assert there.is_active is after
 
 
+# ── Pausing ──────────────────────────────────────────────────────────────────────────────────────
+def test_a_job_is_paused_until_an_instant_and_says_so(operator: Caller) -> None:
+    there = job(job_type="interval", schedule="1h")
+    until = (timezone.now() + timedelta(hours=3)).replace(microsecond=0)
+
+    answer = operator(
+        "POST", f"jobs/{there.pk}/pause", {"until": until.isoformat(), "note": "disk"}
+    )
+
+    assert answer.status_code == 200
+    told = answer.json()
+    assert (told["is_active"], told["next_due_at"]) == (False, None)
+    assert (told["paused_by"], told["pause_note"]) == ("operator", "disk")
+    there.refresh_from_db()
+    assert there.paused_until == until
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        {},
+        {"until": None},
+        {"until": "tomorrow"},
+        {"until": "2026-12-24T08:00:00"},
+        {"until": "2001-01-01T00:00:00Z"},
+        {"until": "9999-01-01T00:00:00Z"},
+        {"until": "2026-12-24T08:00:00Z", "not": "known"},
+        {"until": "2026-12-24T08:00:00Z", "note": 7},
+    ],
+)
+def test_a_pause_without_an_end_that_can_be_is_refused(operator: Caller, body: Any) -> None:
+    there = job(job_type="interval", schedule="1h")
+
+    answer = operator("POST", f"jobs/{there.pk}/pause", body)
+
+    assert answer.status_code in {400, 415}
+    there.refresh_from_db()
+    assert there.is_active
+
+
+def test_a_pause_is_not_set_like_a_field(admin: Caller) -> None:
+    there = job()
+
+    answer = admin("PATCH", f"jobs/{there.pk}", {"paused_until": "2026-12-24T08:00:00Z"})
+
+    assert answer.status_code == 400
+    assert list(answer.json()["error"]["fields"]) == ["paused_until"]
+
+
 # ── Running ──────────────────────────────────────────────────────────────────────────────────────
 def test_a_job_is_run(operator: Caller) -> None:
     there = job(is_active=False)

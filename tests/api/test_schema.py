@@ -24,6 +24,7 @@ def test_it_names_every_address_and_its_rules() -> None:
         "jobs",
         "jobs/{id}",
         "jobs/{id}/toggle",
+        "jobs/{id}/pause",
         "jobs/{id}/run",
         "jobs/{id}/why",
         "runs",
