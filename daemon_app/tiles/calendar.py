@@ -1,7 +1,7 @@
 """The calendar: what is planned to start in a week, or on a day of it, and where there is room."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -97,12 +97,13 @@ def midnight(day: date, here: tzinfo) -> datetime:
 # ── Pieces ───────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True)
 class Entry:
-    """One planned start as a list shows it."""
+    """One planned start as a list shows it, or several of the same job from then on."""
 
     at: datetime
     plan: Plan
     usual: float | None  # seconds
     words: str = ""
+    times: int = 1  # that day
 
 
 @dataclass(frozen=True)
@@ -160,13 +161,21 @@ def shortened(count: int, language: str) -> str:
     return str(count)
 
 
-def level(count: int, highest: int) -> int:
-    """Return how strongly an hour is drawn; the square root lets a few be seen beside many.
+def level(count: int, lowest: int, highest: int) -> int:
+    """Return how strongly an hour is drawn: 0 without starts, else from 1 to LEVELS.
 
-    >>> [level(n, 100) for n in (0, 1, 10, 50, 100)]
+    Where each hour has its frequent jobs, the strength is what comes on top of the quietest hour.
+    The square root lets a few be seen beside many.
+
+    >>> [level(n, 0, 100) for n in (0, 1, 10, 50, 100)]
     [0, 1, 2, 4, 5]
+    >>> [level(n, 16, 20) for n in (16, 17, 20)]
+    [1, 3, 5]
     """
-    return ceil(LEVELS * sqrt(count / highest)) if count else 0
+    if not count or lowest == highest:
+        return min(count, 2)
+    above = sqrt((count - lowest) / (highest - lowest))
+    return 1 + round((LEVELS - 1) * above) if lowest else ceil(LEVELS * above)
 
 
 # ── The week ─────────────────────────────────────────────────────────────────────────────────────
@@ -193,6 +202,7 @@ def week(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: AR
     spans = forecast.planned_by_span(_cut(bounds, now), LOOKED_AT)
     clock = _by_clock(spans, here)
     ahead = [hour for hour in clock.values() if hour.begins + HOUR > now]
+    lowest = min((hour.count for hour in ahead), default=0)
     highest = max((hour.count for hour in ahead), default=0)
     coming = [
         [span for span in spans if span.end > now and begin <= span.start < end]
@@ -202,7 +212,12 @@ def week(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: AR
         [start for span in several for start in span.starts if start.at >= now]
         for several in coming
     ]
-    usual = forecast.usual_lengths(start.plan.id for starts in told for start in starts[:PER_DAY])
+    left_off = [sum(span.left_off for span in several) for several in coming]
+    first = [
+        _first_starts(starts, is_whole=not more)
+        for starts, more in zip(told, left_off, strict=True)
+    ]
+    usual = forecast.usual_lengths(start.plan.id for starts in first for start, _times in starts)
     often, counted = _often(span for several in coming for span in several)
     return {
         "shown": shown,
@@ -212,15 +227,17 @@ def week(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: AR
                 name=_name(day, today, language),
                 number=f"{day.day}." if language == "de" else str(day.day),
                 cells=[
-                    _cell(shown, day, number, clock.get((day, number)), highest, now)
+                    _cell(shown, day, number, clock.get((day, number)), (lowest, highest), now)
                     for number in range(24)
                 ],
                 total=sum(hour.count for hour in ahead if hour.day == day),
-                entries=[entry_of(start, usual) for start in told[place][:PER_DAY]],
-                more=max(
-                    0,
-                    sum(span.left_off for span in coming[place]) + len(told[place]) - PER_DAY,
-                ),
+                entries=[
+                    Entry(start.at, start.plan, about(usual.get(start.plan.id)), times=times)
+                    for start, times in first[place]
+                ],
+                more=left_off[place]
+                + len(told[place])
+                - sum(times for _start, times in first[place]),
                 query=shown.query(day=day),
             )
             for place, day in enumerate(dates)
@@ -256,7 +273,7 @@ def _by_clock(spans: Iterable[Forecast], here: tzinfo) -> dict[tuple[date, int],
 
 
 def _cell(  # noqa: PLR0913, PLR0917 - the facts of one cell
-    shown: Shown, day: date, number: int, hour: Hour | None, highest: int, now: datetime
+    shown: Shown, day: date, number: int, hour: Hour | None, bounds: tuple[int, int], now: datetime
 ) -> Cell:
     if hour is None:
         return Cell(number, 0, 0, "", _t("This hour is left out: the clocks go forward."), "gap")
@@ -267,16 +284,26 @@ def _cell(  # noqa: PLR0913, PLR0917 - the facts of one cell
     return Cell(
         number,
         hour.count,
-        level(hour.count, highest),
+        level(hour.count, *bounds),
         shown.query(day=day, hour=number),
         f"{number:02}:00–{(number + 1) % 24:02}:00 · {said % {'n': count}}",
         "now" if hour.begins <= now else "",
     )
 
 
-def entry_of(start: Start, usual: Mapping[int, float]) -> Entry:
-    """Return a planned start as a list shows it."""
-    return Entry(start.at, start.plan, usual.get(start.plan.id))
+def _first_starts(told: Sequence[Start], *, is_whole: bool) -> list[tuple[Start, int]]:
+    """Return the starts that a day shows first, each job once and how often where that is known."""
+    if not is_whole:
+        return [(start, 1) for start in told[:PER_DAY]]
+    times = Counter(start.plan for start in told)
+    first = {start.plan: start for start in reversed(told)}
+    kept = sorted(first.values(), key=lambda start: (start.at, start.plan.name))
+    return [(start, times[start.plan]) for start in kept[:PER_DAY]]
+
+
+def about(seconds: float | None) -> float | None:
+    """Return a usual length without the precision it does not have: whole minutes from one on."""
+    return seconds if seconds is None or seconds < 60 else round(seconds / 60) * 60
 
 
 def _often(spans: Iterable[Forecast]) -> tuple[list[Often], int]:
@@ -362,6 +389,7 @@ def one_day(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  
     spans = forecast.planned_by_span(_cut([begin, end], now), LOOKED_AT)
     clock = _by_clock(spans, here)
     ahead = [hour for hour in clock.values() if hour.begins + HOUR > now]
+    lowest = min((hour.count for hour in ahead), default=0)
     highest = max((hour.count for hour in ahead), default=0)
     first, last = begin, end
     if shown.hour is not None:
@@ -374,12 +402,17 @@ def one_day(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  
     return {
         "shown": shown,
         "cells": [
-            _cell(shown, day, number, clock.get((day, number)), highest, now)
+            _cell(shown, day, number, clock.get((day, number)), (lowest, highest), now)
             for number in range(24)
         ],
         "hours": range(24),
         "entries": [
-            Entry(start.at, start.plan, usual.get(start.plan.id), start.plan.describe(language))
+            Entry(
+                start.at,
+                start.plan,
+                about(usual.get(start.plan.id)),
+                start.plan.describe(language),
+            )
             for start in page.starts
         ],
         "beside": page.beside,
@@ -430,7 +463,7 @@ def _page(first: datetime, last: datetime, shown: Shown, now: datetime, here: tz
         found = forecast.planned(begin, last, MOST_OF_A_DAY)
     starts = [start for start in found.starts if start.at >= now]
     passed = len(found.starts) - len(starts)
-    total = found.total - passed
+    total = found.listed - passed
     if len(starts) <= PER_PAGE and not found.left_off:
         return Page(starts, whole, total)
     cut = starts[PER_PAGE].at if len(starts) > PER_PAGE else found.told_until
