@@ -130,6 +130,16 @@ class Report:
     is_empty: bool = False
 
     @property
+    def remarks(self) -> list[Finding]:
+        """What there is to look at, or to know."""
+        return [finding for finding in self.findings if finding.level != "ok"]
+
+    @property
+    def fine(self) -> list[Finding]:
+        """What is as it should be."""
+        return [finding for finding in self.findings if finding.level == "ok"]
+
+    @property
     def warnings(self) -> int:
         """How many findings are warnings."""
         return sum(finding.level == "warn" for finding in self.findings)

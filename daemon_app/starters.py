@@ -114,6 +114,10 @@ sqlite3 "$FILE" 'PRAGMA integrity_check; VACUUM; PRAGMA optimize;'
 
 ROTATE = "logrotate --verbose --state ~/.local/state/logrotate ~/.config/logrotate.conf"
 PRUNE = "docker system prune --force --filter until=168h"
+CERTIFICATE = """\
+FILE=/etc/ssl/certs/example.pem
+openssl x509 -in "$FILE" -noout -subject -enddate -checkend 1209600
+"""
 PING = "curl -fsS --max-time 10 --output /dev/null http://localhost:8080/health && echo ok"
 
 STARTERS: Final = (
@@ -223,6 +227,14 @@ STARTERS: Final = (
             "timeout_seconds": 1800,
             "only_when_idle": True,
         },
+    ),
+    Starter(
+        "certificate-check",
+        "lock",
+        _("Watch a certificate"),
+        _("Fails two weeks before a TLS certificate runs out."),
+        _("FILE is the certificate; 1209600 are two weeks in seconds."),
+        {"job_type": "cron", "schedule": "0 8 * * MON", "command": CERTIFICATE},
     ),
     Starter(
         "health-ping",

@@ -180,7 +180,8 @@ def _form_page(  # noqa: PLR0913 - the facts of one page
         "job": stored,
         "job_name": name,
         "picks": picks(),
-        "folds": form.open_folds(),
+        # What a starter says stands in the lines of the folds; what somebody has said is in view.
+        "folds": form.open_folds() if asked is not None or stored else set(),
         "errors": _listed(form) if form.is_bound else [],
         "preview": None if subject.skill else preview_of(kind, text, tz, stored, now),
         "report": None
@@ -193,7 +194,6 @@ def _form_page(  # noqa: PLR0913 - the facts of one page
         "quiet_hours": quiet_hours(),
         "starter": starter,
         "starters": starters.STARTERS,
-        "is_first": stored is None and not Job.objects.filter(skill="").exists(),
     }
     return page(request, "daemon/job_form.html", context, section="jobs", now=now, status=status)
 
