@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any
 
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.fields.json import KT
 
 from daemon_app import admission, gauges, idleness
@@ -123,7 +123,7 @@ def failing_jobs(now: datetime) -> Any:
     """Return the jobs that a person should look at, by the end of their newest run.
 
     One bad end counts for a week, several in a row until one succeeds. A job that was switched off
-    has been looked at.
+    has been looked at, and so has a failure that somebody has seen, or muted.
     """
     ends = _judged_runs().filter(job=OuterRef("pk"))
     jobs = Job.objects.active().annotate(
@@ -135,7 +135,8 @@ def failing_jobs(now: datetime) -> Any:
     if (some := suspects()) is not None:
         jobs = jobs.filter(pk__in=some)
     standing = Q(end_before__in=Run.UNHAPPY) | Q(last_ended_at__gte=now - REMEMBERED_FOR)
-    return jobs.filter(standing, last_end__in=Run.UNHAPPY)
+    known = Q(muted_until__gt=now) | Q(seen_failure__gte=F("last_end_id"))
+    return jobs.filter(standing, last_end__in=Run.UNHAPPY).exclude(known)
 
 
 def _hint(hint: hints.Notice) -> Hint:
