@@ -90,20 +90,21 @@ def tick(now: datetime) -> int:
 def _end_pauses(now: datetime) -> None:
     """Switch on the jobs whose pause ends by now or within LEAD."""
     for job in Job.objects.pause_over(now + LEAD)[:PER_TICK]:
+        until = job.paused_until
         try:
             job.resume(now=now)
         except ScheduleError as error:
-            _give_up_pause(job, str(error), now)
+            _give_up_pause(job, until, str(error), now)
         except Exception as error:
             # One job's broken schedule never stops another's.
             log.exception("job %s can't be switched on after its pause", job.pk)
-            _give_up_pause(job, repr(error), now)
+            _give_up_pause(job, until, repr(error), now)
 
 
-def _give_up_pause(job: Job, error: str, now: datetime) -> None:
+def _give_up_pause(job: Job, until: datetime | None, error: str, now: datetime) -> None:
     """Leave a job off whose schedule can't go on; else every beat would try it again."""
     _mark_broken(job, error, now)
-    paused = Job.objects.filter(pk=job.pk, is_active=False, paused_until=job.paused_until)
+    paused = Job.objects.filter(pk=job.pk, is_active=False, paused_until=until)
     paused.update(paused_until=None, paused_by="", pause_note="")
 
 
