@@ -256,7 +256,8 @@ def _ended(  # noqa: PLR0913, PLR0917 - the facts of a row
 def _active(runs: int, jobs: dict[int, Any], now: datetime, host: str) -> list[tuple[Any, ...]]:
     """Return rows that run and rows that wait."""
     rows: list[tuple[Any, ...]] = []
-    for n, (job, definition) in enumerate(list(jobs.values())[10:74]):
+    for n, pk in enumerate(sorted(jobs)[3::150]):
+        job, definition = jobs[pk]
         state, due = (RUNNING if n < 4 else QUEUED), _text(now.timestamp() - 300 + n)
         start = due if state == RUNNING else None
         rows.append(

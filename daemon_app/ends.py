@@ -12,6 +12,7 @@ anew. Inside a transaction nothing is kept: what it shows may yet be taken back.
 import time
 from collections.abc import Iterable, Mapping
 from threading import Lock
+from typing import NamedTuple
 
 from django.db import connection
 from django.db.models import OuterRef, Q, Subquery
@@ -24,6 +25,17 @@ MOST_KEPT = 200  # jobs whose last runs are kept
 MOST_CHANGED = 2_000  # more at once are not worth looking at one by one
 
 JUDGED = (Run.State.SUCCEEDED, *Run.UNHAPPY)
+
+
+class Kept(NamedTuple):
+    """What is known of the last runs of jobs: those that ended, the ids of those that have not.
+
+    `turn` goes with what is asked for besides, to `keep`.
+    """
+
+    ended: dict[int, list[Run]]
+    active: list[int]
+    turn: int
 
 
 class Ends:
@@ -50,15 +62,17 @@ class Ends:
                 self._suspects, self._suspected_at = _failing(None), time.monotonic()
             return frozenset(self._suspects)
 
-    def kept(self, job_ids: Iterable[int]) -> tuple[dict[int, list[Run]], int]:
-        """Return the last runs of those of these jobs of which they are known, and the turn."""
+    def kept(self, job_ids: Iterable[int]) -> Kept:
+        """Return what is known of the last runs of these jobs."""
         if connection.in_atomic_block:
-            return {}, 0
+            return Kept({}, [], 0)
         with self._lock:
             self._look()
             young = time.monotonic() - KEPT_FOR
             found = ((pk, self._kept.get(pk)) for pk in job_ids)
-            return {pk: known[1] for pk, known in found if known and known[0] > young}, self._turn
+            ended = {pk: known[1] for pk, known in found if known and known[0] > young}
+            active = [run for run, job in self._active.items() if job in ended]
+            return Kept(ended, active, self._turn)
 
     def keep(self, found: Mapping[int, list[Run]], turn: int) -> None:
         """Remember the last runs of jobs, which were asked for after `kept` told this turn."""
@@ -71,9 +85,9 @@ class Ends:
                 return
             for pk, runs in found.items():
                 self._kept.pop(pk, None)
-                # What is active may change at any time, and what is newer was in no look.
-                if all(not run.is_active and run.pk <= self._newest for run in runs):
-                    self._kept[pk] = now, runs
+                # What is newer was in no look; whether it has ended nobody would tell.
+                if all(run.pk <= self._newest for run in runs):
+                    self._kept[pk] = now, [run for run in runs if not run.is_active]
             while len(self._kept) > MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
 
@@ -87,14 +101,14 @@ class Ends:
             self._suspects, self._kept, changed = None, {}, set()
         else:
             changed = {job for pk, job in self._active.items() if pk not in active}
-            if newest > self._newest:
+            if newest > self._newest >= 0:
                 later = Run.objects.filter(pk__gt=self._newest).order_by()
                 changed |= set(later.values_list("job_id", flat=True)[:MOST_CHANGED])
         if len(changed) >= MOST_CHANGED:
             self._suspects, self._kept = None, {}
         elif changed and self._suspects is not None:
             self._suspects = (self._suspects - changed) | _failing(changed)
-        for pk in changed | set(active.values()):
+        for pk in changed:
             self._kept.pop(pk, None)
         self._turn += bool(changed)
         self._newest, self._active, self._database = newest, active, database

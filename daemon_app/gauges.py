@@ -628,6 +628,7 @@ def _series(check: Check, rows: Iterable[charts.Row]) -> str:
 
 
 TONES = {Level.WARN: "is-warn", Level.BAD: "is-fail", Level.UNKNOWN: "is-quiet"}
+TONES_OF = {str(state): TONES.get(level) for state, level in LEVELS.items()}
 
 
 def _trouble(name: str, known: Past, frame: charts.Frame, longest: float) -> dict[str, str]:
@@ -635,9 +636,9 @@ def _trouble(name: str, known: Past, frame: charts.Frame, longest: float) -> dic
     times: dict[str, list[tuple[float, float]]] = {}
     for place, (row, states) in enumerate(zip(known.rows, known.states, strict=True)):
         state = states.get(name)
-        if state is None or state not in LEVELS:
+        if state is None or state not in TONES_OF:
             continue
-        tone = TONES.get(LEVELS[State(state)])
+        tone = TONES_OF[state]
         if tone is None:
             continue
         # A tick stands until the next one.

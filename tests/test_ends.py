@@ -111,21 +111,33 @@ def test_what_runs_is_never_remembered_as_it_was() -> None:
     under_way = running(of)
     assert tiles.latest_runs([of.pk])[of.pk][0].state == State.RUNNING
 
+    Run.objects.update(phase=Run.Phase.ASKED)
+    assert tiles.latest_runs([of.pk])[of.pk][0].phase == Run.Phase.ASKED
+
+    under_way.refresh_from_db()
     under_way.finish(State.SUCCEEDED, now=NOON)
 
     assert tiles.latest_runs([of.pk])[of.pk][0].state == State.SUCCEEDED
 
 
+def test_what_runs_stands_where_its_number_is() -> None:
+    of = job()
+    older = running(of)
+    newer = ended(of, State.SUCCEEDED)
+    for _ in range(2):
+        assert tiles.latest_runs([of.pk])[of.pk] == [newer, older]
+
+
 def test_what_was_read_before_somebody_saw_more_is_not_kept(own_memory: Ends) -> None:
     of = job()
     old = [ended(of, State.SUCCEEDED)]
-    _known, turn = own_memory.kept([of.pk])
+    turn = own_memory.kept([of.pk]).turn
     ended(of, State.FAILED)
     own_memory.kept([of.pk])  # another page looks meanwhile
 
     own_memory.keep({of.pk: old}, turn)
 
-    assert own_memory.kept([of.pk])[0] == {}
+    assert own_memory.kept([of.pk]).ended == {}
 
 
 def test_of_what_may_be_taken_back_nothing_is_kept(own_memory: Ends) -> None:
@@ -133,4 +145,4 @@ def test_of_what_may_be_taken_back_nothing_is_kept(own_memory: Ends) -> None:
     ended(of, State.FAILED)
     with transaction.atomic():
         assert own_memory.suspects() is None
-        assert own_memory.kept([of.pk]) == ({}, 0)
+        assert own_memory.kept([of.pk]) == ({}, [], 0)

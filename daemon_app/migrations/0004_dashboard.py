@@ -51,6 +51,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='job',
+            index=models.Index(fields=['pools', 'schedule_error', 'is_active'], name='daemon_jobs_wants'),
+        ),
+        migrations.AddIndex(
+            model_name='job',
             index=models.Index(condition=models.Q(('is_active', False), ('paused_until__isnull', False)), fields=['paused_until'], name='daemon_jobs_paused'),
         ),
         migrations.AddIndex(

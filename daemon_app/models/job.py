@@ -350,6 +350,8 @@ class Job(models.Model):
         verbose_name_plural = _("jobs")
         ordering = ["name"]
         indexes = [
+            # Whether a job can't work is asked by every page: without reading all jobs.
+            models.Index(fields=["pools", "schedule_error", "is_active"], name="daemon_jobs_wants"),
             models.Index(
                 fields=["next_due_at"], name="daemon_jobs_due", condition=Q(is_active=True)
             ),

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -277,6 +277,12 @@ def strip(bars: Sequence[tiles.Bar], *, large: bool = False) -> SafeString:
 
     All bars of one outcome are one path: a table of fifty jobs would else be 1,500 elements.
     """
+    return _strip(tuple(bars), large=large, language=tiles.current_language())
+
+
+# A page of jobs is drawn anew whenever one of them runs; the strips of the others stay.
+@lru_cache(512)
+def _strip(bars: tuple[tiles.Bar, ...], *, large: bool, language: str) -> SafeString:  # noqa: ARG001
     paths: dict[str, list[str]] = defaultdict(list)
     for place in range(tiles.STRIP - len(bars)):
         paths["none"].append(_bar(round(place * tiles.STEP, 2), 21, 3))

@@ -148,10 +148,12 @@ def _hint(hint: hints.Notice) -> Hint:
 
 def _failing(job: Job) -> Notice:
     """Return how often a job has failed since its last success; what never ran does not count."""
-    ends = list(_judged_runs().filter(job=job).defer("definition")[:STRIP])
-    failed = list(takewhile(lambda run: run.state in Run.UNHAPPY, ends))
+    judged = _judged_runs().filter(job=job)
+    ends = list(judged.values_list("id", "state")[:STRIP])
+    failed = [pk for pk, _state in takewhile(lambda end: end[1] in Run.UNHAPPY, ends)]
     # A success may have come since we asked which jobs fail.
-    return Notice(job, run=failed[0] if failed else None, in_a_row=len(failed))
+    run = judged.filter(pk=failed[0]).first() if failed else None
+    return Notice(job, run=run, in_a_row=len(failed))
 
 
 def _judged_runs() -> QuerySet[Run]:

@@ -124,9 +124,13 @@ def latest_runs(job_ids: Sequence[int]) -> dict[int, list[Run]]:
     """
     if not job_ids:
         return {}
-    known, turn = ends.kept(job_ids)
+    known, active, turn = ends.kept(job_ids)
     asked = _latest_runs([pk for pk in job_ids if pk not in known])
     ends.keep(asked, turn)
+    if active:
+        for run in Run.objects.filter(pk__in=active).only(*REMEMBERED).order_by("id"):
+            together = sorted([run, *known[run.job_id]], key=lambda each: -each.pk)
+            known[run.job_id] = together[:STRIP]
     return known | asked
 
 

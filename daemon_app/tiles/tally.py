@@ -18,6 +18,7 @@ from daemon_app.tiles.marks import run_mark, why
 from daemon_app.tiles.overview import REMEMBERED_FOR, SAID_ELSEWHERE, failing_jobs
 from daemon_app.tiles.regions import Context, Viewer, region
 from daemon_app.tiles.rows import running_runs
+from daemon_app.tiles.strip import REMEMBERED
 
 MOST_TOLD = 20  # of each kind
 TOLD_FOR = timedelta(minutes=10)  # a page that was away for longer finds it on the overview
@@ -60,7 +61,8 @@ def _failed(now: datetime) -> list[Run]:
     Each state has an index of its own; together they would be sorted first.
     """
     found: list[Run] = []
-    wanted = Run.objects.defer("definition").select_related("job").order_by("-id")
+    asked = (*REMEMBERED, "job_name", "blocking_run_id", "job__muted_until")
+    wanted = Run.objects.select_related("job").only(*asked).order_by("-id")
     for state in Run.UNHAPPY:
         found += wanted.filter(state=state)[:MOST_TOLD]
     return [
