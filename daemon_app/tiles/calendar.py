@@ -171,10 +171,13 @@ def level(count: int, lowest: int, highest: int) -> int:
     [0, 1, 2, 4, 5]
     >>> [level(n, 16, 20) for n in (16, 17, 20)]
     [1, 3, 5]
+    >>> [level(n, 32_600, 32_610) for n in (32_600, 32_610)]
+    [1, 1]
     """
     if not count or lowest == highest:
         return min(count, 2)
-    above = sqrt((count - lowest) / (highest - lowest))
+    # A difference that is small beside the numbers is none to be seen.
+    above = sqrt((count - lowest) / max(highest - lowest, highest / 10))
     return 1 + round((LEVELS - 1) * above) if lowest else ceil(LEVELS * above)
 
 
@@ -232,7 +235,12 @@ def week(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: AR
                 ],
                 total=sum(hour.count for hour in ahead if hour.day == day),
                 entries=[
-                    Entry(start.at, start.plan, about(usual.get(start.plan.id)), times=times)
+                    Entry(
+                        start.at,
+                        start.plan,
+                        about(usual.get(start.plan.id), coarse=True),
+                        times=times,
+                    )
                     for start, times in first[place]
                 ],
                 more=left_off[place]
@@ -254,10 +262,14 @@ def week(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: AR
 
 
 def _cut(bounds: Sequence[datetime], now: datetime) -> list[datetime]:
-    """Return the bounds of days, with that of the hour we are in among them."""
+    """Return the bounds of days, with those of the hour we are in among them.
+
+    What has started in it may fill its list; the hours after it then have one of their own.
+    """
     if not bounds[0] <= now < bounds[1]:
         return [*bounds]
-    return sorted({*bounds, bounds[0] + (now - bounds[0]) // HOUR * HOUR})
+    this = bounds[0] + (now - bounds[0]) // HOUR * HOUR
+    return sorted({*bounds, this, min(this + HOUR, bounds[1])})
 
 
 def _by_clock(spans: Iterable[Forecast], here: tzinfo) -> dict[tuple[date, int], Hour]:
@@ -301,9 +313,15 @@ def _first_starts(told: Sequence[Start], *, is_whole: bool) -> list[tuple[Start,
     return [(start, times[start.plan]) for start in kept[:PER_DAY]]
 
 
-def about(seconds: float | None) -> float | None:
-    """Return a usual length without the precision it does not have: whole minutes from one on."""
-    return seconds if seconds is None or seconds < 60 else round(seconds / 60) * 60
+def about(seconds: float | None, *, coarse: bool = False) -> float | None:
+    """Return a usual length without the precision it does not have: whole minutes from one on.
+
+    `coarse` gives whole hours from one on, for a narrow column.
+    """
+    if seconds is None or seconds < 60:
+        return seconds
+    unit = 3600 if coarse and seconds >= 3600 else 60
+    return round(seconds / unit) * unit
 
 
 def _often(spans: Iterable[Forecast]) -> tuple[list[Often], int]:
