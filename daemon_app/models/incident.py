@@ -150,3 +150,12 @@ class Incident(models.Model):
             if moved:
                 live.changed("incidents")
         return bool(moved)
+
+    def bring_back(self) -> bool:
+        """Mark this as not seen after all; False when it was not."""
+        with transaction.atomic():
+            seen = Incident.objects.filter(pk=self.pk, acknowledged_at__isnull=False)
+            moved = seen.update(acknowledged_at=None, acknowledged_by="")
+            if moved:
+                live.changed("incidents")
+        return bool(moved)

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 from daemon_app import formats, tiles
 from daemon_app.models import Policy
 from daemon_app.permissions import requires
-from daemon_app.views.page import done, page
+from daemon_app.views.page import done, page, undoable
 
 # How long, in minutes; "" is until tomorrow morning.
 LENGTHS = (
@@ -51,7 +51,7 @@ def _say(request: HttpRequest, said: str, minutes: str, now: datetime) -> str:
         return _t("Choose one of the two.")
     if minutes not in dict(LENGTHS) and not (minutes.isascii() and minutes.isdigit()):
         return _t("Choose for how long.")
-    until = None
+    until, before = None, Policy.current().presence
     if said:
         until = now + timedelta(minutes=int(minutes[:9])) if minutes else _morning(now)
     try:
@@ -69,7 +69,10 @@ def _say(request: HttpRequest, said: str, minutes: str, now: datetime) -> str:
             Policy.Presence.HERE: _t("You are here until: %(when)s."),
             Policy.Presence.AWAY: _t("You are away until: %(when)s."),
         }
-        messages.success(request, words[Policy.Presence(said)] % facts)
+        told = words[Policy.Presence(said)] % facts
+        if not before:
+            told = undoable(told, reverse("presence"), "presence", "")
+        messages.success(request, told)
     return ""
 
 

@@ -12,7 +12,7 @@ from daemon_app import scheduler
 from daemon_app.models import Incident, Policy, Run
 from daemon_app.permissions import requires
 from daemon_app.views.errors import only_post
-from daemon_app.views.page import back, done, page, see_other
+from daemon_app.views.page import back, done, page, see_other, undoable
 
 
 @require_safe
@@ -38,7 +38,10 @@ def move(request: HttpRequest, pk: int) -> HttpResponse:
     if said is None:
         messages.error(request, _t("There is no such place in line."))
     elif scheduler.move(found, to, by=request.user.get_username(), now=timezone.now()):
-        messages.success(request, said % name)
+        words, opposite = said % name, {"up": "down", "down": "up"}.get(to)
+        if opposite:
+            words = undoable(words, reverse("run-move", args=[pk]), "to", opposite)
+        messages.success(request, words)
     elif Run.objects.queued().filter(pk=pk).exists():
         messages.info(request, _t("%(job)s stands there already.") % name)
     else:
@@ -58,7 +61,11 @@ def hold(request: HttpRequest) -> HttpResponse:
     too_long = len(note) > LONGEST_NOTE
     if request.method == "POST" and not (missing or too_long):
         if scheduler.hold(mode, by=by, now=now, note=note):
-            messages.success(request, HOLDS[mode]())
+            words = HOLDS[mode]()
+            # What was ended stays ended.
+            if mode == Policy.Hold.DRAIN:
+                words = undoable(words, reverse("resume"), "next", reverse("overview"))
+            messages.success(request, words)
         else:
             messages.info(request, _t("Everything was held already."))
         return see_other(back(request, reverse("overview")))
@@ -98,8 +105,13 @@ def resume(request: HttpRequest) -> HttpResponse:
 @only_post
 @requires("operate")
 def seen(request: HttpRequest, pk: int) -> HttpResponse:
-    """Mark what happened as seen."""
+    """Mark what happened as seen; or, with `seen` 0, as not seen after all."""
     found = get_object_or_404(Incident, pk=pk)
-    if not found.acknowledge(by=request.user.get_username(), now=timezone.now()):
+    if request.POST.get("seen") == "0":
+        found.bring_back()
+    elif found.acknowledge(by=request.user.get_username(), now=timezone.now()):
+        address = reverse("incident-seen", args=[pk])
+        messages.success(request, undoable(_t("The notice is gone."), address, "seen", "0"))
+    else:
         messages.info(request, _t("Somebody has seen this already."))
     return done(request, reverse("overview"))

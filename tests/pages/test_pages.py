@@ -84,7 +84,7 @@ def test_a_viewer_is_offered_nothing_that_is_refused(history: Run, viewer: Clien
         page = viewer.get(address).content.decode()
 
         offered = set(re.findall(r'formaction="([^"]+)"', page))
-        assert offered == {"/daemon/logout/"}
+        assert offered == {"/daemon/login/language/", "/daemon/logout/"}
         assert not re.search(r'href="[^"]*/(new|edit|delete)/"', page)
         assert 'href="/admin/"' not in page
 

@@ -90,7 +90,10 @@ def test_a_viewer_sees_the_line_without_buttons(viewer: Client) -> None:
 
     page = viewer.get("/daemon/queue/").content.decode()
 
-    assert set(re.findall(r'formaction="([^"]+)"', page)) == {"/daemon/logout/"}
+    assert set(re.findall(r'formaction="([^"]+)"', page)) == {
+        "/daemon/login/language/",
+        "/daemon/logout/",
+    }
 
 
 OPERATED = ["/daemon/runs/1/move/", "/daemon/hold/", "/daemon/resume/", "/daemon/incidents/1/seen/"]

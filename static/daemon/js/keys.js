@@ -160,7 +160,7 @@ const KEYS = {
   Escape: () => marks.size > 0 && (unmark(), true),
 };
 
-const FIELDS = 'input, textarea, select, [contenteditable=""], [contenteditable="true"], [role="combobox"], [role="textbox"]';
+const FIELDS = '[popover], input, textarea, select, [contenteditable=""], [contenteditable="true"], [role="combobox"], [role="textbox"]';
 let going = -Infinity; // when "g" was pressed
 
 document.addEventListener('keydown', (event) => {
