@@ -234,6 +234,10 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 
+# Open pages that one web process serves: what they cost is bounded, and so is their number.
+LIVE_SOCKETS = number("BACH_LIVE_SOCKETS", 200, 1, 10_000)
+LIVE_SOCKETS_PER_SESSION = 10
+
 # ── REST ─────────────────────────────────────────────────────────────────────────────────────────
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

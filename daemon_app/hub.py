@@ -202,10 +202,8 @@ class Hub:
     # ── What a socket calls ──────────────────────────────────────────────────────────────────────
     def has_room(self, session: str) -> bool:
         """Whether one more page of this session may be served."""
-        each = getattr(settings, "LIVE_SOCKETS_PER_SESSION", 10)
-        total = getattr(settings, "LIVE_SOCKETS", 200)
         mine = sum(page.session == session for page in self.pages)
-        return mine < each and len(self.pages) < total
+        return mine < settings.LIVE_SOCKETS_PER_SESSION and len(self.pages) < settings.LIVE_SOCKETS
 
     def join(self, page: Page) -> None:
         """Serve `page` until it leaves."""
