@@ -174,7 +174,7 @@ def _of_jobs() -> list[Notice]:
     found = []
     active = Job.objects.active().order_by("pk")
     # Both questions are answered by an index, as long as the answer is "none".
-    broken = list(active.exclude(schedule_error="").values_list("pk", flat=True))
+    broken = list(active.exclude(schedule_error="").order_by().values_list("pk", flat=True))
     for job in active.filter(pk__in=broken) if broken else ():
         title = _t("“%(job)s” does not start by itself") % {"job": job.name}
         text = _t("Its schedule can't be read: %(error)s Edit it.") % {"error": job.schedule_fault}

@@ -99,8 +99,12 @@ def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
 
     Jobs that fail come after what keeps the daemon itself from working; many of them are one.
     """
-    failing = failing_jobs(now).order_by("-last_end_id")
-    jobs = list(failing[: MOST_NAMED + 1])
+    failing = [
+        pk
+        for pk, _end in failing_jobs(now).order_by("-last_end_id").values_list("pk", "last_end_id")
+    ]
+    known = Job.objects.in_bulk(failing[: MOST_NAMED + 1])
+    jobs = [known[pk] for pk in failing if pk in known]
     failed = {("configs_bad", job.pk) for job in jobs}  # the job that fails says what it found
     told = [
         hint
@@ -111,8 +115,7 @@ def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
     mild = [hint for hint in told if hint.level != hints.ERROR]
     sick = [each for each in map(_failing, jobs[:MOST_NAMED]) if each.run]
     if len(sick) > MOST_NOTICES:
-        count = len(jobs) if len(jobs) <= MOST_NAMED else failing.count()
-        of_jobs = [Hint("jobs", "is-fail", many=sick, count=count)]
+        of_jobs = [Hint("jobs", "is-fail", many=sick, count=len(failing))]
     else:
         of_jobs = [Hint(f"job-{each.job.pk}", "is-fail", failing=each) for each in sick]
     shown = [*map(_hint, bad), *of_jobs, *map(_hint, mild)]

@@ -27,6 +27,7 @@ from daemon_app.why.past import (
     facts_of,
     forced,
     forced_code,
+    latest,
     occurrences,
     outcome,
     priority,
@@ -144,7 +145,7 @@ def of_quiet_job(scene: Scene) -> Explanation:
         *_system(scene),
     )
     state = _state_of(job, schedule)
-    last = Run.objects.filter(job=job, due_at__lte=now).order_by("-due_at", "-id").first()
+    last = next(iter(latest(job, now)), None)
     found = Explanation(state, "", rules, tuple(occurrences(job, now)), job.pk)
     blockers = [
         rule

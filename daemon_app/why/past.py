@@ -426,12 +426,18 @@ def why_displaced(attempt: Attempt, now: datetime) -> str:
 
 
 # ── History ──────────────────────────────────────────────────────────────────────────────────────
+def latest(job: Job, now: datetime) -> list[Run]:
+    """Return the newest runs of a job that were due by `now`, those due last first.
+
+    The newest by number, which an index knows, are the newest by time or near to them.
+    """
+    newest = Run.objects.filter(job=job, due_at__lte=now).order_by("-id")[: 5 * SHOWN]
+    return sorted(newest, key=lambda run: (run.due_at, run.pk), reverse=True)
+
+
 def occurrences(job: Job, now: datetime) -> Iterator[Event]:
     """Yield a job's newest occurrences, the newest first."""
-    # The newest by number, which an index knows, are the newest by time or near to them.
-    newest = Run.objects.filter(job=job, due_at__lte=now).order_by("-id")
-    by_time = sorted(newest[: 5 * SHOWN], key=lambda run: (run.due_at, run.pk), reverse=True)
-    for run in by_time[:SHOWN]:
+    for run in latest(job, now)[:SHOWN]:
         told = say(now, "was_due", at=run.due_at, why=outcome(run, now))
         code = run.reason_code or run.state
         yield Event(run.due_at, code, told, run.ended_at, run.pk, facts_of(run))
