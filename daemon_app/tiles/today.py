@@ -35,6 +35,7 @@ MOST_PLANNED = 100  # starts of one job
 MOST_SPANS = 500
 MOST_ROWS = 200  # of the table
 LOOKED_AT = 300  # newest runs, to see whose they are
+DUE = 100  # jobs that start on the axis, to see which do soon
 MANY = "many"  # what a slice says that stands for more than is told one by one
 SOON = timedelta(hours=1)
 # What has run for less does not come to the top: it would jump there and back.
@@ -128,10 +129,12 @@ def today(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: A
     """Return the timeline; `arg` is the query string of what it is to show."""
     asked = Asked.read(arg)
     axis, language = asked.range.axis(now), current_language()
-    found = _candidates(axis, now)
+    first, active = _first_run(datetime.fromtimestamp(axis.start, UTC)), _active(now)
+    found = _candidates(axis, now, first, active)
     count = MOST_LANES if asked.all else LANES
-    drawing = _Drawing(axis, now, language)
-    lanes = drawing.lanes([job_id for *_rank, job_id in sorted(found.values())[:count]])
+    lanes = _Drawing(axis, now, first, active).lanes(
+        [job_id for *_rank, job_id in sorted(found.values())[:count]]
+    )
     use = _use(axis, now)
     kinds = {bar.outcome for lane in lanes for bar in lane.bars}
     kinds |= {bridge.kind for lane in lanes for bridge in lane.bridges}
@@ -177,40 +180,59 @@ LEGEND = {
 Rank = tuple[int, str, int]  # how near to the top, name, job
 
 
-def _candidates(axis: Axis, now: datetime) -> dict[int, Rank]:
+def _candidates(axis: Axis, now: datetime, first: int, active: Sequence[Run]) -> dict[int, Rank]:
     """Return the jobs that have something to show, by id; the smallest come first.
 
     On top what runs or has made way, then what has failed, then what is due soon. Each question is
-    answered by an index, and a few more than there are lanes are enough.
+    answered by an index, and a few more than there are lanes are enough. `first` is the first run
+    of the axis.
     """
     found: dict[int, Rank] = {}
-    start, end = (datetime.fromtimestamp(at, UTC) for at in (axis.start, axis.end))
-    first = _first_run(start)
+    for run in active:
+        if run.state == Run.State.RUNNING:
+            on_top = run.started_at is not None and run.started_at <= now - SETTLED
+        else:
+            on_top = run.reason_code == "displaced"
+        _take(found, 0 if on_top else 2, run.job_name, run.job_id)
+    drawn = Q(started_at__isnull=False) | Q(state=Run.State.MISSED)
+    newest = Run.objects.filter(drawn, pk__gte=first).order_by("-id")
+    ran = list(newest.values_list("job_id", "job_name", "state")[:LOOKED_AT])
+    if len(ran) == LOOKED_AT:  # there may be failures before them
+        ran += _failed(first)
+    for job_id, name, state in ran:
+        _take(found, 1 if state in Run.UNHAPPY else 3, name, job_id)
+    # By name, not by time: jobs that start every few minutes would change places all the time.
+    end, soon = datetime.fromtimestamp(axis.end, UTC), now + SOON
+    due = Job.objects.active().filter(next_due_at__lt=end).order_by("name")
+    starting = list(due.values_list("pk", "name", "next_due_at")[:DUE])
+    if len(starting) == DUE:  # those that are due soon may not be among them
+        nearest = due.filter(next_due_at__lte=soon)
+        starting += nearest.values_list("pk", "name", "next_due_at")[: MOST_LANES + 1]
+    for job_id, name, at in starting:
+        _take(found, 2 if at and at <= soon else 3, name, job_id)
+    return found
+
+
+def _failed(first: int) -> Iterable[tuple[int, str, str]]:
+    """Return whose the newest failures are, with their states, from run `first` on."""
     failed = Q(pk__in=[])
     for state in Run.UNHAPPY:
         newest = Run.objects.filter(state=state, pk__gte=first).order_by("-id")
         failed |= Q(pk__in=newest.values("pk")[:MOST_LANES])
-    waiting = Run.objects.queued().filter(due_at__lte=now).order_by("not_before", "id")
-    who = ("job_id", "job_name")
-    for job_id, name, since in Run.objects.running().values_list(*who, "started_at"):
-        settled = since is not None and since <= now - SETTLED
-        _take(found, 0 if settled else 2, name, job_id)
-    for job_id, name, code in waiting.values_list(*who, "reason_code")[: 4 * MOST_LANES]:
-        _take(found, 0 if code == "displaced" else 2, name, job_id)
-    for job_id, name in Run.objects.filter(failed).values_list(*who):
-        _take(found, 1, name, job_id)
-    # By name, not by time: jobs that start every few minutes would change places all the time.
-    due = Job.objects.active().order_by("name").values_list("pk", "name")
-    for job_id, name in due.filter(next_due_at__lte=now + SOON)[: MOST_LANES + 1]:
-        _take(found, 2, name, job_id)
-    later = due.filter(next_due_at__gt=now + SOON, next_due_at__lt=end)
-    for job_id, name in later[: MOST_LANES + 1]:
-        _take(found, 3, name, job_id)
-    drawn = Q(started_at__isnull=False) | Q(state=Run.State.MISSED)
-    newest = Run.objects.filter(drawn, pk__gte=first).order_by("-id")
-    for job_id, name in newest.values_list(*who)[:LOOKED_AT]:
-        _take(found, 3, name, job_id)
-    return found
+    return Run.objects.filter(failed).values_list("job_id", "job_name", "state")
+
+
+def _active(now: datetime) -> list[Run]:
+    """Return what runs, newest first, and what has waited for longest in line."""
+    of = Run.objects.only(*SHOWN)
+    waiting = of.queued().filter(due_at__lte=now).order_by("not_before", "id")
+    return [*of.running().order_by("-id"), *waiting[: 4 * MOST_LANES]]
+
+
+SHOWN = (
+    *("job_id", "job_name", "state", "due_at", "not_before", "started_at", "ended_at", "progress"),
+    *("stop_requested_at", "phase", "reason_code"),
+)
 
 
 def _take(found: dict[int, Rank], rank: int, name: str, job_id: int) -> None:
@@ -283,8 +305,9 @@ Row = tuple[int, int, str, int, datetime, datetime | None, datetime | None]
 class _Drawing:
     """How the lanes of one rendering are drawn."""
 
-    def __init__(self, axis: Axis, now: datetime, language: str) -> None:
-        self.axis, self.now, self.language = axis, now, language
+    def __init__(self, axis: Axis, now: datetime, first: int, active: Sequence[Run]) -> None:
+        self.axis, self.now, self.first, self.active = axis, now, first, active
+        self.language = current_language()
         self.zone = timezone.get_current_timezone()
 
     def lanes(self, job_ids: Sequence[int]) -> list[Lane]:
@@ -295,7 +318,7 @@ class _Drawing:
         rows, earlier = self._read(job_ids)
         tries = self._attempts([row[0] for row in rows if row[3] > 1])
         usual = forecast.usual_lengths(job_ids)
-        active = self._active(job_ids)
+        active = {run.job_id: run for run in self.active[::-1]}  # what runs before what waits
         of_job: dict[int, list[Row]] = {}
         for row in rows:
             of_job.setdefault(row[1], []).append(row)
@@ -309,8 +332,7 @@ class _Drawing:
 
     def _read(self, job_ids: Sequence[int]) -> tuple[list[Row], dict[int, tuple[float, float]]]:
         """Return the runs of the lanes, newest first, and what of each is too much to be read."""
-        axis_start = datetime.fromtimestamp(self.axis.start, UTC)
-        first = _first_run(axis_start)
+        first = self.first
         of_job = Run.objects.filter(job=OuterRef("pk")).order_by("-id")
         in_view = Run.objects.filter(job=OuterRef("pk"), pk__gte=first).exclude(started_at=None)
         floors = Job.objects.filter(pk__in=job_ids).values_list(
@@ -343,12 +365,6 @@ class _Drawing:
             for each in which.only("run_id", "number", "state", "started_at", "ended_at"):
                 found.setdefault(each.run_id, []).append(each)
         return found
-
-    def _active(self, job_ids: Sequence[int]) -> dict[int, Run]:
-        """Return what each job does now: what runs, else what waits."""
-        found = Run.objects.active().filter(job_id__in=job_ids, due_at__lte=self.now)
-        found = found.defer("definition", "start_readings").order_by("-state", "id")
-        return {run.job_id: run for run in list(found[: 4 * MOST_LANES])[::-1]}
 
     def _lane(  # noqa: PLR0913, PLR0917 - all that one lane is made of
         self,
