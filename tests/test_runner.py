@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.conf import settings
@@ -11,6 +12,7 @@ from django.utils import timezone
 
 from daemon_app import doorbell
 from daemon_app.models import Run
+from daemon_app.models.run import RunQuerySet
 from daemon_app.runner import NO_ROOM_PAUSE, Runner
 from tests.service import soon, started
 
@@ -205,3 +207,86 @@ def test_progress_is_written_once_a_second_and_cut_to_size(runner) -> None:
     run.refresh_from_db()
     assert (run.progress, run.progress_label) == (42, "x" * 200)
     assert 0 < runner.patience() <= 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "displacements", "said"),
+    [(600, 0, "long"), (61, 0, ""), (20, 0, "short"), (1, 1, "")],
+)
+def test_an_end_says_whether_it_took_unusually_long_or_short(
+    runner, seconds: int, displacements: int, said: str
+) -> None:
+    run = usual_run(60.0)
+    Run.objects.filter(pk=run.pk).update(attempt=1 + displacements, displacements=displacements)
+    run.refresh_from_db()
+    runner.adopt_one(run)
+
+    runner.turn([ended_after(run, seconds)])
+
+    run.refresh_from_db()
+    assert (run.state, run.unusual) == (Run.State.SUCCEEDED, said)
+
+
+def test_a_failure_is_never_unusually_short(runner) -> None:
+    run = usual_run(60.0)
+    runner.adopt_one(run)
+
+    runner.turn([ended_after(run, 1, exit_code=3)])
+
+    run.refresh_from_db()
+    assert (run.state, run.unusual) == (Run.State.FAILED, "")
+
+
+def test_an_end_that_is_written_at_the_second_try_is_counted_once(runner, monkeypatch) -> None:
+    run = usual_run(60.0)
+    runner.adopt_one(run)
+    finish, tries = RunQuerySet.finish, []
+
+    def locked_at_first(*args: object) -> object:
+        tries.append(args)
+        if len(tries) < 3:
+            raise OperationalError("database is locked")
+        return finish(*args)
+
+    monkeypatch.setattr(RunQuerySet, "finish", locked_at_first)
+    runner.turn([ended_after(run, 600)])
+    for _ in range(2):
+        runner._retry_at = 0.0
+        runner.turn([])
+
+    run.refresh_from_db()
+    assert (run.state, run.unusual, len(tries)) == (Run.State.SUCCEEDED, "long", 3)
+    assert list(runner._durations._lengths[run.job_id]).count(600.0) == 1
+
+
+def usual_run(length: float) -> Run:
+    """Return a running run of a job whose runs took `length` seconds so far."""
+    run = started(soon())
+    now = timezone.now()
+    Run.objects.bulk_create(
+        Run(
+            job=run.job,
+            trigger="manual",
+            due_at=now,
+            not_before=now,
+            queued_at=now,
+            state=Run.State.SUCCEEDED,
+            started_at=now,
+            ended_at=now + timedelta(seconds=length),
+        )
+        for _ in range(12)
+    )
+    run.claim(owner="here", now=now)
+    return run
+
+
+def ended_after(run: Run, seconds: float, exit_code: int = 0) -> bytes:
+    began = time.time() - seconds
+    result = {
+        "fence": run.fence,
+        "outcome": "exited",
+        "exit_code": exit_code,
+        "started_at": began,
+        "ended_at": began + seconds,
+    }
+    return news("ended", run, result=result)
