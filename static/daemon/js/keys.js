@@ -137,7 +137,7 @@ function filter() {
 }
 
 const click = (selector) => {
-  const found = [...document.querySelectorAll(selector)].find((each) => each.checkVisibility());
+  const found = [...document.querySelectorAll(selector)].find((each) => each.checkVisibility() && !each.disabled && each.getAttribute('aria-disabled') !== 'true');
   found?.click();
   return Boolean(found);
 };
