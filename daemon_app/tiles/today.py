@@ -6,6 +6,7 @@ Each job is a lane. However many jobs and runs there are, a few lanes of bounded
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple, Self
 from urllib.parse import parse_qs, urlencode
 
@@ -35,7 +36,8 @@ MOST_PLANNED = 100  # starts of one job
 MOST_SPANS = 500
 MOST_ROWS = 200  # of the table
 LOOKED_AT = 300  # newest runs, to see whose they are
-DUE = 100  # jobs that start on the axis, to see which do soon
+DUE = 100  # more jobs that start on the axis are chosen from by name
+REMEMBERED_FOR = 15.0  # seconds
 MANY = "many"  # what a slice says that stands for more than is told one by one
 SOON = timedelta(hours=1)
 # What has run for less does not come to the top: it would jump there and back.
@@ -201,15 +203,28 @@ def _candidates(axis: Axis, now: datetime, first: int, active: Sequence[Run]) ->
         ran += _failed(first)
     for job_id, name, state in ran:
         _take(found, 1 if state in Run.UNHAPPY else 3, name, job_id)
-    # By name, not by time: jobs that start every few minutes would change places all the time.
     end, soon = datetime.fromtimestamp(axis.end, UTC), now + SOON
-    due = Job.objects.active().filter(next_due_at__lt=end).order_by("name")
+    due = Job.objects.active().filter(next_due_at__lt=end).order_by("next_due_at")
     starting = list(due.values_list("pk", "name", "next_due_at")[:DUE])
-    if len(starting) == DUE:  # those that are due soon may not be among them
-        nearest = due.filter(next_due_at__lte=soon)
-        starting += nearest.values_list("pk", "name", "next_due_at")[: MOST_LANES + 1]
+    if len(starting) == DUE:
+        starting = _due_by_name(end, int(now.timestamp() // REMEMBERED_FOR))
     for job_id, name, at in starting:
         _take(found, 2 if at and at <= soon else 3, name, job_id)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _due_by_name(end: datetime, time: int) -> list[tuple[int, str, datetime | None]]:
+    """Return the first jobs by name of very many that are due before `end`, and of those due soon.
+
+    By name, not by time, and looked for a few times a minute: of jobs that start all the time those
+    that are shown would change with each look.
+    """
+    soon = datetime.fromtimestamp(time * REMEMBERED_FOR, UTC) + SOON
+    due = Job.objects.active().order_by("name").values_list("pk", "name", "next_due_at")
+    found: list[tuple[int, str, datetime | None]] = []
+    for until in (soon, end):
+        found += due.filter(next_due_at__lt=until)[: MOST_LANES + 1]
     return found
 
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from daemon_app import forecast, tiles
 from daemon_app.models import Attempt, IdleSpan, Job, Run
+from daemon_app.tiles.today import _due_by_name
 from tests.jobs import NOON, job, run
 from tests.readings import HOST, node, tick
 
@@ -261,6 +262,18 @@ def test_what_runs_and_what_has_failed_comes_first_and_six_jobs_have_a_lane(db: 
     assert lanes() == ["z running", "y failed", "x soon", "a", "b", "c"]
     assert "4 more" in html_of()
     assert lanes("lanes=all") == ["z running", "y failed", "x soon", *"abcdefg"]
+
+
+def test_of_very_many_jobs_the_same_ones_are_shown_whoever_is_due_next(db: None) -> None:
+    for n in range(120):
+        job(f"job {n:03}", job_type="interval", schedule="10m")
+    _due_by_name.cache_clear()
+    shown = lanes()
+
+    Job.objects.filter(name__startswith="job 00").update(next_due_at=hours(0.4))
+
+    assert shown == lanes() == [f"job 00{n}" for n in range(6)]
+    _due_by_name.cache_clear()
 
 
 def test_a_run_that_has_just_begun_does_not_jump_to_the_top(db: None) -> None:
