@@ -203,7 +203,8 @@ def test_what_the_program_does_to_a_failing_job_is_told() -> None:
 # ── Secrets ──────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("field", ["environment", "parameters"])
 def test_values_of_secrets_are_never_kept(field: str) -> None:
-    of = job(**{field: {"TOKEN": SECRET, "HOST": "a"}})
+    fields: dict[str, Any] = {field: {"TOKEN": SECRET, "HOST": "a"}}
+    of = job(**fields)
     setattr(of, field, {"TOKEN": f"{SECRET}-2", "PORT": "1"})
     of.store(now=NOON, by="ben")
     setattr(of, field, {"TOKEN": f"{SECRET}-3", "PORT": "1"})

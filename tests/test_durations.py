@@ -1,6 +1,7 @@
 """What is usual of a job's runs, and which of them stand out."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ SECONDS = st.floats(0, 1e6)
 MANY = st.lists(SECONDS, min_size=durations.LEAST, max_size=durations.OF)
 
 
-def lasted(of: Job, *seconds: float, state: str = "succeeded", **fields: object) -> None:
+def lasted(of: Job, *seconds: float, state: str = "succeeded", **fields: Any) -> None:
     for each in seconds:
         ended = NOON + timedelta(seconds=each)
         run(of, state=state, started_at=NOON, ended_at=ended, **fields)

@@ -1,6 +1,7 @@
 """Pausing a job until a time: when it goes on, what it owes then, and what keeps it off."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -17,7 +18,7 @@ HOUR = timedelta(hours=1)
 pytestmark = pytest.mark.django_db
 
 
-def hourly(**fields: object) -> Job:
+def hourly(**fields: Any) -> Job:
     return job("hourly", job_type="cron", schedule="0 * * * *", **fields)
 
 

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -242,7 +243,7 @@ def test_an_end_that_is_written_at_the_second_try_is_counted_once(runner, monkey
     runner.adopt_one(run)
     finish, tries = RunQuerySet.finish, []
 
-    def locked_at_first(*args: object) -> object:
+    def locked_at_first(*args: Any) -> list[int]:
         tries.append(args)
         if len(tries) < 3:
             raise OperationalError("database is locked")
