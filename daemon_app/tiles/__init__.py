@@ -22,6 +22,7 @@ from daemon_app.tiles.machine import View
 from daemon_app.tiles.marks import Mark, run_mark, signal_name, way_out, why
 from daemon_app.tiles.regions import REGIONS, Viewer, current_language, region, render, topics
 from daemon_app.tiles.rows import Filter, Now, Tab, job_mark
+from daemon_app.tiles.runs import times
 from daemon_app.tiles.strip import STEP, STRIP, Bar, bars, latest_runs, strip_label
 from daemon_app.tiles.today import Asked
 from daemon_app.tiles.writing import plain, readable
@@ -53,6 +54,7 @@ __all__ = [
     "run_mark",
     "signal_name",
     "strip_label",
+    "times",
     "topics",
     "way_out",
     "why",

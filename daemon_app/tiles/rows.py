@@ -25,14 +25,20 @@ MOST_PAGES = 1_000_000  # an offset beyond what a database counts is an error
 
 @dataclass(frozen=True)
 class Filter:
-    """What a list shows, as it stands in the address."""
+    """What a list shows, as it stands in the address.
+
+    until   the newest run the page knew when it was opened
+    below   where a search through older runs goes on
+    """
 
     state: str = ""
     job: int | None = None
     trigger: str = ""
+    time: str = ""
     q: str = ""
     page: int = 1
     until: int | None = None
+    below: int | None = None
 
     @classmethod
     def read(cls, text: str | None) -> Self:
@@ -44,9 +50,11 @@ class Filter:
             state=found.get("state", ""),
             job=number_in(found.get("job")),
             trigger=found.get("trigger", ""),
+            time=found.get("time", "")[:10],
             q=" ".join(found.get("q", "").replace("\0", "").split())[:MAX_SEARCH],
             page=min(number_in(found.get("page")) or 1, MOST_PAGES),
             until=number_in(found.get("until")),
+            below=number_in(found.get("below")),
         )
 
     def query(self, **changes: object) -> str:
@@ -55,18 +63,20 @@ class Filter:
             "state": self.state,
             "job": self.job,
             "trigger": self.trigger,
+            "time": self.time,
             "q": self.q,
             "page": self.page if self.page > 1 else None,
             "until": self.until,
+            "below": self.below,
         }
         if "page" not in changes:
-            words["page"] = None
+            words["page"] = words["below"] = None
         return urlencode({key: value for key, value in (words | changes).items() if value})
 
     @property
     def is_narrow(self) -> bool:
         """Whether anything is left out by choice."""
-        return bool(self.state or self.job or self.trigger or self.q)
+        return bool(self.state or self.job or self.trigger or self.time or self.q)
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,7 @@ class RunRow:
     heading: str | None
     seconds: float | None
     why: str
+    unusual: str = ""  # in words
 
 
 def run_rows(runs: Iterable[Run], now: datetime, *, headings: bool = False) -> list[RunRow]:
@@ -158,6 +169,7 @@ def run_rows(runs: Iterable[Run], now: datetime, *, headings: bool = False) -> l
                 heading if headings and heading != last else None,
                 length.total_seconds() if length and run.ended_at else None,
                 why(run),
+                str(Run.Unusual(run.unusual).label) if run.unusual else "",
             )
         )
         last = heading

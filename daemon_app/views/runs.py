@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,31 +33,31 @@ from daemon_app.views.page import done, page, see_other, tell
 # What the page shows of a log before any script runs.
 TAIL_LINES = 500
 PIECE = 256 * 1024
+MOST_OFFERED = 200  # jobs in a list to choose from
 
 
 @require_safe
 @requires("view")
 def runs(request: HttpRequest) -> HttpResponse:
-    """List the runs: state, job, trigger and page stand in the address."""
+    """List the runs: what is shown of them stands in the address."""
+    now = timezone.now()
     shown = tiles.Filter.read(request.META["QUERY_STRING"])
     newest = Run.objects.order_by("-id").values_list("id", flat=True).first() or 0
     # Later runs announce themselves instead of pushing the rows away from under the pointer.
-    held = tiles.Filter(
-        state=shown.state,
-        job=shown.job,
-        trigger=shown.trigger,
-        page=shown.page,
-        until=min(shown.until or newest, newest) or None,
-    )
+    held = replace(shown, until=min(shown.until or newest, newest) or None)
+    jobs = Job.objects.order_by("name").values_list("pk", "name")[: MOST_OFFERED + 1]
+    chosen = Job.objects.filter(pk=shown.job).values_list("pk", "name") if shown.job else []
     context = {
         "shown": shown,
-        "filter": held.query(page=held.page),
+        "filter": held.query(page=held.page, below=held.below),
         "states": _states(shown),
+        "times": tiles.times(shown, now),
         "triggers": Run.Trigger.choices,
-        "job": Job.objects.filter(pk=shown.job).first() if shown.job else None,
-        "jobs": Job.objects.order_by("name").values_list("pk", "name")[:500],
+        "job": next(iter(chosen), None),
+        # Among more nobody finds one in a list; the search does.
+        "jobs": chosen if len(jobs) > MOST_OFFERED else jobs,
     }
-    return page(request, "daemon/runs.html", context, section="runs", now=timezone.now())
+    return page(request, "daemon/runs.html", context, section="runs", now=now)
 
 
 def _states(shown: tiles.Filter) -> list[tiles.Tab]:
@@ -68,6 +69,7 @@ def _states(shown: tiles.Filter) -> list[tiles.Tab]:
         ("cancelled", _t("Cancelled")),
         ("skipped", _t("Skipped")),
         ("missed", _t("Missed")),
+        ("unusual", _t("Unusual")),
     ]
     return [
         tiles.Tab(label, None, shown.query(state=key, until=None), key == shown.state)
