@@ -24,7 +24,8 @@ READ = {"title", "alt", "aria-label", "placeholder", "aria-description", "aria-r
 UNREAD = {"script", "style", "code", "pre", "kbd"}
 # Names, and words that are the same in both languages or quoted in the other.
 NEUTRAL = {"deutsch", "english"}
-MOST = 4  # pages of a kind
+# Pages of a kind: of those with a number one for each state, of others some filters.
+MOST, FEW = 9, 3
 # Of schedules and times, which have no catalogue.
 UNLISTED = {
     "de": "montag dienstag mittwoch donnerstag freitag samstag sonntag januar februar märz juni "
@@ -58,7 +59,8 @@ class Words(HTMLParser):
         if "mono" in given.get("class", ""):
             given.pop("placeholder", "")  # a command
         for name, value in given.items():
-            if name in READ or (name.startswith("data-") and " " in value):
+            spoken = name.startswith("data-") and " " in value and name != "data-columns"
+            if name in READ or spoken:
                 self.take(value)
         if tag == "a" and given.get("href", "").startswith(("/daemon/", "?")):
             self.links.add(given["href"].partition("#")[0])
@@ -130,9 +132,9 @@ def pages(client: Client) -> Iterator[tuple[str, Words]]:
     kinds: dict[str, int] = {}
     while todo:
         address = todo.pop(0)
-        kind = re.sub(r"\d+", "N", address)
+        kind = re.sub(r"\d+", "N", address.partition("?")[0])
         kinds[kind] = kinds.get(kind, 0) + 1
-        if address in seen or kinds[kind] > MOST:
+        if address in seen or kinds[kind] > (MOST if "N" in kind else FEW):
             continue
         seen.add(address)
         answer = client.get(address)
