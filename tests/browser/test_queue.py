@@ -30,9 +30,9 @@ def make(page: Page, name: str, command: str, **rules: str) -> None:
     page.get_by_text("Von Hand", exact=True).click()
     for label, value in rules.items():
         field = page.locator(f"[name={label}]")
-        fold = page.locator("details", has=field)
-        if fold.count() and not field.is_visible():
-            fold.locator("summary").click()
+        for fold in page.locator("details", has=field).all():  # the outer one comes first
+            if not field.is_visible():
+                fold.locator("> summary").click()
         field.fill(value)
     page.get_by_role("button", name="Anlegen und gleich starten").click()
     page.wait_for_url(re.compile(r"/runs/\d+/$"))
@@ -159,6 +159,7 @@ def test_what_contradicts_itself_is_said_where_it_is(owner: Page, complaints: Co
     owner.get_by_label("Name", exact=True).fill("widerspruch")
     owner.get_by_label("Befehl", exact=True).fill("true")
     owner.get_by_text("Von Hand", exact=True).click()
+    owner.locator("#rules > summary").click()
     owner.get_by_label("Wiederholungen", exact=True).fill("3")
     owner.get_by_label("Wenn er noch läuft").select_option("replace")
     owner.locator("#fold-limits > summary").click()
@@ -177,6 +178,7 @@ def test_what_contradicts_itself_is_said_where_it_is(owner: Page, complaints: Co
 
 def test_how_many_at_once_is_asked_only_where_it_matters(owner: Page) -> None:
     owner.goto(NEW)
+    owner.locator("#rules > summary").click()
     several = owner.get_by_label("Höchstens gleichzeitig")
     expect(several).to_be_hidden()
 
