@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BYTES = 64 * 1024  # of output in one piece
+BYTES_BEFORE = 256 * 1024  # … in one that was asked for by its end: who scrolls up reads fast
 FIRST_BYTES, FIRST_LINES = 1024 * 1024, 10_000  # a log begins with at most so much
 CONTEXT_BYTES = 16 * 1024  # before a line that somebody wants to see
 
@@ -52,10 +53,13 @@ def begin(folder: Path, offset: int | None) -> tuple[int, int]:
 
 
 def around(folder: Path, line: int) -> tuple[int, int]:
-    """Return where to begin so that one piece shows `line` and what is before it: offset, line."""
+    """Return where to begin so that one piece shows `line` and what is before it: offset, line.
+
+    What was not kept is no line: then the piece ends before it, and the next one says so.
+    """
     offset = output.offset_of_line(folder, line)
     before = output.before(folder, offset, CONTEXT_BYTES)
-    if not before.gap and before.data:
+    if before.data:
         offset = _at_line(before).offset
     return offset, output.line_at(folder, offset)
 
@@ -73,7 +77,7 @@ def piece(folder: Path, run: int, offset: int, line: int, *, ended: bool) -> Pie
 
 def piece_before(folder: Path, run: int, end: int) -> Piece | None:
     """Return the output up to the byte `end`, from the beginning of a line on; None for nothing."""
-    read = output.before(folder, end, BYTES)
+    read = output.before(folder, end, BYTES_BEFORE)
     if not read.data:
         return None
     gap_after, read = read.gap, _at_line(read)

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
+from daemon_app import output
 from daemon_app.models import (
     Attempt,
     Run,
@@ -13,6 +15,7 @@ from daemon_app.models import (
 from daemon_app.tiles.marks import Mark, run_mark, state_mark, way_out, why, why_tried
 from daemon_app.tiles.regions import Context, Viewer, number_in, region
 from daemon_app.tiles.rows import now_of
+from daemon_app.tiles.stop import steps
 from daemon_app.tiles.strip import OUTCOMES
 
 
@@ -24,13 +27,16 @@ def run_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
     if run is None:
         return None
     length = run.duration(now)
+    took = length.total_seconds() if length and run.ended_at else None
     usual = run.job.median_duration() if run.state == Run.State.RUNNING else None
     seconds = usual.total_seconds() if usual else None
     tries = list(run.attempts.order_by("number"))
+    shown = _tries(run, tries, now)
+    mark = run_mark(run)
     return {
         "run": run,
-        "mark": run_mark(run),
-        "seconds": length.total_seconds() if length and run.ended_at else None,
+        "mark": mark,
+        "seconds": took,
         "late": run.started_at
         and run.started_at - run.due_at > timedelta(seconds=60)
         and run.trigger == Run.Trigger.SCHEDULE,
@@ -39,7 +45,11 @@ def run_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
         "way_out": way_out(run),
         "current": now_of(run, seconds, run.definition.get("max_retries"), now),
         "why_last": "" if run.is_active else why_tried(run),
-        "tries": _tries(run, tries, now),
+        "tries": shown,
+        "previous": shown[-1] if shown else None,
+        "ended": _end(run, mark, shown, took),
+        "stop_steps": steps(run),
+        "errors": None if run.is_active or run.output_removed else _errors(run, mark),
         "axis": _axis(run, tries, now),
         "was_displaced": any(each.state == Attempt.DISPLACED for each in tries),
         "paused_at": tries[-1].ended_at
@@ -55,6 +65,75 @@ def run_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
 
 
 LOOKED_BACK = 5000  # runs
+ERRORS = 5  # lines that a failed run wrote last to its standard error
+
+
+@dataclass(frozen=True)
+class End:
+    """How an output ended: with a pause, or for good."""
+
+    mark: Mark
+    seconds: float | None
+    exit_code: int | None = None
+    signal: int | None = None
+    pause: "Pause | None" = None
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The last lines of standard error, and the number of the first one in the whole output."""
+
+    lines: Sequence[str]
+    first: int
+
+
+def log_ends(run: Run, number: int, now: datetime) -> Context:
+    """Return what stands above and below the output of an earlier attempt: as in `run_head`."""
+    shown = _tries(run, list(run.attempts.order_by("number")), now)
+    place = next((n for n, each in enumerate(shown) if each.attempt.number == number), None)
+    if place is None:
+        return {}
+    this = shown[place]
+    attempt = this.attempt
+    end = End(this.mark, this.seconds, attempt.exit_code, attempt.signal, this.pause)
+    return {"previous": shown[place - 1] if place else None, "ended": end}
+
+
+def _end(run: Run, mark: Mark, tries: "Sequence[Try]", took: float | None) -> End | None:
+    if not run.is_active:
+        return End(mark, took, run.exit_code, run.signal)
+    waits = run.state == Run.State.QUEUED and tries and tries[-1].pause
+    return End(mark, None, pause=tries[-1].pause) if waits else None
+
+
+def _errors(run: Run, mark: Mark) -> Errors | None:
+    """Return what a run that did not end well wrote last to its standard error."""
+    if mark.tone != "is-fail" or not run.started_at:
+        return None
+    spans = output.spans(run.folder)
+    told = [start for start, _at, stream in spans if stream == output.STDERR]
+    if not told:
+        return None
+    ends = {one[0]: two[0] for one, two in pairwise(spans)}
+    data = b""
+    for start in told[-MOST_PIECES:]:
+        end = ends.get(start, output.size(run.folder))
+        start = max(start, end - PIECE)  # noqa: PLW2901 - the end of it is wanted
+        data += output.read(run.folder, start, end - start).data
+    lines = [line for text in data.decode(errors="replace").split("\n") if (line := _shown(text))]
+    if not lines:
+        return None
+    first = output.line_at(run.folder, told[0])
+    return Errors([line[: output.LAST_LINE] for line in lines[-ERRORS:]], first)
+
+
+def _shown(line: str) -> str:
+    """Return a line fit to be shown, as far to the right as it stood: it may be of a traceback."""
+    said = output.shown(line)
+    return " " * min(len(line) - len(line.lstrip(" ")), 40) + said if said else ""
+
+
+MOST_PIECES, PIECE = 50, 4096  # of standard error that are looked at; bytes of each
 
 
 @dataclass(frozen=True)

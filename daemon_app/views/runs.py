@@ -31,7 +31,7 @@ from daemon_app.views.errors import only_post
 from daemon_app.views.page import done, page, see_other, tell
 
 # What the page shows of a log before any script runs.
-TAIL_LINES = 500
+TAIL_LINES, MOST_FOUND = 500, 200
 PIECE = 256 * 1024
 MOST_OFFERED = 200  # jobs in a list to choose from
 
@@ -84,7 +84,13 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Run.objects.select_related("job"), pk=pk)
     folder, earlier = _folder_of(request, found)
     offset, written = _tail(folder)
+    now = timezone.now()
+    # Without script; with it the page asks for the hits by itself.
+    find = request.GET.get("find", "")[: transcript.LONGEST_SEARCH]
     context = {
+        **(tiles.log_ends(found, earlier.number, now) if earlier else {}),
+        "find": find,
+        "found": transcript.search(folder, find, most=MOST_FOUND) if find else None,
         "run": found,
         "earlier": earlier,
         "log": {
@@ -93,7 +99,7 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
             "text": tiles.readable(written),
         },
     }
-    return page(request, "daemon/run.html", context, section="runs", now=timezone.now())
+    return page(request, "daemon/run.html", context, section="runs", now=now)
 
 
 def _attempt(run: Run, number: str) -> Attempt:

@@ -11,12 +11,22 @@ const ESCAPES = [
   [/\x1b[ -/]*[0-OQ-WYZ\\`-~]/y, /\x1b[ -/]*$/y],
 ];
 
+// How text looks: classes, and where those sixteen colours are not enough the colour itself as
+// #rrggbb, of which log.css takes the hue and keeps the contrast. The same look is the same object.
+export const PLAIN = { classes: '', fg: '', bg: '' };
+
 export class Ansi {
   #rest = ''; // an escape that is not complete yet
-  #style = {};
-  #classes = '';
+  #style;
+  #look;
 
-  // Call line.text(string, classes), line.end(), line.back() for what `text` says, in order. `last`:
+  // `other`: go on in the colours in which that one has come to now.
+  constructor(other) {
+    this.#style = other ? { ...other.#style } : {};
+    this.#look = other ? other.#look : PLAIN;
+  }
+
+  // Call line.text(string, look), line.end(), line.back() for what `text` says, in order. `last`:
   // nothing more will come, so that an escape without an end is shown.
   read(text, line, last = false) {
     text = this.#rest + text;
@@ -24,7 +34,7 @@ export class Ansi {
     let at = 0;
     BREAKS.lastIndex = 0;
     for (let found = BREAKS.exec(text); found; found = BREAKS.exec(text)) {
-      if (found.index > at) line.text(text.slice(at, found.index), this.#classes);
+      if (found.index > at) line.text(text.slice(at, found.index), this.#look);
       at = found.index + 1;
       if (found[0] === '\n') line.end();
       else if (found[0] === '\r') line.back();
@@ -34,11 +44,11 @@ export class Ansi {
           this.#rest = text.slice(found.index);
           return;
         }
-        if (end === found.index) line.text(sign('\x1b'), this.#classes);
+        if (end === found.index) line.text(sign('\x1b'), this.#look);
         else at = BREAKS.lastIndex = end;
-      } else line.text(sign(found[0]), this.#classes);
+      } else line.text(sign(found[0]), this.#look);
     }
-    if (at < text.length) line.text(text.slice(at), this.#classes);
+    if (at < text.length) line.text(text.slice(at), this.#look);
   }
 
   // Return where the escape at `start` ends; `start` when it is none, -1 when more must come first.
@@ -85,17 +95,24 @@ export class Ansi {
         // 38;5;n and 38;2;r;g;b, or the same with colons, then with a colour space before r.
         const given = colon ? rest : codes.slice(i + 1, i + 5).map(Number);
         const rgb = colon && given.length > 4 ? given.slice(2, 5) : given.slice(1, 4);
-        const colour = given[0] === 5 ? of256(given[1]) : given[0] === 2 ? nearest(rgb) : undefined;
         if (!colon) i += given[0] === 5 ? 2 : given[0] === 2 ? 4 : 0;
-        if (colour !== undefined) style[code === 38 ? 'fg' : 'bg'] = colour;
+        const colour = given[0] === 5 ? of256(given[1]) : given[0] === 2 ? given.length > 3 && exact(rgb) : null;
+        if (colour || colour === 0) style[code === 38 ? 'fg' : 'bg'] = colour;
       }
       // 8 (hidden) means nothing here: a log hides nothing.
     }
     const { fg, bg, ...flags } = this.#style;
     const names = Object.keys(flags).filter((name) => flags[name]).map((name) => `ansi-${name}`);
-    if (fg !== undefined) names.push(`ansi-fg-${fg}`);
-    if (bg !== undefined) names.push(`ansi-bg-${bg}`);
-    this.#classes = names.join(' ');
+    const look = { fg: '', bg: '' };
+    for (const [name, colour] of [['fg', fg], ['bg', bg]]) {
+      if (colour === undefined) continue;
+      if (typeof colour === 'number') names.push(`ansi-${name}-${colour}`);
+      else {
+        names.push(`ansi-${name}-${nearest(colour)}`, `ansi-${name}-rgb`);
+        look[name] = `#${colour.map((part) => part.toString(16).padStart(2, '0')).join('')}`;
+      }
+    }
+    this.#look = names.length ? { classes: names.join(' '), ...look } : PLAIN;
   }
 }
 
@@ -107,22 +124,24 @@ function sign(character) {
   return `‹U+${code.toString(16).toUpperCase().padStart(4, '0')}›`;
 }
 
-// The sixteen colours as xterm has them; of all others the nearest of these is taken.
+// The sixteen colours as xterm has them; the nearest is for browsers that can't mix a colour.
 const PALETTE = [
   [0, 0, 0], [205, 0, 0], [0, 205, 0], [205, 205, 0], [0, 0, 238], [205, 0, 205], [0, 205, 205], [229, 229, 229],
   [127, 127, 127], [255, 0, 0], [0, 255, 0], [255, 255, 0], [92, 92, 255], [255, 0, 255], [0, 255, 255], [255, 255, 255],
 ];
 
+// One of the sixteen as its number, the others as [red, green, blue]; null for none.
 function of256(number) {
-  if (!(number >= 0 && number <= 255)) return undefined;
+  if (!(Number.isInteger(number) && number >= 0 && number <= 255)) return null;
   if (number < 16) return number;
-  if (number >= 232) return nearest(Array(3).fill(8 + (number - 232) * 10));
+  if (number >= 232) return Array(3).fill(8 + (number - 232) * 10);
   const step = (value) => (value ? 55 + value * 40 : 0);
-  return nearest([step(Math.floor((number - 16) / 36)), step(Math.floor((number - 16) / 6) % 6), step((number - 16) % 6)]);
+  return [step(Math.floor((number - 16) / 36)), step(Math.floor((number - 16) / 6) % 6), step((number - 16) % 6)];
 }
 
+const exact = (rgb) => (rgb.length === 3 && rgb.every((part) => Number.isInteger(part) && part >= 0 && part <= 255) ? rgb : null);
+
 function nearest(rgb) {
-  if (rgb.length < 3 || rgb.some((part) => !(part >= 0 && part <= 255))) return undefined;
   let best = 0;
   let distance = Infinity;
   PALETTE.forEach((colour, index) => {
