@@ -614,7 +614,7 @@ def _hours(axis: Axis, now: datetime, language: str) -> list[Hour]:
             if at.date() == now.astimezone(zone).date():
                 text = formats.WORDS[language]["today"]
         x = axis.x(at.timestamp())
-        fits = abs(x - here) > 4.6 and 2 < x < 98
+        fits = abs(x - here) > 5.6 and 2 < x < 98
         found.append(Hour(place(x), text if fits else ""))
     return found
 

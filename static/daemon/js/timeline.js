@@ -1,5 +1,6 @@
 // The timeline of the overview: arrow keys go from bar to bar, a sign beside a bar says what it is,
 // now moves on, and a narrow screen begins at now. Without script the bars are links, no less.
+import { morph } from './morph.js';
 import { serverNow } from './time.js';
 
 const holder = document.getElementById('today');
@@ -12,13 +13,15 @@ const middle = (bar) => {
   return box.left + box.width / 2;
 };
 
+const right = (bar) => bar.getBoundingClientRect().right;
+
 // ── Arrow keys ──────────────────────────────────────────────────────────────────────────────────
-// One stop for Tab, however many bars there are: the newest that has begun, or the last one visited.
+// One stop for Tab, however many bars there are: what runs or ended last, or the last one visited.
 function stops() {
   const all = bars();
   const begun = all.filter((bar) => !bar.classList.contains('planned'));
   const stop = all.find((bar) => bar.id === chosen)
-    ?? begun.reduce((last, bar) => (last && middle(last) >= middle(bar) ? last : bar), null) ?? all[0];
+    ?? begun.reduce((last, bar) => (last && right(last) >= right(bar) ? last : bar), null) ?? all[0];
   for (const bar of all) {
     const wanted = bar === stop ? '0' : '-1';
     if (bar.getAttribute('tabindex') !== wanted) bar.setAttribute('tabindex', wanted);
@@ -110,6 +113,32 @@ function beginAtNow() {
   if (!line || view.scrollWidth <= view.clientWidth) return;
   view.scrollLeft += line.getBoundingClientRect().left - view.getBoundingClientRect().left - view.clientWidth * 0.72;
 }
+
+// ── Another view ────────────────────────────────────────────────────────────────────────────────
+// Range, lanes and table are links to this page; only the card changes, and the address with it.
+async function turnTo(link) {
+  try {
+    const answer = await fetch(link.href);
+    if (!answer.ok || answer.redirected) throw new Error(String(answer.status));
+    const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+    morph(holder, page.getElementById('today'));
+  } catch {
+    location.assign(link.href); // the page itself says what is wrong
+    return;
+  }
+  history.replaceState(history.state, '', link.href);
+  const next = document.querySelector('#act [name="next"]');
+  if (next) next.value = location.pathname + location.search;
+  document.getElementById(link.id)?.focus();
+  holder.dispatchEvent(new CustomEvent('htmx:afterSettle', { bubbles: true })); // live.js looks anew
+}
+
+holder?.addEventListener('click', (event) => {
+  const link = event.target.closest?.('a[data-view]');
+  if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  turnTo(link);
+});
 
 if (holder) {
   let range = holder.firstElementChild?.dataset.length;
