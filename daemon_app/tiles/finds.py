@@ -79,11 +79,17 @@ def _jobs(text: str, recent: list[int]) -> Sequence[Job]:
         default=Value(2),
         output_field=IntegerField(),
     )
-    judged = jobs.annotate(fit=fit).order_by("fit", "name")[:MOST_JUDGED]
-    ranked = sorted(
-        judged, key=lambda job: (job.fit, place.get(job.pk, RECENT_RUNS), job.name.casefold())
-    )
-    return ranked[:JOBS]
+    # Of very many that fit equally well, the recent ones must not be missing.
+    recently = jobs.filter(pk__in=recent[:MOST_JUDGED])
+    candidates = {job.pk: job for job in [*jobs.order_by(fit, "name")[:MOST_JUDGED], *recently]}
+    wanted = text.casefold()
+
+    def rank(job: Job) -> tuple[int, int, str]:
+        name = job.name.casefold()
+        begins = 1 if name.startswith(wanted) else 2
+        return (0 if name == wanted else begins, place.get(job.pk, RECENT_RUNS), name)
+
+    return sorted(candidates.values(), key=rank)[:JOBS]
 
 
 def _of_job(job: Job, mark: Mark, viewer: Viewer) -> Found:
