@@ -154,10 +154,11 @@ def test_a_button_acts_without_leaving_the_page_and_the_page_shows_it(author: Pa
     expect(author.locator("html")).to_have_attribute("data-live", "on")
     author.evaluate("window.stayed = true")
 
-    author.get_by_role("button", name="Pausieren").click()
+    author.locator("#pause > summary").click()
+    author.get_by_role("button", name="Bis auf Weiteres").click()
 
     expect(author.get_by_role("status").get_by_text("bis auf Weiteres pausiert")).to_be_visible()
-    expect(author.get_by_role("button", name="Aktivieren")).to_be_visible()
+    expect(author.get_by_role("button", name="Fortsetzen")).to_be_visible()
     assert author.evaluate("window.stayed")
     assert author.url == address
 
