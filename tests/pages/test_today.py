@@ -150,6 +150,15 @@ def test_the_bridge_of_a_run_that_still_waits_reaches_to_now(db: None) -> None:
     assert 'class="bridge wait"' not in html_of()
 
 
+def test_a_run_that_has_been_on_its_way_since_before_the_axis_is_drawn(db: None) -> None:
+    of = job("training")
+    ran(of, -20, state=State.RUNNING)
+    for n in range(8):
+        run(of, now=hours(-8 + n), state=State.SKIPPED, ended_at=hours(-8 + n))
+
+    assert [kind for kind, _label in bars()] == ["run"]
+
+
 def test_what_waits_in_line_is_dotted_since_it_was_due(db: None) -> None:
     run(job("backup"), now=hours(-1))
 
