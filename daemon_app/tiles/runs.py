@@ -1,5 +1,6 @@
 """The table of runs."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
 from django.db.models import Max, Q, QuerySet
@@ -22,8 +23,8 @@ DAYS_OFFERED = 7
 TIMES = {"today": (0, 1), "yesterday": (-1, 0), "7d": (-6, 1), "30d": (-29, 1)}  # days from today
 
 
-def filtered_runs(wanted: Filter, now: datetime) -> QuerySet[Run]:
-    """Return the runs a filter shows, newest first."""
+def filtered_runs(wanted: Filter, now: datetime, lowest: int = 0) -> QuerySet[Run]:
+    """Return the runs a filter shows, newest first; none with a number below `lowest`."""
     runs: QuerySet[Run] = Run.objects.all()
     groups = {"unhappy": Run.UNHAPPY, "active": Run.ACTIVE}
     if wanted.state in groups:
@@ -37,7 +38,9 @@ def filtered_runs(wanted: Filter, now: datetime) -> QuerySet[Run]:
     if wanted.trigger in Run.Trigger.values:
         runs = runs.filter(trigger=wanted.trigger)
     if span := span_of(wanted.time, now):
-        runs = _queued_in(runs, *span)
+        runs = _queued_in(runs, *span, lowest)
+    elif lowest:
+        runs = runs.filter(pk__gte=lowest)
     if wanted.q:
         said = Q(job_name__icontains=wanted.q) | Q(last_line__icontains=wanted.q)
         said |= Q(started_by__icontains=wanted.q)
@@ -63,17 +66,18 @@ def span_of(text: str, now: datetime) -> tuple[datetime, datetime] | None:
         return None
 
 
-def _queued_in(runs: QuerySet[Run], begin: datetime, end: datetime) -> QuerySet[Run]:
+def _queued_in(runs: QuerySet[Run], begin: datetime, end: datetime, lowest: int) -> QuerySet[Run]:
     """Return those of these runs that were put in line from `begin` up to `end`.
 
-    Numbers ascend with that time, so that two looks into an index find the first and the last.
+    Numbers ascend with that time, so that two looks into an index find the first and the last. One
+    lower bound is given in all: of two, a database may take the one that bounds less.
     """
     by_time = Run.objects.order_by("queued_at").values_list("pk", flat=True)
     first = by_time.filter(queued_at__gte=begin).first()
     after = by_time.filter(queued_at__gte=end).first()
     if first is None:
         return runs.none()
-    return runs.filter(pk__gte=first, **({"pk__lt": after} if after else {}))
+    return runs.filter(pk__gte=max(first, lowest), **({"pk__lt": after} if after else {}))
 
 
 def times(wanted: Filter, now: datetime) -> list[tuple[str, str]]:
@@ -101,26 +105,24 @@ def runs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
     `arg` is the query string of the filter.
     """
     wanted = Filter.read(arg)
-    runs = filtered_runs(wanted, now)
-    if wanted.until:
-        runs = runs.filter(pk__lte=wanted.until)
-    lowest = None
+    newest, lowest = wanted.until, 0
     if wanted.q or wanted.trigger or wanted.state == "unusual":
-        newest = wanted.below or wanted.until or Run.objects.aggregate(last=Max("pk"))["last"] or 0
-        lowest = newest - LOOKED_AT + 1
-        runs = runs.filter(pk__lte=newest, pk__gte=lowest)
+        newest = wanted.below or newest or Run.objects.aggregate(last=Max("pk"))["last"] or 0
+        lowest = max(0, newest - LOOKED_AT + 1)
+    runs = filtered_runs(wanted, now, lowest)
+    if newest:
+        runs = runs.filter(pk__lte=newest)
     # Counting a long history costs more than showing it: one more row tells if there is a page.
     start = (wanted.page - 1) * RUNS_PER_PAGE
     found = list(runs[start : start + RUNS_PER_PAGE + 1])
     pages = wanted.page + (len(found) > RUNS_PER_PAGE)
-    is_cut = lowest is not None and pages == wanted.page and lowest > 1
-    is_cut = is_cut and Run.objects.filter(pk__lt=lowest).exists()
+    is_cut = lowest > 1 and pages == wanted.page and Run.objects.filter(pk__lt=lowest).exists()
     return {
         "filter": wanted,
         "rows": run_rows(found[:RUNS_PER_PAGE], now, headings=True),
         "any": bool(found) or Run.objects.exists(),
         "next": upcoming_jobs().first() if not found and not wanted.is_narrow else None,
-        "older": wanted.query(page=1, below=(lowest or 0) - 1) if is_cut else None,
+        "older": wanted.query(page=1, below=lowest - 1) if is_cut else None,
         "looked_at": LOOKED_AT,
         **pager(wanted, wanted.page, pages),
     }
@@ -130,5 +132,9 @@ def runs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
 def runs_news(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return how many runs came since the page was opened: they announce themselves."""
     wanted = Filter.read(arg)
-    count = filtered_runs(wanted, now).filter(pk__gt=wanted.until or 0)[:100].count()
+    span = span_of(wanted.time, now)
+    count = 0
+    if span is None or span[0] <= now < span[1]:
+        new = filtered_runs(replace(wanted, time=""), now, (wanted.until or 0) + 1)
+        count = new[:100].count()
     return {"count": count, "query": wanted.query(until=None)}
