@@ -19,7 +19,7 @@ State = Run.State
 TEMPLATES = sorted((Path(__file__).parent.parent.parent / "templates").rglob("*.html"))
 READING = [
     *("/daemon/", "/daemon/jobs/", "/daemon/runs/", "/daemon/jobs/1/", "/daemon/runs/1/"),
-    *("/daemon/queue/", "/daemon/settings/", "/daemon/system/"),
+    *("/daemon/queue/", "/daemon/calendar/", "/daemon/settings/", "/daemon/system/"),
 ]
 EDITING = ["/daemon/jobs/new/", "/daemon/jobs/1/edit/", "/daemon/jobs/1/delete/"]
 
