@@ -16,6 +16,7 @@ from daemon_app.models import (
     Policy,
     Run,
 )
+from daemon_app.tiles.instant import once
 from daemon_app.tiles.marks import run_mark, why
 from daemon_app.tiles.regions import Context, Viewer, number_in, region
 from daemon_app.tiles.rows import now_of, running_runs, upcoming_jobs, waiting_runs
@@ -47,7 +48,7 @@ def situation(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noq
         "next": upcoming_jobs()[:1].first(),
         "jobs": Job.objects.filter(skill="").exists(),
         "active": Job.objects.active().exists(),
-        "failing": 0 if waiting_count or running_count else failing_jobs(now).count(),
+        "failing": 0 if waiting_count or running_count else len(failing_ids(now)),
     }
 
 
@@ -99,16 +100,13 @@ def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
 
     Jobs that fail come after what keeps the daemon itself from working; many of them are one.
     """
-    failing = [
-        pk
-        for pk, _end in failing_jobs(now).order_by("-last_end_id").values_list("pk", "last_end_id")
-    ]
+    failing = failing_ids(now)
     known = Job.objects.in_bulk(failing[: MOST_NAMED + 1])
     jobs = [known[pk] for pk in failing if pk in known]
     failed = {("configs_bad", job.pk) for job in jobs}  # the job that fails says what it found
     told = [
         hint
-        for hint in hints.current(now)
+        for hint in current_hints(now)
         if hint.code not in SAID_ELSEWHERE and (hint.code, hint.job_id) not in failed
     ]
     bad = [hint for hint in told if hint.level == hints.ERROR]
@@ -140,6 +138,16 @@ def failing_jobs(now: datetime) -> Any:
     standing = Q(end_before__in=Run.UNHAPPY) | Q(last_ended_at__gte=now - REMEMBERED_FOR)
     known = Q(muted_until__gt=now) | Q(seen_failure__gte=F("last_end_id"))
     return jobs.filter(standing, last_end__in=Run.UNHAPPY).exclude(known)
+
+
+@once
+def failing_ids(now: datetime) -> list[int]:
+    """Return the ids of these jobs, the one whose run failed last at first."""
+    found = failing_jobs(now).order_by("-last_end_id").values_list("pk", "last_end_id")
+    return [pk for pk, _end in found]
+
+
+current_hints = once(hints.current)
 
 
 def _hint(hint: hints.Notice) -> Hint:

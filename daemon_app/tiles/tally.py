@@ -15,7 +15,12 @@ from django.utils.translation import gettext as _t
 from daemon_app import notices as hints
 from daemon_app.models import Job, Run
 from daemon_app.tiles.marks import run_mark, why
-from daemon_app.tiles.overview import REMEMBERED_FOR, SAID_ELSEWHERE, failing_jobs
+from daemon_app.tiles.overview import (
+    REMEMBERED_FOR,
+    SAID_ELSEWHERE,
+    current_hints,
+    failing_ids,
+)
 from daemon_app.tiles.regions import Context, Viewer, region
 from daemon_app.tiles.rows import running_runs
 from daemon_app.tiles.strip import REMEMBERED
@@ -40,12 +45,12 @@ def tally(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: A
     """Return how many things need a person, how many runs are under way, and the latest news."""
     troubles = [
         hint
-        for hint in hints.current(now)
+        for hint in current_hints(now)
         if hint.level == hints.ERROR and hint.code not in SAID_ELSEWHERE - {"daemon_silent"}
     ]
     failed = _failed(now)
     return {
-        "needs": failing_jobs(now).count() + len(troubles),
+        "needs": len(failing_ids(now)) + len(troubles),
         "running": running_runs().count(),
         "news": [
             *map(_trouble, troubles[:MOST_TOLD]),
