@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from django.test import RequestFactory
+from playwright.sync_api import Locator, Page, Route, expect
 
+from daemon_app.views import errors
 from tests.browser.conftest import Complaints
 from tests.browser.test_pages import make_job
 
@@ -207,6 +209,29 @@ def test_a_browser_has_its_own_theme_and_language(
     expect(author.locator(".topbar time")).to_contain_text(re.compile(r"^[A-Z][a-z]{2}, \d"))
     screenshot(author, "settings-english", full_page=True)
     assert axe(author) == []
+
+
+def test_a_page_that_had_to_wait_loads_itself_once_the_server_is_ready(
+    author: Page, complaints: Complaints, axe: Callable[[Page], list[str]]
+) -> None:
+    complaints.tolerate("status of 503")
+    not_ready = errors.not_ready(RequestFactory().get("/daemon/system/")).content.decode()
+    asked = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.resource_type)
+        if len(asked) < 2:
+            route.fulfill(status=503, content_type="text/html", body=not_ready)
+        else:
+            route.continue_()
+
+    author.route("**/daemon/system/", answer)
+    author.goto("/daemon/system/")
+    expect(author.get_by_role("heading", name="noch nicht bereit")).to_be_visible()
+    assert axe(author) == []
+
+    expect(author.get_by_role("navigation", name="Hauptnavigation")).to_be_visible(timeout=20_000)
+    assert asked[:2] == ["document", "fetch"]
 
 
 def test_the_search_form_does_without_script(

@@ -165,7 +165,8 @@ let going = -Infinity; // when "g" was pressed
 
 document.addEventListener('keydown', (event) => {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-  if (event.target.closest?.(FIELDS) || document.querySelector('dialog[open]') || !keysAreOn()) return;
+  // A field of a dialog that was closed just now may still have the focus.
+  if (event.target.closest?.(FIELDS)?.checkVisibility() || document.querySelector('dialog[open]') || !keysAreOn()) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (performance.now() - going < AGAIN) {
     going = -Infinity;
