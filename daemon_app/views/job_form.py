@@ -73,8 +73,9 @@ def picks() -> list[Pick]:
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires("edit")
 def new(request: HttpRequest) -> HttpResponse:
-    """Create a job; `?starter=` in the address fills the form in."""
-    return _edit(request, Job(), starters.named(request.GET.get("starter", "")))
+    """Create a job; `?starter=` or `?copy=` in the address fills the form in."""
+    given = starters.named(request.GET.get("starter", "")) or _copied(request.GET.get("copy", ""))
+    return _edit(request, Job(), given)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -104,7 +105,39 @@ def begin(request: HttpRequest) -> HttpResponse:
     return done(request, reverse("jobs"))
 
 
-def _edit(request: HttpRequest, subject: Job, starter: Starter | None = None) -> HttpResponse:
+@dataclass(frozen=True)
+class Copy:
+    """Another job to begin with; it is switched off, as two that do the same seldom are meant."""
+
+    of: Job
+
+    @property
+    def key(self) -> str:
+        """What tells its draft from others."""
+        return f"copy-{self.of.pk}"
+
+    def job(self) -> Job:
+        """Return the copy, not stored, under a name that is free."""
+        values = {name: getattr(self.of, name) for name in JobForm.Meta.fields}
+        name = starters.free_name(self.of.name[:74])
+        return Job(**values | {"name": name, "is_active": False})
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What was chosen in it."""
+        return {"on_presence": self.of.on_presence}
+
+
+def _copied(number: str) -> Copy | None:
+    """Return the job of this number to begin with; None for none, or that of a skill."""
+    found = tiles.regions.number_in(number)
+    of = Job.objects.filter(pk=found, skill="").first() if found else None
+    return Copy(of) if of else None
+
+
+def _edit(
+    request: HttpRequest, subject: Job, starter: Starter | Copy | None = None
+) -> HttpResponse:
     now = timezone.now()
     is_new = subject.pk is None
     if request.method != "POST":
@@ -139,7 +172,7 @@ def _edit(request: HttpRequest, subject: Job, starter: Starter | None = None) ->
     return see_other(reverse("job", args=[stored.pk]))
 
 
-def _filled_in(starter: Starter) -> JobForm:
+def _filled_in(starter: Starter | Copy) -> JobForm:
     first = starter.job()
     chosen = {name: starter.fields[name] for name in ("on_presence",) if name in starter.fields}
     return JobForm(instance=first, initial=chosen)
@@ -161,7 +194,7 @@ def _form_page(  # noqa: PLR0913 - the facts of one page
     *,
     asked: QueryDict | None = None,
     told: JobForm | None = None,
-    starter: Starter | None = None,
+    starter: Starter | Copy | None = None,
     status: int = 200,
 ) -> HttpResponse:
     told = told or form
@@ -175,6 +208,8 @@ def _form_page(  # noqa: PLR0913 - the facts of one page
     name = ""
     if stored:
         name = Job.objects.values_list("name", flat=True).get(pk=stored.pk)
+    # What is typed into each kind of form is kept apart.
+    draft = f"job-{stored.pk}" if stored else f"job-new-{starter.key}" if starter else "job-new"
     context = {
         "form": form,
         "job": stored,
@@ -192,7 +227,8 @@ def _form_page(  # noqa: PLR0913 - the facts of one page
         "opening": told.opening(now),
         "rules": told.rules(),
         "quiet_hours": quiet_hours(),
-        "starter": starter,
+        "starter": starter if isinstance(starter, Starter) else None,
+        "draft": draft,
         "starters": starters.STARTERS,
     }
     return page(request, "daemon/job_form.html", context, section="jobs", now=now, status=status)

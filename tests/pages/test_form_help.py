@@ -235,3 +235,27 @@ def test_who_may_not_create_jobs_is_told_who_may(viewer: Client) -> None:
 
     assert "Tägliche Sicherung" not in text_of(page)
     assert "Administrator" in text_of(page)
+
+
+def test_a_job_is_duplicated_switched_off_and_under_a_name_that_is_free(admin: Client) -> None:
+    first = job("nacht", command="echo 'a & b'", timeout_seconds=7200, only_when_idle=True)
+
+    page = admin.get(f"/daemon/jobs/new/?copy={first.pk}").content.decode()
+    nothing = admin.get("/daemon/jobs/new/?copy=99999999999999999999").content.decode()
+
+    assert value_of(page, "name") == "nacht-2"
+    assert value_of(page, "timeout_seconds") == "2h"
+    assert re.search(r'name="only_when_idle"[^>]*checked', page)
+    assert not re.search(r'name="is_active"[^>]*checked', page)
+    assert f'data-draft="job-new-copy-{first.pk}"' in page
+    assert value_of(nothing, "name") == ""
+
+
+def test_without_script_the_preview_looks_at_the_command_too(admin: Client) -> None:
+    typed = {k: v for k, v in GOOD.items() if k != "save"}
+
+    shown = admin.post("/daemon/jobs/new/", typed | {"command": "gibt-es-nirgends", "preview": "1"})
+
+    assert "gibt-es-nirgends Liegt in keinem Ordner von PATH." in text_of(shown)
+    assert "Höchstens 5 Min. ·" in text_of(shown)
+    assert not Job.objects.exists()
