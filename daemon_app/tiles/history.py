@@ -194,7 +194,8 @@ def memory_chart(record: Record) -> Chart | None:
         _t("Memory of the last %(n)s runs at their peak") % {"n": len(runs)},
         _t("most %(size)s") % {"size": words(max(known))},
     ]
-    return Chart(_columns(runs, values, end, words), words(end), words(end / 2), ", ".join(parts))
+    top, half = (words(value).replace(",0", "").replace(".0", "") for value in (end, end / 2))
+    return Chart(_columns(runs, values, end, words), top, half, ", ".join(parts))
 
 
 def _columns(
