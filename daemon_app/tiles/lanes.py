@@ -86,11 +86,14 @@ Row = tuple[int, int, str, int, datetime, datetime | None, datetime | None]
 class Drawing:
     """How the lanes of one rendering are drawn.
 
-    `first` is the first run that was put in line on the axis; `active` is what runs and waits.
+    `first` is the first run that was put in line on the axis; `active` is what runs and waits;
+    `also` are runs that are drawn even where a job has too many to be read.
     """
 
-    def __init__(self, axis: Axis, now: datetime, first: int, active: Sequence[Run]) -> None:
-        self.axis, self.now, self.first, self.active = axis, now, first, active
+    def __init__(
+        self, axis: Axis, now: datetime, first: int, active: Sequence[Run], also: Sequence[int]
+    ) -> None:
+        self.axis, self.now, self.first, self.active, self.also = axis, now, first, active, also
         self.language = current_language()
         self.zone = timezone.get_current_timezone()
 
@@ -125,24 +128,22 @@ class Drawing:
             Subquery(of_job.values("pk")[BEFORE - 1 : BEFORE]),
             Subquery(in_view.order_by("id").values("started_at")[:1]),
         )
-        wanted, oldest = Q(pk__in=[]), {}
+        wanted, oldest = Q(pk__in=[]), dict[int, tuple[int, datetime]]()
         for pk, floor, near, began in floors:
             low = min(max(floor or 0, first), near or 0)
             wanted |= Q(job_id=pk, pk__gte=low)
             if floor and floor > first and began:
-                oldest[pk] = began
+                oldest[pk] = (floor, began)
         # What was put in line before the axis begins, and has waited or run since then.
-        wanted |= Q(pk__in=[run.pk for run in self.active if run.job_id in job_ids])
+        extra = [run.pk for run in self.active if run.job_id in job_ids]
+        wanted |= Q(pk__in=[*extra, *self.also], job_id__in=job_ids)
         rows: list[Row] = list(Run.objects.filter(wanted).order_by("-id").values_list(*ROW))
-        known: dict[int, float] = {}
-        for row in rows:
-            if row[5]:
-                known[row[1]] = min(row[5].timestamp(), known.get(row[1], row[5].timestamp()))
-        return rows, {
-            pk: (began.timestamp(), known[pk])
-            for pk, began in oldest.items()
-            if pk in known and began.timestamp() < known[pk]
+        reached = {
+            row[1]: row[5].timestamp()
+            for row in rows
+            if row[5] and row[1] in oldest and row[0] >= oldest[row[1]][0]
         }
+        return rows, {pk: (oldest[pk][1].timestamp(), until) for pk, until in reached.items()}
 
     def _attempts(self, run_ids: Sequence[int]) -> dict[int, list[Attempt]]:
         found: dict[int, list[Attempt]] = {}

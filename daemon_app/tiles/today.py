@@ -122,9 +122,10 @@ def today(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: A
     asked = Asked.read(arg)
     axis, language = asked.range.axis(now), current_language()
     first, active = _first_run(datetime.fromtimestamp(axis.start, UTC)), _active(now)
-    found = _candidates(axis, now, first, active)
+    found, failed = _candidates(axis, now, first, active)
     shown = sorted(found.values())[: MOST_LANES if asked.all else LANES]
-    lanes = Drawing(axis, now, first, active).lanes([job_id for *_rank, job_id in shown])
+    drawing = Drawing(axis, now, first, active, failed)
+    lanes = drawing.lanes([job_id for *_rank, job_id in shown])
     use = _use(axis, now)
     kinds = {bar.outcome for lane in lanes for bar in lane.bars}
     kinds |= {bridge.kind for lane in lanes for bridge in lane.bridges}
@@ -168,12 +169,14 @@ LEGEND = {
 Rank = tuple[int, str, int]  # how near to the top, name, job
 
 
-def _candidates(axis: Axis, now: datetime, first: int, active: Sequence[Run]) -> dict[int, Rank]:
-    """Return the jobs that have something to show, by id; the smallest come first.
+def _candidates(
+    axis: Axis, now: datetime, first: int, active: Sequence[Run]
+) -> tuple[dict[int, Rank], list[int]]:
+    """Return the jobs that have something to show, by id, and failures behind very many runs.
 
-    On top what runs or has made way, then what has failed, then what is due soon. Each question is
-    answered by an index, and a few more than there are lanes are enough. `first` is the first run
-    of the axis.
+    The smallest rank comes first: on top what runs or has made way, then what has failed, then what
+    is due soon. Each question is answered by an index, and a few more than there are lanes are
+    enough. `first` is the first run of the axis.
     """
     found: dict[int, Rank] = {}
     for run in active:
@@ -185,10 +188,11 @@ def _candidates(axis: Axis, now: datetime, first: int, active: Sequence[Run]) ->
     drawn = Q(started_at__isnull=False) | Q(state=Run.State.MISSED)
     newest = Run.objects.filter(drawn, pk__gte=first).order_by("-id")
     ran = list(newest.values_list("job_id", "job_name", "state")[:LOOKED_AT])
-    if len(ran) == LOOKED_AT:  # there may be failures before them
-        ran += _failed(first)
     for job_id, name, state in ran:
         _take(found, 1 if state in Run.UNHAPPY else 3, name, job_id)
+    failed = list(_failed(first)) if len(ran) == LOOKED_AT else []
+    for _pk, job_id, name in failed:
+        _take(found, 1, name, job_id)
     end, soon = datetime.fromtimestamp(axis.end, UTC), now + SOON
     due = Job.objects.active().filter(next_due_at__lt=end).order_by("next_due_at")
     starting = list(due.values_list("pk", "name", "next_due_at")[:DUE])
@@ -196,7 +200,7 @@ def _candidates(axis: Axis, now: datetime, first: int, active: Sequence[Run]) ->
         starting = _due_by_name(end, int(now.timestamp() // REMEMBERED_FOR))
     for job_id, name, at in starting:
         _take(found, 2 if at and at <= soon else 3, name, job_id)
-    return found
+    return found, [pk for pk, _job_id, _name in failed]
 
 
 @lru_cache(maxsize=8)
@@ -214,13 +218,13 @@ def _due_by_name(end: datetime, time: int) -> list[tuple[int, str, datetime | No
     return found
 
 
-def _failed(first: int) -> Iterable[tuple[int, str, str]]:
-    """Return whose the newest failures are, with their states, from run `first` on."""
+def _failed(first: int) -> Iterable[tuple[int, int, str]]:
+    """Return the newest failures from run `first` on: run, job and its name."""
     failed = Q(pk__in=[])
     for state in Run.UNHAPPY:
         newest = Run.objects.filter(state=state, pk__gte=first).order_by("-id")
         failed |= Q(pk__in=newest.values("pk")[:MOST_LANES])
-    return Run.objects.filter(failed).values_list("job_id", "job_name", "state")
+    return Run.objects.filter(failed).values_list("pk", "job_id", "job_name")
 
 
 def _active(now: datetime) -> list[Run]:
