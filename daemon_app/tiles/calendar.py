@@ -395,14 +395,16 @@ def _name(day: date, today: date, language: str) -> str:
 
 # ── One day ──────────────────────────────────────────────────────────────────────────────────────
 @region("calendar-day", topics=("jobs", "policy"))
-def one_day(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:  # noqa: ARG001
-    """Return the planned starts of one day, or of one hour of it, by the query string `arg`."""
+def one_day(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
+    """Return the planned starts of one day, or of one hour of it, by the query string `arg`.
+
+    Those of today, when it names no day.
+    """
     here, language = timezone.get_current_timezone(), current_language()
     today = now.astimezone(here).date()
     shown = Shown.read(arg, today)
-    if shown.day is None:
-        return None
-    day = shown.day
+    day = shown.day or today
+    shown = replace(shown, day=day)
     begin, end = midnight(day, here), midnight(day + timedelta(days=1), here)
     spans = forecast.planned_by_span(_cut([begin, end], now), LOOKED_AT)
     clock = _by_clock(spans, here)

@@ -47,6 +47,7 @@ PAGES = {
     "daemon/runs/<int:pk>/log/search/": {"GET": READ},
     "daemon/runs/<int:pk>/move/": {"POST": OPERATE},
     "daemon/queue/": {"GET": READ},
+    "daemon/calendar/": {"GET": READ},
     "daemon/hold/": {"GET": OPERATE, "POST": OPERATE},
     "daemon/resume/": {"POST": OPERATE},
     "daemon/presence/": {"GET": OPERATE, "POST": OPERATE},
