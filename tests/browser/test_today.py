@@ -117,7 +117,8 @@ def test_another_view_changes_the_card_and_the_address_and_nothing_else(owner: P
 
     assert owner.url.endswith("/daemon/?range=week&day=table")
     assert owner.evaluate("window.table === document.querySelector('[data-region^=running]')")
-    owner.reload()
+    owner.locator("nav.segments a[href*='state=failed']").click()  # the view stays
+    owner.wait_for_url("**/daemon/?*state=failed*")
     expect(owner.locator("#today-title")).to_have_text("Woche")
     expect(owner.locator("#today table")).to_be_visible()
 

@@ -140,7 +140,19 @@ holder?.addEventListener('click', (event) => {
   turnTo(link);
 });
 
+// The other links of this page, to jobs in a state, keep the view of the day.
+function keepView(event) {
+  const link = event.target.closest?.('a[href^="?"]');
+  if (!link || holder.contains(link)) return;
+  const to = new URL(link.href);
+  for (const [name, value] of new URLSearchParams(location.search)) {
+    if (['range', 'lanes', 'day'].includes(name) && !to.searchParams.has(name)) to.searchParams.set(name, value);
+  }
+  link.href = to.search || '?';
+}
+
 if (holder) {
+  document.addEventListener('click', keepView, true);
   let range = holder.firstElementChild?.dataset.length;
   stops();
   watchTips();
