@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil
 from statistics import median
+from typing import NamedTuple
 
 from django.utils.translation import gettext as _t
 from django.utils.translation import ngettext
@@ -22,11 +23,6 @@ from daemon_app.tiles.strip import OUTCOMES
 SHOWN = 50  # bars
 JUDGED = 30  # runs that a rate of success is made of
 MOST_NAMED = 3  # unusual runs that are told one by one
-# What is asked of a run; the rest of its row, which is wide, stays in the database.
-ASKED = (
-    *("pk", "state", "trigger", "started_at", "ended_at", "peak_rss_bytes", "unusual"),
-    *("displacements", "reason_code", "exit_code", "signal"),
-)
 SLOT = 100 / SHOWN  # per cent of the width
 # Round ends of an axis: of seconds, and of bytes within one thousand.
 SECONDS = (
@@ -34,6 +30,25 @@ SECONDS = (
     *(7200, 14_400, 21_600, 43_200, 86_400),
 )
 PARTS = (1, 2, 4, 6, 10, 20, 40, 60, 100, 200, 400, 600, 1000)
+
+
+class Past(NamedTuple):
+    """What is asked of a run; the rest of its row, which is wide, stays in the database."""
+
+    pk: int
+    state: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    peak_rss_bytes: int | None
+    unusual: str
+    displacements: int
+
+    def seconds(self, now: datetime | None = None) -> float | None:
+        """Return how long it took, or takes by `now`; None when it has not begun or not ended."""
+        end = self.ended_at or now
+        if self.started_at is None or end is None:
+            return None
+        return max((end - self.started_at).total_seconds(), 0.0)
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,7 @@ class Chart:
 class Record:
     """How a job has been doing."""
 
-    runs: list[Run]  # those that began, newest first
+    runs: list[Past]  # those that began, newest first
     success: int | None = None  # per cent
     judged: int = 0
     lengths: list[float] = field(default_factory=list)  # of those that succeeded, newest first
@@ -88,21 +103,21 @@ class Record:
     @property
     def longest(self) -> float | None:
         """The longest run that ended, in seconds."""
-        ended = (seconds for run in self.runs[:SHOWN] if (seconds := _length(run)) is not None)
+        ended = (seconds for run in self.runs[:SHOWN] if (seconds := run.seconds()) is not None)
         return max(ended, default=None)
 
 
 def record_of(job: Job) -> Record:
     """Return how the newest runs of a job went; one query, bounded whatever its history."""
-    newest = Run.objects.filter(job=job).order_by("-id").only(*ASKED)[: durations.LOOKED_AT]
-    runs = list(newest)
+    newest = Run.objects.filter(job=job).order_by("-id").values_list(*Past._fields)
+    runs = [Past(*row) for row in newest[: durations.LOOKED_AT]]
     ended = [run for run in runs if run.state in (Run.State.SUCCEEDED, *Run.UNHAPPY)][:JUDGED]
     good = sum(run.state == Run.State.SUCCEEDED for run in ended)
     whole = [
         length
         for run in runs
         if run.state == Run.State.SUCCEEDED and not run.displacements
-        if (length := _length(run)) is not None
+        if (length := run.seconds()) is not None
     ][: durations.OF]
     return Record(
         [run for run in runs if run.started_at],
@@ -117,7 +132,7 @@ def record_of(job: Job) -> Record:
 class Standout:
     """A run whose length stands out, in words; `is_running` while it still may end."""
 
-    run: Run
+    run: Past
     words: str
     is_running: bool = False
 
@@ -128,7 +143,7 @@ def standouts(record: Record, now: datetime) -> list[Standout]:
     about = record.usual.median if record.usual else record.median
     usual = formats.duration(about, language, exact=True) if about is not None else "–"
     for run in record.runs[:SHOWN]:
-        seconds = _length(run, now)
+        seconds = run.seconds(now)
         if seconds is None:
             continue
         told = {"n": run.pk, "span": formats.duration(seconds, language, exact=True)}
@@ -151,7 +166,7 @@ def standouts(record: Record, now: datetime) -> list[Standout]:
 def lengths_chart(record: Record, now: datetime) -> Chart | None:
     """Return the durations of the last runs as bars; None while there are none."""
     runs = record.runs[:SHOWN]
-    values = [_length(run, now) for run in runs]
+    values = [run.seconds(now) for run in runs]
     language = current_language()
     known = [value for value in values if value is not None]
     if not known:
@@ -199,18 +214,20 @@ def memory_chart(record: Record) -> Chart | None:
 
 
 def _columns(
-    runs: Sequence[Run],
+    runs: Sequence[Past],
     values: Sequence[float | None],
     end: float,
     words: Callable[[float], str],
 ) -> list[Column]:
     """Return the bars oldest first, the newest at the right edge however few there are."""
     drawn = []
+    run_word, unmeasured = _t("Run %(n)s"), _t("not measured")
+    states = {state: state_mark(state).word for state in {run.state for run in runs}}
     for place, (run, value) in enumerate(zip(runs, values, strict=True)):
         left = 100 - (place + 1) * SLOT
         height = 0.0 if value is None else max(100 * min(value / end, 1), 1.5)
-        said = [_t("Run %(n)s") % {"n": run.pk}, state_mark(run.state).word]
-        said += [words(value)] if value is not None else [_t("not measured")]
+        said = [run_word % {"n": run.pk}, states[run.state]]
+        said += [words(value)] if value is not None else [unmeasured]
         said += [str(Run.Unusual(run.unusual).label)] if run.unusual else []
         drawn.append(
             Column(
@@ -227,13 +244,6 @@ def _columns(
             )
         )
     return drawn[::-1]
-
-
-def _length(run: Run, now: datetime | None = None) -> float | None:
-    if run.started_at is None or (run.ended_at or now) is None:
-        return None
-    span = run.duration(now or run.started_at)
-    return span.total_seconds() if span is not None else None
 
 
 def _end_of_lengths(known: Sequence[float]) -> float:
