@@ -107,6 +107,10 @@ class Feed:
     turn: int = 0  # of how many outputs this is the one after
     woken_at: float = 0.0
     timer: asyncio.TimerHandle | None = None
+    heard: int = 0  # bells, and looks for want of one
+    # Where there was nothing (more) to read: of which file, from where, after how many bells, and
+    # whether the run had ended. A hundred pages at the same place then ask the disk once.
+    nothing: tuple[int | None, int, int, bool] | None = None
 
 
 @dataclass(eq=False)
@@ -325,13 +329,29 @@ class Hub:
             return None
         if anew := await self._find_place(feed, reader):
             return anew
+        ended = feed.ended
+        piece = await self._next_piece(feed, reader)
+        if piece is not None:
+            reader.offset, reader.line = piece.end, piece.line
+            return f',"asked":{reader.asked}{piece.body}'
+        if not ended:
+            return None
+        reader.ended = True
+        end = {"run": run, "offset": reader.offset, "next": reader.offset, "end": True}
+        return f',"asked":{reader.asked},"log":{json.dumps(end, separators=(",", ":"))}'
+
+    async def _next_piece(self, feed: Feed, reader: Reader) -> transcript.Piece | None:
+        """Return what comes next for `reader`, read once for all who are there; None: nothing."""
         while True:
-            key, ended = (run, feed.head or 0, reader.offset), feed.ended
+            key, ended = (feed.run, feed.head or 0, reader.offset), bool(feed.ended)
+            here = (feed.head, reader.offset, feed.heard, ended)
+            if feed.nothing == here:
+                return None
             shared = self._pieces.get(key)
             mine = shared is None
             if shared is None:
                 shared = self.loop.run_in_executor(
-                    self._files, _piece, feed.folder, run, reader.offset, reader.line, ended
+                    self._files, _piece, feed.folder, feed.run, reader.offset, reader.line, ended
                 )
                 self._pieces[key] = shared
                 while len(self._pieces) > KEPT_PIECES:
@@ -341,17 +361,10 @@ class Hub:
             finally:
                 if self._pieces.get(key) is shared and _is_empty(shared):
                     del self._pieces[key]
-            if piece is not None:
-                reader.offset, reader.line = piece.end, piece.line
-                return f',"asked":{reader.asked}{piece.body}'
             # What another page found empty may have been read before our bell rang.
-            if mine:
-                break
-        if not ended:
-            return None
-        reader.ended = True
-        end = {"run": run, "offset": reader.offset, "next": reader.offset, "end": True}
-        return f',"asked":{reader.asked},"log":{json.dumps(end, separators=(",", ":"))}'
+            if piece is not None or mine:
+                feed.nothing = here if piece is None else feed.nothing
+                return piece
 
     async def _find_place(self, feed: Feed, reader: Reader) -> str | None:
         """Find where `reader` goes on; return the body that tells of another attempt's output."""
@@ -430,6 +443,7 @@ class Hub:
 
     def _log_rung(self, feed: Feed) -> None:
         """Let the pages of a log read on: at once after a pause, else when its pause is over."""
+        feed.heard += 1
         if feed.timer is None:
             wait = feed.woken_at + LOG_FLUSH - self.loop.time()
             if wait > 0:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -277,3 +278,22 @@ async def test_pages_that_read_nothing_cost_no_memory(web: Web, session: str) ->
 
     # Six megabytes for each of nine pages would be 54; a window each is 4.5.
     assert grown < 24 * 2**20
+
+
+async def test_many_pages_that_have_all_there_is_ask_the_disk_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(hub, "_piece", lambda *_, **__: asked.append(1))
+    here = hub.Hub(asyncio.get_running_loop())
+    feed = hub.Feed(17, tmp_path, ended=False)
+
+    async def nothing_comes() -> bool:
+        readers = [hub.Reader(asked=1, wanted=0, found=True) for _ in range(100)]
+        return not any([await here._next_piece(feed, reader) for reader in readers])
+
+    assert await nothing_comes()
+    assert len(asked) == 1
+    here._log_rung(feed)
+    assert await nothing_comes()
+    assert len(asked) == 2
