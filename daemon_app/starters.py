@@ -34,7 +34,7 @@ class Starter:
     def job(self) -> Job:
         """Return the job, not stored, under a name that is free."""
         values = {
-            name: value.replace("~/Documents", documents()) if name == "command" else value
+            name: value.strip().replace("~/Documents", documents()) if name == "command" else value
             for name, value in self.fields.items()
         }
         return Job(name=free_name(self.key), description=str(self.about), **values)
@@ -169,7 +169,7 @@ STARTERS: Final = (
         _("Once before: restic init. Repository and password file stand in the first lines."),
         {
             "job_type": "cron",
-            "schedule": "30 2 * * *",
+            "schedule": "30 1 * * *",
             "command": RESTIC,
             "timeout_seconds": 14_400,
             "max_retries": 2,
@@ -184,7 +184,7 @@ STARTERS: Final = (
         _("SOURCE and TARGET. Without the folder TARGET nothing is copied."),
         {
             "job_type": "cron",
-            "schedule": "0 1 * * *",
+            "schedule": "15 1 * * *",
             "command": MIRROR,
             "timeout_seconds": 14_400,
             "idle_io": True,

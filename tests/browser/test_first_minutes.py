@@ -101,6 +101,7 @@ def test_the_line_of_the_rules_follows_what_is_typed(author: Page) -> None:
 def test_a_template_keeps_a_draft_of_its_own(author: Page) -> None:
     author.goto(NEW)
     author.get_by_label("Name", exact=True).fill("angefangen")
+    author.get_by_label("Befehl", exact=True).fill("gibt-es-nirgends")
     author.locator("#gallery > summary").click()
     author.get_by_role("link", name=re.compile("^Logs rotieren")).click()
     expect(author.get_by_label("Name", exact=True)).to_have_value("log-rotation")
@@ -109,6 +110,7 @@ def test_a_template_keeps_a_draft_of_its_own(author: Page) -> None:
     author.get_by_role("link", name="Leer beginnen").click()
 
     expect(author.get_by_label("Name", exact=True)).to_have_value("angefangen")
+    expect(author.locator("#check")).to_contain_text("gibt-es-nirgends")
     author.goto(f"{NEW}?starter=log-rotation")
     expect(author.get_by_label("Befehl", exact=True)).to_have_value("logrotate meine.conf")
 

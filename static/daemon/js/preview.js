@@ -77,9 +77,9 @@ function restore(fields) {
   return changed;
 }
 
-// Let both previews say what stands in the form now.
+// Let all that is said of the form say what stands in it now.
 function say() {
-  for (const name of ['schedule', 'window']) {
+  for (const name of ['schedule', 'window', 'command', 'timeout_seconds']) {
     form.elements[name]?.dispatchEvent(new Event('input', { bubbles: true }));
   }
 }
