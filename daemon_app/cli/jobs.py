@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from daemon_app.scheduler import Started
 
 PORTION = 200
+TOLD_BY = 10  # runs by which it is told how a job is doing
 SHORTEST_PART = 3  # letters of a name that are enough to guess it
 WAIT = 0.5  # seconds between looks when no bell rings
 REMARK_AFTER = 3.0  # seconds a run waits before we say why
@@ -48,8 +49,12 @@ def jobs(as_json: bool) -> int:
         found = list(Job.objects.order_by("name"))
         latest: dict[int, list[Run]] = {}
         for some in batched(found):
-            latest |= tiles.latest_runs([job.pk for job in some])
+            latest |= tiles.latest_runs([job.pk for job in some], TOLD_BY)
         if as_json:
+            newest = [runs[0].pk for runs in latest.values() if runs]
+            for start in range(0, len(newest), PORTION):
+                whole = Run.objects.in_bulk(newest[start : start + PORTION])
+                latest |= {run.job_id: [run] for run in whole.values()}
             shared = {"now": now}
             terminal.say_json([job_as_json(job, latest.get(job.pk, []), shared) for job in found])
             return Code.OK

@@ -3,9 +3,9 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from math import sqrt
+from typing import NamedTuple
 
 from django.db.models import OuterRef, Q, Subquery
 from django.utils.translation import gettext as _t
@@ -20,8 +20,7 @@ from daemon_app.models import (
 STRIP = 30
 
 
-@dataclass(frozen=True)
-class Bar:
+class Bar(NamedTuple):
     """One run in the strip: where it stands, how tall it is, how it ended."""
 
     outcome: str
@@ -31,7 +30,7 @@ class Bar:
     state: str
 
 
-OUTCOMES = {
+OUTCOMES: dict[str, str] = {
     Run.State.SUCCEEDED: "ok",
     Run.State.RUNNING: "run",
     Run.State.FAILED: "fail",
@@ -53,7 +52,7 @@ def bars(runs: Sequence[Run], now: datetime) -> list[Bar]:
     longest = max(seconds, default=0) or 1
     drawn = []
     for place, (run, length) in enumerate(zip(shown, seconds, strict=True)):
-        outcome = OUTCOMES.get(Run.State(run.state), "quiet")
+        outcome = OUTCOMES.get(run.state, "quiet")
         height = 4 + (TALLEST - 5) * sqrt(length / longest)
         if outcome == "fail":
             height = TALLEST
@@ -117,13 +116,13 @@ REMEMBERED = (
 )
 
 
-def latest_runs(job_ids: Sequence[int]) -> dict[int, list[Run]]:
-    """Return the last thirty runs of each job, newest first, in few queries.
+def latest_runs(job_ids: Sequence[int], most: int = STRIP) -> dict[int, list[Run]]:
+    """Return the last runs of each job, newest first, in few queries; thirty unless `most` is less.
 
-    Those of jobs that had no run since they were asked for last are remembered.
+    Thirty of jobs that had no run since they were asked for last are remembered.
     """
-    if not job_ids:
-        return {}
+    if not job_ids or most < STRIP:
+        return _latest_runs(job_ids, most)
     known, active, turn = ends.kept(job_ids)
     asked = _latest_runs([pk for pk in job_ids if pk not in known])
     ends.keep(asked, turn)
@@ -134,19 +133,17 @@ def latest_runs(job_ids: Sequence[int]) -> dict[int, list[Run]]:
     return known | asked
 
 
-def _latest_runs(job_ids: Sequence[int]) -> dict[int, list[Run]]:
-    """Return the last thirty runs of each job from the database, in two queries.
+def _latest_runs(job_ids: Sequence[int], most: int = STRIP) -> dict[int, list[Run]]:
+    """Return the last runs of each job from the database, in two queries.
 
-    The thirtieth newest id of each job comes from the index alone; a window function would read
+    The id of the oldest of them comes from the index alone; a window function would read
     the whole history of every job shown.
     """
     found: dict[int, list[Run]] = {pk: [] for pk in job_ids}
     if not job_ids:
         return found
     newest = Run.objects.filter(job=OuterRef("pk")).order_by("-id").values("id")
-    floors = Job.objects.filter(pk__in=job_ids).values_list(
-        "pk", Subquery(newest[STRIP - 1 : STRIP])
-    )
+    floors = Job.objects.filter(pk__in=job_ids).values_list("pk", Subquery(newest[most - 1 : most]))
     wanted = Q(pk__in=[])
     for pk, floor in floors:
         wanted |= Q(job_id=pk) if floor is None else Q(job_id=pk, id__gte=floor)
