@@ -175,6 +175,9 @@ def test_marked_jobs_are_paused_together(author: Page) -> None:
 
 
 def test_keys_are_no_keys_in_fields_and_can_be_switched_off(author: Page) -> None:
+    author.goto("/daemon/runs/")
+    author.keyboard.press("/")
+    expect(author.locator("#content input[type=search]")).to_be_focused()
     author.goto("/daemon/settings/")
     author.keyboard.press("/")
     field = author.locator(".topbar input[type=search]")

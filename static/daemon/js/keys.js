@@ -129,8 +129,9 @@ function mark() {
 }
 
 function filter() {
-  const fields = document.querySelectorAll('#log input[type="search"], #content input[type="search"], .topbar input[type="search"]');
-  const field = [...fields].find((each) => each.checkVisibility());
+  const places = ['#log', '#content', '.topbar']; // the nearest to what one looks at
+  const fields = places.flatMap((place) => [...document.querySelectorAll(`${place} input[type="search"]`)]);
+  const field = fields.find((each) => each.checkVisibility());
   field?.focus();
   field?.select();
   return Boolean(field);
