@@ -1,6 +1,5 @@
 """Jobs: the list, one job, and what can be done with them."""
 
-
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
