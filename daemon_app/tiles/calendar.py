@@ -346,7 +346,7 @@ def _remarks(ahead: Sequence[Hour], now: datetime, here: tzinfo, language: str) 
         "rooms": [stretch(begin, end, now, here, language) for begin, end, _n in rooms],
         "room_count": max((count for _begin, _end, count in rooms), default=0),
         "fullest": stretch(fullest.begins, fullest.begins + HOUR, now, here, language)
-        if fullest and fullest.count
+        if fullest and rooms
         else "",
         "fullest_count": fullest.count if fullest else 0,
     }
@@ -355,14 +355,15 @@ def _remarks(ahead: Sequence[Hour], now: datetime, here: tzinfo, language: str) 
 def room(hours: Sequence[tuple[datetime, int]]) -> list[tuple[datetime, datetime, int]]:
     """Return the longest times with the fewest starts an hour: begin, end, and at most how many.
 
-    None where every hour is alike. A time of two hours at least is looked for, if need be among
-    hours that are not the emptiest.
+    None where every hour is about alike. A time of two hours at least is looked for, if need be
+    among hours that are not the emptiest.
     """
-    alike = len({count for _begins, count in hours}) < 2
-    if alike:
+    counts = [count for _begins, count in hours]
+    highest = max(counts, default=0)
+    if highest - min(counts, default=0) < max(1, highest / 10):
         return []
     found: list[tuple[datetime, datetime, int]] = []
-    for most in sorted({count for _begins, count in hours}):
+    for most in sorted(set(counts)):
         found = []
         for fits, several in groupby(range(len(hours)), key=lambda n: hours[n][1] <= most):
             places = list(several)

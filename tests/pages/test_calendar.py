@@ -162,6 +162,8 @@ def test_an_hour_that_the_clocks_leave_out_is_no_cell_and_one_that_comes_twice_i
 
 def test_where_every_hour_is_alike_there_is_no_better_time() -> None:
     assert calendar.room([(NOON + n * HOUR, 4) for n in range(48)]) == []
+    assert calendar.room([(NOON + n * HOUR, 400 + n % 9) for n in range(48)]) == []
+    assert calendar.room([]) == []
 
 
 def test_a_time_with_room_is_two_hours_long_if_there_is_one() -> None:
