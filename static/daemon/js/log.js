@@ -9,7 +9,9 @@ import { show as toast } from './ui.js';
 
 const MAX_LINES = 10_000; // in the page; what is furthest away goes first
 const MAX_SIZE = 8 << 20; // characters in the page
+const ENOUGH = 1 << 20; // … that few lines may have before more are read to fill the window
 const NEAR = 1500; // pixels from an end of the window at which more is read
+const STIR = 16; // pixels by which rows may shift when they are laid out; more is somebody's doing
 const SUMMARY = 10_000;
 const WRAP = 'daemon.log.wrap';
 const TIMES = 'daemon.log.times';
@@ -30,8 +32,8 @@ class Log {
   #unsaid = 0;
   #lastTop = 0;
   #frame = 0;
-  #busy = null; // the request under way
-  #turn = 0; // what was asked for another window is not for this one
+  #turn = 1; // of the window: what was asked for another one is not for this
+  #busy = 0; // the turn for which a request is under way
   #wanted; // the lines the address names, until they were shown
   #digits = 0; // of the longest number shown
   #chip;
@@ -133,6 +135,7 @@ class Log {
     this.#strip = new Strip(line, this.#words, clock);
     this.#atStart = atStart;
     this.#box.replaceChildren(this.#head);
+    this.#box.scrollTop = this.#lastTop = 0; // nobody has scrolled up
     this.#showHead();
   }
 
@@ -173,6 +176,7 @@ class Log {
     if (last || this.#following) drop();
     else this.#keepPlace(drop);
     if (!pruned) return;
+    if (this.#following) this.#lastTop = 0; // what goes above moves it up, and that is nobody's doing
     if (last) this.#box.querySelectorAll('.log-end').forEach((end) => end.remove());
     else this.#atStart = false;
     this.#showHead();
@@ -192,14 +196,21 @@ class Log {
   }
 
   // ── Reading on ────────────────────────────────────────────────────────────────────────────────
+  // Return a piece for this window; null while another one is on its way, or the window is gone.
+  async #askAlone(place) {
+    const turn = this.#turn;
+    if (this.#busy === turn || !this.#words.piecesUrl) return null;
+    this.#busy = turn;
+    const piece = await this.#ask(place);
+    if (this.#busy === turn) this.#busy = 0;
+    return turn === this.#turn ? piece : null;
+  }
+
   async #older() {
     const from = this.#strip?.blocks[0]?.from;
-    if (!from || this.#atStart || this.#busy || !this.#words.piecesUrl) return;
-    const turn = this.#turn;
-    this.#busy = this.#ask(from.byte === undefined ? { before_line: from.line } : { before: from.byte });
-    const piece = await this.#busy;
-    this.#busy = null;
-    if (!piece || turn !== this.#turn) return;
+    if (!from || this.#atStart) return;
+    const piece = await this.#askAlone(from.byte === undefined ? { before_line: from.line } : { before: from.byte });
+    if (!piece) return;
     if (!piece.text) {
       this.#atStart = true;
       this.#keepPlace(() => this.#showHead());
@@ -227,14 +238,11 @@ class Log {
   }
 
   async #newer() {
-    if (this.#attached || this.#busy || !this.#strip || !this.#words.piecesUrl) return;
-    const turn = this.#turn;
+    if (this.#attached || !this.#strip) return;
     const from = this.#next !== null ? { byte: this.#next } : this.#resume?.from;
     if (!from) return;
-    this.#busy = this.#ask(from.byte === undefined ? { line: from.line } : { from: from.byte });
-    const piece = await this.#busy;
-    this.#busy = null;
-    if (!piece || turn !== this.#turn || this.#attached) return;
+    const piece = await this.#askAlone(from.byte === undefined ? { line: from.line } : { from: from.byte });
+    if (!piece || this.#attached) return;
     if (piece.text) {
       if (this.#next === null) {
         this.#goOn(this.#resume);
@@ -262,7 +270,7 @@ class Log {
   }
 
   #readOn() {
-    const isShort = this.#box.scrollHeight <= this.#box.clientHeight;
+    const isShort = this.#box.scrollHeight <= this.#box.clientHeight && this.#strip.size < ENOUGH;
     if (isShort || (this.#box.scrollTop < NEAR && !this.#following)) this.#older();
     if (!this.#attached && this.#box.scrollHeight - this.#box.scrollTop - this.#box.clientHeight < NEAR) this.#newer();
   }
@@ -274,17 +282,23 @@ class Log {
       if (!this.#words.piecesUrl) return false;
       this.#turn += 1;
       const turn = this.#turn;
+      this.#busy = turn;
       let piece = await this.#ask({ around: number });
-      if (turn !== this.#turn || !piece?.text) return false;
+      if (turn !== this.#turn) return false;
+      if (!piece?.text) {
+        this.#busy = 0;
+        return false;
+      }
       this.#attached = false;
       this.#anew(piece.line, piece.offset === 0);
-      this.#busy = null;
       this.#append(piece);
       for (let tries = 0; this.#strip.number <= number && tries < 20; tries += 1) {
         piece = await this.#ask({ from: this.#next });
-        if (turn !== this.#turn || !piece?.text) break;
+        if (turn !== this.#turn) return false;
+        if (!piece?.text) break;
         this.#append(piece);
       }
+      this.#busy = 0;
     }
     const row = this.row(number) ?? this.#box.querySelector('.log-gap');
     row?.scrollIntoView({ block: 'center' });
@@ -357,7 +371,8 @@ class Log {
     const place = this.#words.logEnded === undefined ? document : this.#section;
     const outcome = place.querySelector('[data-log-outcome]');
     const end = this.#box.querySelector('.log-end') ?? element('span', 'log-end');
-    if (!this.#attached || (!this.#complete && !outcome)) {
+    const isPaused = outcome?.classList.contains('is-held');
+    if (!this.#attached || (!this.#complete && !isPaused)) {
       end.remove();
       return;
     }
@@ -416,7 +431,8 @@ class Log {
       this.#fresh = 0;
       if (this.#attached) this.#toEnd();
       else { // far from the end: begin there
-        this.#strip = this.#next = this.#busy = null;
+        this.#strip = this.#next = null;
+        this.#lastTop = 0;
         this.#complete = false;
         this.#turn += 1;
         this.#read();
@@ -440,8 +456,11 @@ class Log {
       if (!this.#following && this.#running) this.#follow(true);
       this.#fresh = 0;
       this.#tellFresh();
-    } else if (top < this.#lastTop - 1) this.#follow(false);
-    this.#lastTop = top;
+      this.#lastTop = top;
+    } else if (top < this.#lastTop - STIR) {
+      this.#follow(false);
+      this.#lastTop = top;
+    } else this.#lastTop = Math.max(top, this.#lastTop);
     if (this.#strip) this.#readOn();
   }
 
