@@ -15,7 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 from daemon_app import output, scheduler
-from daemon_app.models import Node, Run
+from daemon_app.models import Job, Node, Run
 from tests.service import (
     PATIENCE,
     UP,
@@ -59,6 +59,22 @@ def test_a_scheduled_run_starts_by_itself_without_any_reload(service) -> None:
     first = every_second.runs.earliest("due_at")
     assert first.trigger == Run.Trigger.SCHEDULE
     assert first.started_at >= first.due_at
+
+
+def test_a_pause_ends_by_itself_and_what_is_due_then_starts(service) -> None:
+    now = timezone.now()
+    minutely = soon(job_type="interval", schedule="1m", command="echo back")
+    # Due at the very end of the pause, in a few seconds.
+    Job.objects.filter(pk=minutely.pk).update(anchor=now - timedelta(seconds=57))
+    minutely.refresh_from_db()
+    end = minutely.plan.next_due(now, anchor=minutely.anchor)
+    minutely.pause(end, now=now, by="anna")
+
+    run = ended(until(minutely.runs.first))
+
+    minutely.refresh_from_db()
+    assert (run.due_at, run.state) == (end, Run.State.SUCCEEDED)
+    assert (minutely.is_active, minutely.paused_until) == (True, None)
 
 
 def test_a_command_knows_its_run_and_none_of_our_secrets(service) -> None:
