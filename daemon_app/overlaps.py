@@ -54,10 +54,12 @@ def _near(
         key = (plan.pattern, plan.since, plan.until)
         if key in groups or len(groups) < PATTERNS:
             groups.setdefault(key, []).append(plan)
-    near = []
+    near: list[tuple[datetime, datetime, Plan]] = []
     for at in times:
         for members in groups.values():
             starts = members[0].starts(at - LOOK_BACK, at + max(length, AT_ONCE), OFTEN + 1)
             if len(starts) <= OFTEN:
                 near += [(at, start, plan) for start in starts for plan in members[:JOBS]]
+        if len(near) >= JOBS:
+            break  # more than anybody reads
     return near

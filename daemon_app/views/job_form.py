@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,8 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _t
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -222,7 +225,7 @@ def _form_page(  # noqa: PLR0913 - the facts of one page
         "report": None
         if subject.skill
         else preflight.look(_wanted(asked) if asked is not None else _wanted_by(shown)),
-        "zones": form.zones(),
+        "zones": zone_options(),
         "conditions": told.conditions(),
         "opening": told.opening(now),
         "rules": told.rules(),
@@ -232,6 +235,12 @@ def _form_page(  # noqa: PLR0913 - the facts of one page
         "starters": starters.STARTERS,
     }
     return page(request, "daemon/job_form.html", context, section="jobs", now=now, status=status)
+
+
+@cache
+def zone_options() -> SafeString:
+    """Return the suggestions for the time zone; there are hundreds, and always the same."""
+    return format_html_join("", '<option value="{}">', ((zone,) for zone in JobForm.zones()))
 
 
 def _listed(form: JobForm) -> list[dict[str, str]]:
