@@ -68,6 +68,7 @@ def test_a_pause_ends_by_itself_and_what_is_due_then_starts(service) -> None:
     Job.objects.filter(pk=minutely.pk).update(anchor=now - timedelta(seconds=57))
     minutely.refresh_from_db()
     end = minutely.plan.next_due(now, anchor=minutely.anchor)
+    assert end
     minutely.pause(end, now=now, by="anna")
 
     run = ended(until(minutely.runs.first))
