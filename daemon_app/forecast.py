@@ -304,35 +304,39 @@ class Memory:
     """The plans of all jobs that start by themselves, read again only when one has changed."""
 
     def __init__(self) -> None:
-        self._known: object = None
-        self._plans: list[Plan] = []
+        # Together, for threads read them side by side: a stamp, and the plans that it is of.
+        self._known: tuple[object, list[Plan]] = (None, [])
         self._forecasts: OrderedDict[object, list[Forecast]] = OrderedDict()
 
     def plans(self) -> list[Plan]:
         """Return the plans of all jobs that are switched on, or will be by themselves."""
-        planned = Q(is_active=True, next_due_at__isnull=False)
-        known = Job.objects.aggregate(
-            all=Count("pk"),
-            planned=Count("pk", filter=planned),
-            changed=Max("updated_at"),
-            versions=Sum("version"),
-        )
-        if known != self._known:
-            paused = Q(is_active=False, paused_until__isnull=False)
-            jobs = Job.objects.filter(planned | paused).exclude(job_type=Job.Kind.MANUAL)
-            self._plans = [_plan(row) for row in jobs.order_by("pk").values_list(*FIELDS)]
-            self._forecasts.clear()
-            self._known = known
-        return self._plans
+        return self._current()[1]
 
     def by_span(self, bounds: tuple[datetime, ...], most: int, often: int) -> list[Forecast]:
         """Return the forecasts of all jobs, remembered while no job changes."""
-        plans, key = self.plans(), (bounds, most, often)
+        stamp, plans = self._current()
+        key = (stamp, bounds, most, often)
         found = self._forecasts.pop(key, None) or by_span(plans, bounds, most, often)
         self._forecasts[key] = found
         if len(self._forecasts) > FORECASTS:
             self._forecasts.popitem(last=False)
         return found
+
+    def _current(self) -> tuple[object, list[Plan]]:
+        planned = Q(is_active=True, next_due_at__isnull=False)
+        counts = Job.objects.aggregate(
+            all=Count("pk"),
+            planned=Count("pk", filter=planned),
+            changed=Max("updated_at"),
+            versions=Sum("version"),
+        )
+        stamp, known = tuple(counts.values()), self._known
+        if stamp != known[0]:
+            paused = Q(is_active=False, paused_until__isnull=False)
+            jobs = Job.objects.filter(planned | paused).exclude(job_type=Job.Kind.MANUAL)
+            plans = [_plan(row) for row in jobs.order_by("pk").values_list(*FIELDS)]
+            known = self._known = (stamp, plans)
+        return known
 
 
 FIELDS: Final = (
