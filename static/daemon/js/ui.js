@@ -23,7 +23,7 @@ document.addEventListener('submit', async (event) => {
   button.closest('details.menu')?.removeAttribute('open');
   try {
     const answer = await fetch(button.formAction, {
-      method: 'POST', body: sent, headers: { 'X-Answer': 'toast', 'X-CSRFToken': token() },
+      method: 'POST', body: sent, headers: { 'X-Answer': 'toast', 'X-CSRFToken': token() }, signal: AbortSignal.timeout(30_000),
     });
     if (answer.redirected) location.assign(answer.url);
     else if (answer.ok) {
