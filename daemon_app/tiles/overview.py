@@ -1,5 +1,6 @@
 """The overview: how things stand, what needs a person, what runs, and what comes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -111,7 +112,7 @@ def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
     ]
     bad = [hint for hint in told if hint.level == hints.ERROR]
     mild = [hint for hint in told if hint.level != hints.ERROR]
-    sick = [each for each in map(_failing, jobs[:MOST_NAMED]) if each.run]
+    sick = _failing(jobs[:MOST_NAMED])
     if len(sick) > MOST_NOTICES:
         of_jobs = [Hint("jobs", "is-fail", many=sick, count=len(failing))]
     else:
@@ -157,14 +158,20 @@ def _hint(hint: hints.Notice) -> Hint:
     return Hint(key, TONES.get(hint.level, "is-warn"), hint=hint)
 
 
-def _failing(job: Job) -> Notice:
-    """Return how often a job has failed since its last success; what never ran does not count."""
-    judged = _judged_runs().filter(job=job)
-    ends = list(judged.values_list("id", "state")[:STRIP])
-    failed = [pk for pk, _state in takewhile(lambda end: end[1] in Run.UNHAPPY, ends)]
-    # A success may have come since we asked which jobs fail.
-    run = judged.filter(pk=failed[0]).first() if failed else None
-    return Notice(job, run=run, in_a_row=len(failed))
+def _failing(jobs: Sequence[Job]) -> list[Notice]:
+    """Return how often jobs have failed since their last success; what never ran doesn't count."""
+    failed: dict[int, list[int]] = {}
+    for job in jobs:
+        ends = _judged_runs().filter(job=job).values_list("id", "state")[:STRIP]
+        bad = takewhile(lambda end: end[1] in Run.UNHAPPY, ends)
+        failed[job.pk] = [pk for pk, _state in bad]
+    last = Run.objects.in_bulk([pks[0] for pks in failed.values() if pks])
+    return [
+        Notice(job, run=last[pks[0]], in_a_row=len(pks))
+        for job in jobs
+        # A success may have come since we asked which jobs fail.
+        if (pks := failed[job.pk]) and pks[0] in last
+    ]
 
 
 def _judged_runs() -> QuerySet[Run]:

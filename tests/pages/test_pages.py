@@ -461,7 +461,7 @@ def test_a_gap_with_odd_facts_is_no_accident(admin: Client, db: None, facts: Any
 # ── Cost ─────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     ("address", "most"),
-    [("/daemon/", 90), ("/daemon/jobs/", 18), ("/daemon/runs/", 16), ("/daemon/jobs/1/", 60)],
+    [("/daemon/", 90), ("/daemon/jobs/", 36), ("/daemon/runs/", 30), ("/daemon/jobs/1/", 60)],
 )
 def test_a_page_asks_the_database_no_more_when_there_is_more_to_show(
     admin: Client,

@@ -374,5 +374,5 @@ def test_a_page_with_a_day_of_ticks_asks_as_little_as_an_empty_one(
     admin.get("/daemon/system/")
     ticks((now - timedelta(seconds=30 * n) for n in range(1, 200)), vram=50.0)
 
-    with django_assert_max_num_queries(40):
+    with django_assert_max_num_queries(48):
         admin.get("/daemon/system/")
