@@ -956,7 +956,8 @@ def test_forty_updates_lose_nothing_of_what_a_person_does(live: tuple[Page, Serv
             for i in range(200)
         )
         return (
-            '<div id="a" data-region="a"><input id="q" value="x"><div id="box" data-live-keep="style">'
+            '<div id="a" data-region="a"><input id="q" value="x">'
+            '<div id="box" data-live-keep="style">'
             f"<table><tbody>{rows}</tbody></table></div></div>"
         )
 
