@@ -173,9 +173,8 @@ def _of_jobs() -> list[Notice]:
     """Return what can't work: schedules nobody can read, and needs that no pool can meet."""
     found = []
     active = Job.objects.active().order_by("pk")
-    # Both questions are answered by an index, as long as the answer is "none".
-    broken = list(active.exclude(schedule_error="").order_by().values_list("pk", flat=True))
-    for job in active.filter(pk__in=broken) if broken else ():
+    broken = list(active.filter(schedule_error__gt=""))  # an index knows
+    for job in broken:
         title = _t("“%(job)s” does not start by itself") % {"job": job.name}
         text = _t("Its schedule can't be read: %(error)s Edit it.") % {"error": job.schedule_fault}
         found.append(Notice(WARN, title, text, "schedule_broken", job.updated_at, job_id=job.pk))
@@ -183,7 +182,8 @@ def _of_jobs() -> list[Notice]:
     sizes = Pool.sizes()
     needing = active.exclude(pools={})
     # Thousands of jobs may need pools, and all be able to start: few needs are different.
-    wants = needing.order_by().values_list("pools", flat=True).distinct()
+    told = needing.filter(schedule_error="").order_by().values_list("pools", flat=True)
+    wants = [*told.distinct(), *(job.pools for job in broken)]
     if all(need <= sizes.get(pool, 0) for pools in wants for pool, need in pools.items()):
         return found
     for job in needing.only("name", "pools"):

@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='job',
-            index=models.Index(fields=['pools', 'schedule_error', 'is_active'], name='daemon_jobs_wants'),
+            index=models.Index(fields=['schedule_error', 'is_active', 'pools'], name='daemon_jobs_wants'),
         ),
         migrations.AddIndex(
             model_name='job',

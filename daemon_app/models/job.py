@@ -351,7 +351,7 @@ class Job(models.Model):
         ordering = ["name"]
         indexes = [
             # Whether a job can't work is asked by every page: without reading all jobs.
-            models.Index(fields=["pools", "schedule_error", "is_active"], name="daemon_jobs_wants"),
+            models.Index(fields=["schedule_error", "is_active", "pools"], name="daemon_jobs_wants"),
             models.Index(
                 fields=["next_due_at"], name="daemon_jobs_due", condition=Q(is_active=True)
             ),
