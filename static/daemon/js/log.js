@@ -134,6 +134,7 @@ class Log {
   #anew(line, atStart = true) {
     this.#strip = new Strip(line, this.#words, clock);
     this.#atStart = atStart;
+    this.#box.style.minHeight = `${this.#box.offsetHeight}px`; // or the page would move
     this.#box.replaceChildren(this.#head);
     this.#box.scrollTop = this.#lastTop = 0; // nobody has scrolled up
     this.#showHead();
@@ -404,7 +405,8 @@ class Log {
     // Once for all that came in this frame of the screen; an unseen page scrolls when it is seen.
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
-      if (this.#following && this.#attached) this.#toEnd();
+      this.#box.style.minHeight = '';
+      if (this.#following && this.#attached) this.#settle();
       if (this.#strip && !document.hidden) this.#readOn();
       if (this.#complete && this.#attached) this.#follow(false);
     });
@@ -447,6 +449,16 @@ class Log {
   #toEnd() {
     this.#box.scrollTop = this.#box.scrollHeight;
     this.#lastTop = this.#box.scrollTop;
+  }
+
+  // Rows that come into view may be higher than was guessed: then the end is further down.
+  #settle(tries = 12) {
+    this.#toEnd();
+    const top = this.#lastTop;
+    requestAnimationFrame(() => {
+      const below = this.#box.scrollHeight - this.#box.scrollTop - this.#box.clientHeight;
+      if (tries && below > 1 && this.#box.scrollTop >= top - STIR) this.#settle(tries - 1);
+    });
   }
 
   #scrolled() {
@@ -620,7 +632,8 @@ class Log {
 
   #end() {
     if (this.#running || !this.#attached) this.#follow(true);
-    else this.#toEnd();
+    else this.#settle();
+    this.#box.scrollIntoView({ block: 'nearest' });
   }
 }
 
