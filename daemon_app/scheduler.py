@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Least
 from django.utils.translation import gettext as _t
@@ -95,6 +95,8 @@ def _end_pauses(now: datetime) -> None:
             job.resume(now=now)
         except ScheduleError as error:
             _give_up_pause(job, until, str(error), now)
+        except OperationalError:
+            raise  # the database's fault, no job's: the next beat tries again
         except Exception as error:
             # One job's broken schedule never stops another's.
             log.exception("job %s can't be switched on after its pause", job.pk)
@@ -105,7 +107,7 @@ def _give_up_pause(job: Job, until: datetime | None, error: str, now: datetime) 
     """Leave a job off whose schedule can't go on; else every beat would try it again."""
     _mark_broken(job, error, now)
     paused = Job.objects.filter(pk=job.pk, is_active=False, paused_until=until)
-    paused.update(paused_until=None, paused_by="", pause_note="")
+    paused.update(paused_until=None, paused_by="", pause_note="", version=F("version") + 1)
 
 
 def next_wake(now: datetime) -> datetime | None:

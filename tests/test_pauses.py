@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import OperationalError
 from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon_app import scheduler
+from daemon_app import forecast, scheduler
 from daemon_app.models import Change, Incident, Job, Policy, Run
 from daemon_app.tiles import pauses
 from tests.jobs import NOON, job, run
@@ -123,6 +124,38 @@ def test_a_schedule_that_can_not_go_on_is_marked_and_holds_up_no_other(
     assert broken.schedule_error
     assert whole.is_active
     assert list(Incident.objects.values_list("code", "job_id")) == [("schedule_broken", broken.pk)]
+
+
+def test_a_database_that_is_locked_for_a_moment_leaves_no_job_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of = hourly()
+    of.pause(NOON + 5 * HOUR, now=NOON, by="anna")
+
+    def locked(*_args: object, **_named: object) -> None:
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "resume", locked)
+        with pytest.raises(OperationalError):
+            scheduler.tick(NOON + 5 * HOUR)
+    scheduler.tick(NOON + 5 * HOUR)
+
+    of.refresh_from_db()
+    assert (of.is_active, of.schedule_error) == (True, "")
+    assert not Incident.objects.exists()
+
+
+def test_no_start_is_planned_of_a_job_that_stayed_off_after_its_pause() -> None:
+    forecast.forget()
+    of = hourly()
+    of.pause(NOON + HOUR, now=NOON, by="anna")
+    Job.objects.filter(pk=of.pk).update(schedule="61 * * * *")
+    assert [plan.id for plan in forecast.plans()] == [of.pk]
+
+    scheduler.tick(NOON + HOUR)
+
+    assert forecast.plans() == []
 
 
 def test_who_has_decided_otherwise_meanwhile_is_not_overruled() -> None:
