@@ -71,9 +71,15 @@ class Bar:
         return self.x + self.width
 
     @property
+    def count(self) -> int:
+        """Return for how many runs it stands; several slices may be of one."""
+        known = {each.run for each in self.slices if each.run}
+        return len(known) + sum(not each.run for each in self.slices)
+
+    @property
     def is_many(self) -> bool:
         """Whether it stands for more than one run."""
-        return len(self.slices) > 1
+        return self.count > 1
 
     @property
     def is_tick(self) -> bool:

@@ -192,8 +192,8 @@ class Drawing:
                 until = next_began or ended_at or self.now
                 bridges += self._bridge(attempt.ended_at, until, "held")
         if started_at and state == Run.State.RUNNING:
-            begun = min(started_at.timestamp(), self.axis.now)
-            slices.append(Slice(begun, self.axis.now, "run", pk, state))
+            # Now is where the axis has it: a run that has just begun may seem to begin after it.
+            slices.append(Slice(started_at.timestamp(), self.axis.now, "run", pk, state))
         elif started_at:
             begun, ended = started_at.timestamp(), (ended_at or self.now).timestamp()
             outcome = OUTCOMES.get(Run.State(state), "quiet")
@@ -253,15 +253,15 @@ class Drawing:
         if bar.outcome == "run":
             word, when = _t("Running"), _t("since %(when)s") % {"when": self._clock(first.begun)}
         else:
-            word = state_mark(first.state).word
+            word = state_mark(bar.slices[-1].state).word
             if first.state == Run.State.MISSED:
                 when = self._clock(first.begun)
-            else:
+            elif len(bar.slices) == 1:
                 length = self._lasting(first.ended - first.begun)
         return Told(bar, reverse("run", args=[first.run]), word, when, length, first.run)
 
     def _counted(self, bar: Bar) -> str:
-        count = len(bar.slices)
+        count = bar.count
         if any(each.state == MANY for each in bar.slices):
             return _t("Many runs")
         if bar.outcome == "fail":

@@ -3,6 +3,7 @@
 Each job is a lane. However many jobs and runs there are, a few lanes of bounded length are read.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from daemon_app import charts, formats, gauges, idleness, timeline
-from daemon_app.models import IdleSpan, Job, Run
+from daemon_app.models import Attempt, IdleSpan, Job, Run
 from daemon_app.tiles.lanes import Drawing, Lane, Told
 from daemon_app.tiles.regions import Context, Viewer, current_language, region
 from daemon_app.tiles.rows import Filter, upcoming_jobs
@@ -334,10 +335,11 @@ def _summary(lanes: Sequence[Lane], axis: Axis, now: datetime, language: str) ->
         formats.moment(datetime.fromtimestamp(at, UTC), now, zone, language)
         for at in (axis.start, axis.end)
     )
-    counts = {"ok": 0, "fail": 0, "run": 0, "planned": 0}
-    for lane in lanes:
-        for bar in lane.bars:
-            counts[bar.outcome] = counts.get(bar.outcome, 0) + len(bar.slices)
+    slices = sorted(each for lane in lanes for bar in lane.bars for each in bar.slices)
+    # A run that was tried again, or made way, is what its last slice is.
+    last = {each.run or -number: each for number, each in enumerate(slices, 1)}
+    ends = Counter(each.outcome for each in last.values() if each.state != Attempt.DISPLACED)
+    counts = {kind: ends[kind] for kind in ("ok", "fail", "run", "planned")}
     return _t(
         "Timeline from %(start)s to %(end)s: %(ok)s done, %(fail)s failed, %(run)s running, "
         "%(planned)s planned. Arrow keys go from bar to bar."

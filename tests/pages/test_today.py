@@ -159,6 +159,45 @@ def test_a_run_that_has_been_on_its_way_since_before_the_axis_is_drawn(db: None)
     assert [kind for kind, _label in bars()] == ["run"]
 
 
+def made_way(of: Run, *times: tuple[float, float]) -> None:
+    """Let a run have run from hour to hour, and made way after each of them."""
+    for number, (begun, ended) in enumerate(times, 1):
+        Attempt.objects.create(
+            run=of,
+            number=number,
+            fence=number,
+            state=Attempt.DISPLACED,
+            started_at=hours(begun),
+            ended_at=hours(ended),
+        )
+
+
+def test_slices_of_one_run_that_became_one_bar_are_still_one_run(db: None) -> None:
+    of = job("training")
+    done = ran(of, -2, 3, attempt=3, displacements=2)
+    made_way(done, (-2.2, -2.15), (-2.1, -2.05))
+
+    assert bars("range=week") == [("ok", f"Done, 10:48–11:03, Run {done.pk}")]
+    assert f'href="/daemon/runs/{done.pk}/"' in html_of("range=week")
+
+
+def test_the_sentence_counts_runs_not_their_slices(db: None) -> None:
+    going = ran(job("training"), -1, state=State.RUNNING, attempt=3, displacements=2)
+    made_way(going, (-9, -8), (-6, -4))
+    waiting = run(job("rest"), now=hours(-6), attempt=2, displacements=1, reason_code="displaced")
+    made_way(waiting, (-6, -4))
+
+    assert "0 done, 0 failed, 1 running" in html_of()
+
+
+def test_what_has_just_begun_says_when_however_coarse_the_axis(db: None) -> None:
+    ran(job("training"), 9 / 60, state=State.RUNNING)
+
+    (said,) = bars("range=week", now=hours(9.5 / 60))
+
+    assert said[1].startswith("Running, since 13:09")
+
+
 def test_what_waits_in_line_is_dotted_since_it_was_due(db: None) -> None:
     run(job("backup"), now=hours(-1))
 
