@@ -68,7 +68,7 @@ def used(folder: Path, began: datetime, ended: datetime, now: datetime) -> Conte
     between = [
         (frame.x(at.timestamp()), at, "middle")
         for at in charts.instants(start, end, zone, most=6)
-        if 120 < frame.x(at.timestamp()) < charts.WIDTH - 120
+        if 170 < frame.x(at.timestamp()) < charts.WIDTH - 170
     ]
     return {
         "charts": shown,
