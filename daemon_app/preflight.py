@@ -164,7 +164,7 @@ def look(wanted: Wanted) -> Report:
     Folders of other machines may never answer: a thread asks, and we wait for a moment only.
     """
     user = _user()
-    folder = os.path.expanduser(wanted.working_directory.strip() or "~")  # noqa: PTH111 - as the runner does
+    folder = _expanded(wanted.working_directory.strip() or "~")
     shell = SHELL if wanted.use_shell and not wanted.script_path.strip() else ""
     if not wanted.command.strip() and not wanted.script_path.strip():
         return Report(user, folder, shell, (), is_empty=True)
@@ -237,7 +237,7 @@ class _Look:
     # ── Without the shell ────────────────────────────────────────────────────────────────────────
     def _of_script(self) -> Iterator[Finding]:
         typed = self.wanted.script_path.strip()
-        path = os.path.join(self.folder, os.path.expanduser(typed))  # noqa: PTH111, PTH118
+        path = os.path.join(self.folder, _expanded(typed))  # noqa: PTH118
         if path.endswith(".py"):
             yield self._read_by("", typed, path) or Finding("own_python", typed, path)
         else:
@@ -467,7 +467,7 @@ class _Look:
                 for place in self._places(meant, "/")
             )
             return ("found" if is_there else "no_interpreter"), meant
-        is_there = os.access(words[0], os.X_OK)
+        is_there = _is_path(words[0]) and os.access(words[0], os.X_OK)
         return ("found" if is_there else "no_interpreter"), words[0]
 
     def _read_by(self, program: str, typed: str, path: str) -> Finding | None:
@@ -520,6 +520,11 @@ def _behind(name: str, words: list[Word]) -> list[Word]:
     if not words or (words[0].literal or "-").startswith("-"):
         return []
     return words
+
+
+def _expanded(path: str) -> str:
+    """Return a path with its ~ as the runner replaces it; one that can be none as it is."""
+    return os.path.expanduser(path) if _is_path(path) else path  # noqa: PTH111 - as the runner does
 
 
 def _is_path(text: str) -> bool:

@@ -47,6 +47,13 @@ def codes(folder: Path, command: str = "", **fields: Any) -> list[str]:
     return [f"{found.what}: {found.code}" for found in look(folder, command, **fields)]
 
 
+def test_a_first_line_that_can_be_no_path_asks_for_what_is_not_there(folder: Path) -> None:
+    (folder / "null.sh").write_bytes(b"#!/bin/\0sh\n")
+    (folder / "null.sh").chmod(0o755)
+
+    assert codes(folder, "./null.sh") == ["./null.sh: no_interpreter"]
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [

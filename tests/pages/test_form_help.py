@@ -55,6 +55,8 @@ def test_folder_and_environment_of_the_form_count(admin: Client) -> None:
         ({"command": "$(" * 9000, "use_shell": "on"}, "offen geblieben"),
         ({"command": "<b>x</b>", "use_shell": "on"}, "nennt kein Programm"),
         ({"command": "true", "working_directory": "\x00"}, "true"),
+        ({"command": "true", "working_directory": "~\x00x"}, "Hier heißt niemand"),
+        ({"script_path": "~\x00x/y.sh"}, "Zurzeit gibt es keine Datei"),
         ({"command": "true", "environment": "=\n=x\n" * 999, "parameters": "\x00"}, "true"),
         ({"script_path": "x" * 9000}, "Zurzeit gibt es keine Datei"),
     ],
