@@ -1,5 +1,6 @@
 """The calendar: what is planned to start in a week, or on a day of it, and where there is room."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ EVERY_MINUTE = 24 * 60 * 60  # nothing starts more often a day
 ROOM = 3  # times with room that are named
 ENOUGH = timedelta(hours=2)
 HOUR = forecast.HOUR
+HOUR_NUMBER = re.compile(r"[01]?[0-9]|2[0-3]")
 
 
 # ── What the address asks for ────────────────────────────────────────────────────────────────────
@@ -49,7 +51,7 @@ class Shown:
     @classmethod
     def read(cls, query: str | None, today: date) -> Self:
         """Return what a query string asks for; nonsense in it counts as nothing."""
-        asked = parse_qs((query or "")[:200], max_num_fields=10)
+        asked = parse_qs((query or "")[:200])
         words = {name: asked.get(name, [""])[-1] for name in ("from", "day", "hour", "at")}
         hour = words["hour"]
         since = None
@@ -58,7 +60,7 @@ class Shown:
         return cls(
             _day(words["from"], today) or today,
             _day(words["day"], today),
-            int(hour) if hour.isascii() and hour.isdigit() and int(hour[:3]) < 24 else None,
+            int(hour) if HOUR_NUMBER.fullmatch(hour) else None,
             since,
         )
 

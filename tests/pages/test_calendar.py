@@ -50,6 +50,8 @@ def nightly(name: str = "nightly", schedule: str = "0 3 * * *", **fields: Any) -
         ("from=tomorrow&hour=24", TODAY, None, None),
         ("day=2026-11-26&hour=7", TODAY, date(2026, 11, 26), 7),
         ("day=2026-11-26&hour=²&at=99:99", TODAY, date(2026, 11, 26), None),
+        ("day=2026-11-26&hour=0019999", TODAY, date(2026, 11, 26), None),
+        ("day=2026-11-26" + "&x=1" * 40, TODAY, date(2026, 11, 26), None),
     ],
 )
 def test_nonsense_in_the_address_counts_as_nothing(
