@@ -306,7 +306,8 @@ class Hub:
         """Return the body of one frame with something `page` lacks; None when it lacks nothing."""
         if page.stale:
             ops = []
-            for region in sorted(page.stale):
+            # What lies within another one comes after it: it may have been rendered later.
+            for region in sorted(page.stale, key=lambda each: (":" in each, each)):
                 shown = self._shown.get(page.key(region))
                 if shown is not None and page.regions.get(region) != shown.digest:
                     page.regions[region] = shown.digest

@@ -15,6 +15,16 @@ async def test_a_page_gets_the_present_look_of_all_it_shows(web: Web, session: s
     assert all(f'data-region="{op[1]}"' in op[2] for op in ops)
 
 
+async def test_what_lies_within_another_region_is_told_after_it(web: Web, session: str) -> None:
+    pk = web.tell("running('one that writes')")
+    async with web.page(session) as page:
+        await page.show(f"last-line:{pk}", "running")
+        ops = await page.ops()
+    web.tell(f"finish({pk})")
+
+    assert [op[1] for op in ops] == ["running", f"last-line:{pk}"]
+
+
 async def test_what_another_process_changes_is_shown(web: Web, session: str) -> None:
     async with web.page(session) as page:
         await page.show("jobs-table:q=made+elsewhere", "nav:runs")
