@@ -72,12 +72,21 @@ def _queued_in(runs: QuerySet[Run], begin: datetime, end: datetime, lowest: int)
     Numbers ascend with that time, so that two looks into an index find the first and the last. One
     lower bound is given in all: of two, a database may take the one that bounds less.
     """
-    by_time = Run.objects.order_by("queued_at").values_list("pk", flat=True)
-    first = by_time.filter(queued_at__gte=begin).first()
-    after = by_time.filter(queued_at__gte=end).first()
+    first, after = _first_since(begin), _first_since(end)
     if first is None:
         return runs.none()
     return runs.filter(pk__gte=max(first, lowest), **({"pk__lt": after} if after else {}))
+
+
+def _first_since(at: datetime) -> int | None:
+    """Return the first run that was put in line at `at` or later; None for none."""
+    since = Run.objects.filter(queued_at__gte=at).order_by("queued_at")
+    return since.values_list("pk", flat=True).first()
+
+
+def _is_searched(wanted: Filter) -> bool:
+    """Return whether runs are chosen by what no index answers."""
+    return bool(wanted.q or wanted.trigger or wanted.state == "unusual")
 
 
 def times(wanted: Filter, now: datetime) -> list[tuple[str, str]]:
@@ -106,8 +115,11 @@ def runs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
     """
     wanted = Filter.read(arg)
     newest, lowest = wanted.until, 0
-    if wanted.q or wanted.trigger or wanted.state == "unusual":
+    span = span_of(wanted.time, now)
+    if _is_searched(wanted):
         newest = wanted.below or newest or Run.objects.aggregate(last=Max("pk"))["last"] or 0
+        if span and (after := _first_since(span[1])):
+            newest = min(newest, after - 1)
         lowest = max(0, newest - LOOKED_AT + 1)
     runs = filtered_runs(wanted, now, lowest)
     if newest:
@@ -116,7 +128,11 @@ def runs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
     start = (wanted.page - 1) * RUNS_PER_PAGE
     found = list(runs[start : start + RUNS_PER_PAGE + 1])
     pages = wanted.page + (len(found) > RUNS_PER_PAGE)
-    is_cut = lowest > 1 and pages == wanted.page and Run.objects.filter(pk__lt=lowest).exists()
+    older = None
+    if lowest > 1 and pages == wanted.page:
+        before = Run.objects.filter(pk__lt=lowest).order_by("-id")
+        older = before.values_list("queued_at", flat=True).first()
+    is_cut = older is not None and (span is None or older >= span[0])
     return {
         "filter": wanted,
         "rows": run_rows(found[:RUNS_PER_PAGE], now, headings=True),
@@ -135,6 +151,10 @@ def runs_news(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noq
     span = span_of(wanted.time, now)
     count = 0
     if span is None or span[0] <= now < span[1]:
-        new = filtered_runs(replace(wanted, time=""), now, (wanted.until or 0) + 1)
+        lowest = (wanted.until or 0) + 1
+        if _is_searched(wanted):
+            last = Run.objects.aggregate(last=Max("pk"))["last"] or 0
+            lowest = max(lowest, last - LOOKED_AT + 1)
+        new = filtered_runs(replace(wanted, time=""), now, lowest)
         count = new[:100].count()
     return {"count": count, "query": wanted.query(until=None)}

@@ -109,6 +109,33 @@ def test_a_search_without_a_hit_offers_to_look_among_older_ones(
     assert "Look among older ones" in html
 
 
+@pytest.mark.usefixtures("week")
+@pytest.mark.parametrize(("time", "numbers"), [("2026-11-20", [6]), ("7d", [10, 9, 8, 7])])
+def test_a_search_in_a_span_of_time_begins_at_its_end_and_ends_at_its_beginning(
+    monkeypatch: pytest.MonkeyPatch, time: str, numbers: list[int]
+) -> None:
+    monkeypatch.setattr(runs, "LOOKED_AT", 4)
+
+    html = str(tiles.render("runs-table", f"q=job&time={time}", tiles.Viewer("viewer", "en"), NOON))
+
+    assert listed(f"q=job&time={time}") == numbers
+    # Of seven days three more are further back; of one day nothing is.
+    assert ("Look among older ones" in html) == (time == "7d")
+
+
+@pytest.mark.usefixtures("week")
+def test_news_of_a_search_are_looked_for_among_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "LOOKED_AT", 4)
+
+    def count(query: str) -> int:
+        context = runs.runs_news(tiles.Viewer("viewer", "en"), query, NOON)
+        return int(context["count"])
+
+    assert count("until=1") == 9
+    assert count("q=job&until=1") == 4
+    assert count("q=job&until=8") == 2
+
+
 def test_the_filter_stands_in_the_address_and_in_the_form(viewer: Client) -> None:
     of = job("nacht-backup", now=timezone.now())
     address = f"/daemon/runs/?state=unhappy&job={of.pk}&trigger=manual&time=7d&q=disk"
