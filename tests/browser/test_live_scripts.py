@@ -1024,6 +1024,57 @@ def test_rows_under_a_moving_pointer_keep_their_places(live: tuple[Page, Server]
     expect(page.locator("#a li")).to_have_text(["two 2", "three 2"])
 
 
+def test_what_lies_within_rows_that_wait_to_move_stays_new(live: tuple[Page, Server]) -> None:
+    page, server = live
+
+    def line(text: str) -> str:
+        return f'<p id="b-7" data-region="b:7">{text}</p>'
+
+    def rows(text: str, *names: str) -> str:
+        inside = "".join(
+            f'<li id="{name}">{name} {line(text) if name == "two" else ""}</li>' for name in names
+        )
+        return f'<div id="a" data-region="a"><ul data-live-steady>{inside}</ul></div>'
+
+    page.evaluate(
+        "(html) => { document.querySelector('#b-7').remove();"
+        " document.querySelector('#a').outerHTML = html; }",
+        rows("first line", "one", "two"),
+    )
+    page.locator("#two").hover()
+
+    server.send(ops=[["morph", "a", rows("second line", "two"), "d1"]])
+    server.send(ops=[["morph", "b:7", line("third line"), "d2"]])
+    expect(page.locator("#b-7")).to_have_text("third line")
+    page.clock.run_for(3_000)
+
+    expect(page.locator("#one")).to_have_count(0)
+    expect(page.locator("#b-7")).to_have_text("third line")
+
+
+def test_what_comes_back_to_the_page_is_not_taken_for_what_it_was(
+    live: tuple[Page, Server],
+) -> None:
+    page, server = live
+    inner = '<p id="b-7" data-region="b:7">{}</p>'
+    outer = '<div id="a" data-region="a">{}</div>'
+    page.evaluate(
+        "(html) => { document.querySelector('#b-7').remove();"
+        " document.querySelector('#a').outerHTML = html; }",
+        outer.format(inner.format("old")),
+    )
+    server.send(ops=[["morph", "b:7", inner.format("new"), "d7"]])
+
+    server.send(ops=[["morph", "a", outer.format(""), "d1"]])
+    expect(page.locator("#b-7")).to_have_count(0)
+    server.send(ops=[["morph", "a", outer.format(inner.format("another run of it")), "d2"]])
+    expect(page.locator("#b-7")).to_have_count(1)
+    while not server.asks("show") or "b:7" not in server.asks("show")[-1]["regions"]:
+        page.wait_for_timeout(10)
+
+    assert server.asks("show")[-1]["regions"] == {"a": "d2", "b:7": None}
+
+
 # ── title.js and notify.js ───────────────────────────────────────────────────────────────────────
 NOTED = """
   window.notes = [];

@@ -126,8 +126,12 @@ function sendSeen() {
 // ── What the page shows ─────────────────────────────────────────────────────────────────────────
 function regions() {
   const found = {};
+  const here = [...document.querySelectorAll('[data-region]')];
+  const names = new Set(here.map((element) => element.dataset.region));
+  // What has left the page looks otherwise when it comes back.
+  for (const region of digests.keys()) if (!names.has(region)) digests.delete(region);
   let size = 200;
-  for (const element of document.querySelectorAll('[data-region]')) {
+  for (const element of here) {
     const region = element.dataset.region;
     size += JSON.stringify(region).length * 3 + 20; // in bytes, at worst
     if (size > 4000) break; // the server takes no longer message
@@ -202,6 +206,11 @@ function work(element, wanted) {
   };
   if (wanted) morph(element, wanted, (node) => added.push(node), holds);
   later.delete(element);
+  for (const [around, look] of later) {
+    if (!around.isConnected) later.delete(around);
+    // What waits to be shown around it must not bring back what it was.
+    else if (wanted && around.contains(element)) look.querySelector(`[data-region="${CSS.escape(element.dataset.region)}"]`)?.replaceWith(wanted.cloneNode(true));
+  }
   if (held) settleLater(element, wanted);
   for (const node of added) if (node.isConnected) window.htmx?.process(node);
   element.dispatchEvent(new CustomEvent('daemon:shown', { bubbles: true }));
