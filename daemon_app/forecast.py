@@ -208,7 +208,7 @@ def by_span(
     start, end = bounds[0], bounds[-1]
     plans = (each if isinstance(each, Plan) else Plan.of(each) for each in jobs)
     hours = max(0, -((start - end) // HOUR))
-    per_hour, listed = [0] * hours, [0] * hours
+    listed = [0] * hours
     days = max((end - start) / timedelta(days=1), 1.0)
     # Most of many jobs share their schedules: each is looked at once.
     groups: dict[object, list[Plan]] = {}
@@ -218,13 +218,15 @@ def by_span(
     few: list[tuple[list[Plan], Hours]] = []
     for members in groups.values():
         found = members[0].by_hour(start, end)
-        is_frequent = sum(n for _hour, n in found) > often * days
+        is_frequent = _sum(found, 0, hours) > often * days
         (counted if is_frequent else few).append((members, found))
-        sums, several = None if is_frequent else listed, len(members)
+    for several, found in _together(few):
+        for hour, n in found:
+            listed[hour] += n * several
+    per_hour = [*listed]
+    for several, found in _together(counted):
         for hour, n in found:
             per_hour[hour] += n * several
-            if sums is not None:
-                sums[hour] += n * several
     return [
         _span(few, counted, per_hour, listed, (start, low, high), most)
         for low, high in pairwise(bounds)
@@ -232,6 +234,20 @@ def by_span(
 
 
 Groups = Sequence[tuple[Sequence[Plan], Hours]]
+
+
+def _together(groups: Groups) -> Iterable[tuple[int, Hours]]:
+    """Return of how many plans the same hours are, and these hours."""
+    several: Counter[Hours] = Counter()
+    for members, found in groups:
+        several[found] += len(members)
+    return ((n, found) for found, n in several.items())
+
+
+@lru_cache(maxsize=4_096)
+def _sum(hours: Hours, low: int, high: int) -> int:
+    """Return how many starts there are in the hours from the first up to the second."""
+    return sum(n for hour, n in hours if low <= hour < high)
 
 
 def _span(  # noqa: PLR0913, PLR0917 - what is known of all spans
@@ -251,7 +267,7 @@ def _span(  # noqa: PLR0913, PLR0917 - what is known of all spans
     starts = _first(few, (low, full or high), begin, last, most)
     often = []
     for members, found in counted:
-        several = sum(n for hour, n in found if low <= hour < high)
+        several = _sum(found, low, high)
         if several:
             often.append((several, members))
     often.sort(key=lambda each: (-each[0], each[1][0].name))
@@ -294,9 +310,19 @@ def _first(
 def _by_hour(pattern: Pattern, start: datetime, end: datetime) -> Hours:
     kind, text, zone, anchor = pattern
     try:
-        return tuple(sorted(parsed(kind, text, zone).by_hour(start, end, anchor).items()))
+        return _one(tuple(sorted(parsed(kind, text, zone).by_hour(start, end, anchor).items())))
     except ScheduleError:
         return ()
+
+
+@lru_cache(maxsize=4_096)
+def _one(hours: Hours) -> Hours:
+    """Return the same object for the same hours.
+
+    Intervals have patterns of their own, by their anchors, but few different hours: ten thousand of
+    them would keep a hundred megabytes for each day on which somebody looks.
+    """
+    return hours
 
 
 # ── All jobs ─────────────────────────────────────────────────────────────────────────────────────

@@ -205,3 +205,14 @@ def test_a_run_that_ends_changes_what_is_usual() -> None:
     )
 
     assert forecast.usual_lengths([of.pk]) == {of.pk: 15}
+
+
+def test_ten_thousand_intervals_keep_few_hours() -> None:
+    plans = [
+        Plan(n, f"job {n}", "interval", "7m", "UTC", NOON - timedelta(seconds=n, microseconds=n))
+        for n in range(600)
+    ]
+
+    kept = {id(plan.by_hour(NOON, NOON + 7 * DAY)) for plan in plans}
+
+    assert len(kept) <= 8
