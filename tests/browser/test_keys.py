@@ -71,6 +71,32 @@ def test_the_palette_knows_the_pages_and_what_can_be_done_on_this_one(author: Pa
     expect(author.locator("[id^=run-row-]")).to_have_count(1)
 
 
+HOLD_FETCHES = """() => {
+  const real = window.fetch;
+  window.held = [];
+  window.fetch = (address, options = {}) => new Promise((done, fail) => {
+    options.signal?.addEventListener('abort', () => fail(options.signal.reason));
+    window.held.push(() => real(address).then(done));
+  });
+}"""
+
+
+def test_a_late_answer_of_the_palette_does_not_push_away_what_is_chosen(author: Page) -> None:
+    make_job(author, "palette-spaet", "true", start=True)
+    author.clock.install()
+    author.goto("/daemon/system/")
+    author.evaluate(HOLD_FETCHES)
+    ask = author.get_by_role("combobox")
+
+    author.keyboard.press("Control+k")
+    ask.fill("einst")
+    author.evaluate("window.held[0]()")  # the latest runs, which nobody asks for any more
+
+    expect(chosen(author)).to_have_text("Einstellungen")
+    ask.press("Enter")
+    author.wait_for_url("**/daemon/settings/")
+
+
 def test_the_palette_is_operable_and_gives_the_focus_back(
     author: Page,
     axe: Callable[[Page], list[str]],

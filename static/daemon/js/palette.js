@@ -197,6 +197,7 @@ async function fetchFound() {
 
 function typed() {
   clearTimeout(waiting);
+  asking?.abort(); // what is answered to less would come in front
   waiting = setTimeout(fetchFound, WAIT);
   remote = remote.filter((item) => !item.found && item.group !== 'runs');
   moved = false;
