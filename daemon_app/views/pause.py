@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _t
 from django.views.decorators.http import require_safe
 
 from daemon_app import tiles
-from daemon_app.models import Change, Job
+from daemon_app.models import Change, Job, Run
 from daemon_app.permissions import requires
 from daemon_app.tiles.changes import change_rows
 from daemon_app.tiles.pauses import picks, until_words
@@ -137,6 +137,8 @@ def mute(request: HttpRequest, pk: int) -> HttpResponse:
             said = _t("Failures of %(job)s are not told for a week.")
         messages.success(request, undoable(said % name, *again))
     elif seen:
+        # Of one that is still to come nobody has seen anything.
+        get_object_or_404(Run, pk=seen, job=found)
         found.see_failure(seen)
         said = _t("Seen. %(job)s is told again when another run fails.")
         messages.success(request, undoable(said % name, *again))

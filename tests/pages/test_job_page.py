@@ -413,6 +413,17 @@ def test_a_notice_is_muted_and_that_is_taken_back(operator: Client, wish: dict[s
     assert "krank" in notices(timezone.now())
 
 
+def test_nobody_has_seen_a_failure_that_is_still_to_come(operator: Client) -> None:
+    of, other = job("krank", now=timezone.now()), run(job("anders"))
+    failed = ended(of, 1, "failed", ended_at=timezone.now())
+
+    for number in (failed.pk + 99, other.pk, 10**17):
+        answer = operator.post(f"/daemon/jobs/{of.pk}/mute/", {"seen": str(number)})
+        assert answer.status_code == 404
+
+    assert "krank" in notices(timezone.now())
+
+
 def test_a_notice_offers_its_log_a_start_and_silence_to_who_may(db: None) -> None:
     of = job("sick")
     failed = ended(of, 1, "failed")
