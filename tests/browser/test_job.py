@@ -107,5 +107,5 @@ def test_without_script_the_menu_is_a_page_and_a_pause_has_a_note(
     page.get_by_label("Notiz").fill("Platte wird getauscht")
     page.get_by_role("button", name="Bis dahin pausieren").click()
 
-    expect(page.get_by_text("„Platte wird getauscht“")).to_be_visible()
+    expect(page.get_by_text("Pausiert von owner: „Platte wird getauscht“")).to_be_visible()
     plain.close()

@@ -41,6 +41,7 @@ def test_the_palette_finds_jobs_and_runs_and_leads_there(author: Page) -> None:
     expect(chosen(author)).to_contain_text("palette-findet")
     ask.press("Enter")
 
+    author.wait_for_url("**/daemon/jobs/*/")  # and the scripts of that page
     expect(author.get_by_role("heading", name="palette-findet")).to_be_visible()
     author.keyboard.press("Control+k")
     ask.fill(number)
@@ -181,6 +182,7 @@ def test_keys_go_through_the_rows_and_do_what_the_row_offers(author: Page) -> No
     author.keyboard.press("r")
     expect(author.locator("[data-toast]").last).to_contain_text("zeile-a gestartet")
     author.keyboard.press("Enter")
+    author.wait_for_url("**/daemon/jobs/*/")
     expect(author.get_by_role("heading", name="zeile-a")).to_be_visible()
     author.keyboard.press("e")
     author.wait_for_url("**/edit/")
