@@ -1,6 +1,6 @@
 """Which jobs may be failing, and how their last runs went, kept so that a page need not ask anew.
 
-    ends.suspects()     # ids of all jobs whose last end may be a bad one; None: any job's may
+    ends.suspects()     # the bad last ends of jobs, by job id; None: any job's may be one
     ends.kept(job_ids), ends.keep(found, turn)   # the last runs of jobs while none of them changes
 
 With ten thousand jobs the question which of them fail costs a tenth of a second, and open pages ask
@@ -11,6 +11,8 @@ anew. Inside a transaction nothing is kept: what it shows may yet be taken back.
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from threading import Lock
 from typing import NamedTuple
 
@@ -25,6 +27,21 @@ MOST_KEPT = 200  # jobs whose last runs are kept
 MOST_CHANGED = 2_000  # more at once are not worth looking at one by one
 
 JUDGED = (Run.State.SUCCEEDED, *Run.UNHAPPY)
+
+
+@dataclass
+class End:
+    """The last end of a job, which was a bad one: the run, when it ended, how the one before did.
+
+    Here a run that was cancelled counts as an end, too: `state` may be that.
+    """
+
+    run: int
+    state: str
+    ended_at: datetime | None
+    before: str | None
+    # Runs that ended badly one after the other, the newest first; None until somebody wants them.
+    row: list[int] | None = None
 
 
 class Kept(NamedTuple):
@@ -47,20 +64,23 @@ class Ends:
         self._newest = -1  # run id
         self._active: dict[int, int] = {}  # run id → job id
         self._turn = 0  # how often a look has found something
-        self._suspects: set[int] | None = None
+        self._suspects: dict[int, End] | None = None
         self._suspected_at = 0.0
         self._kept: dict[int, tuple[float, list[Run]]] = {}
 
-    def suspects(self) -> frozenset[int] | None:
-        """Return the jobs of which a newest end may be a bad one; None when that is not known."""
+    def suspects(self) -> Mapping[int, End] | None:
+        """Return the jobs of which the newest end was a bad one; None when that is not known.
+
+        A job may have been deleted meanwhile.
+        """
         if connection.in_atomic_block:
             return None
         with self._lock:
             self._look()
             if self._suspects is None or time.monotonic() > self._suspected_at + SUSPECTS_LAST:
                 # Whatever ends meanwhile was active at the look.
-                self._suspects, self._suspected_at = _failing(None), time.monotonic()
-            return frozenset(self._suspects)
+                self._suspects, self._suspected_at = bad_ends(), time.monotonic()
+            return self._suspects
 
     def kept(self, job_ids: Iterable[int]) -> Kept:
         """Return what is known of the last runs of these jobs."""
@@ -107,19 +127,30 @@ class Ends:
         if len(changed) >= MOST_CHANGED:
             self._suspects, self._kept = None, {}
         elif changed and self._suspects is not None:
-            self._suspects = (self._suspects - changed) | _failing(changed)
+            # A new one: whoever was given the last one still reads it.
+            left = {pk: end for pk, end in self._suspects.items() if pk not in changed}
+            self._suspects = left | bad_ends(changed)
         for pk in changed:
             self._kept.pop(pk, None)
         self._turn += bool(changed)
         self._newest, self._active, self._database = newest, active, database
 
 
-def _failing(jobs: set[int] | None) -> set[int]:
+def bad_ends(jobs: set[int] | None = None) -> dict[int, End]:
     """Return those of these jobs (None: of all) whose newest run that was judged ended badly."""
     newest = Run.objects.filter(job=OuterRef("pk"), state__in=JUDGED).order_by("-id")
+    every = (*JUDGED, Run.State.CANCELLED)
+    ended = Run.objects.filter(job=OuterRef("pk"), state__in=every).order_by("-id")
     of = Job.objects.order_by().annotate(last_end=Subquery(newest.values("state")[:1]))
     wanted = Q() if jobs is None else Q(pk__in=jobs)
-    return set(of.filter(wanted, last_end__in=Run.UNHAPPY).values_list("pk", flat=True))
+    found = of.filter(wanted, last_end__in=Run.UNHAPPY).values_list(
+        "pk",
+        Subquery(ended.values("id")[:1]),
+        Subquery(ended.values("state")[:1]),
+        Subquery(ended.values("ended_at")[:1]),
+        Subquery(ended.values("state")[1:2]),
+    )
+    return {pk: End(*rest) for pk, *rest in found}
 
 
 _known = Ends()

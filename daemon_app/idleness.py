@@ -125,5 +125,8 @@ def _cause(leaving: Q) -> str:
 
 
 def _matters() -> bool:
-    heeding = Q(only_when_idle=True) | Q(on_presence__in=YIELDING)
-    return Job.objects.active().filter(heeding).exists()
+    # So that an index answers: each by itself, and "in", for SQLite looks no bare column up.
+    of = Job.objects.filter(is_active__in=[True])
+    waiting = of.filter(only_when_idle__in=[True])
+    leaving = of.filter(only_when_idle__in=[False], on_presence__in=YIELDING)
+    return waiting.exists() or leaving.exists()

@@ -55,6 +55,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='job',
+            index=models.Index(fields=['is_active', 'only_when_idle', 'on_presence'], name='daemon_jobs_heeding'),
+        ),
+        migrations.AddIndex(
+            model_name='job',
             index=models.Index(condition=models.Q(('is_active', False), ('paused_until__isnull', False)), fields=['paused_until'], name='daemon_jobs_paused'),
         ),
         migrations.AddIndex(

@@ -352,6 +352,10 @@ class Job(models.Model):
         indexes = [
             # Whether a job can't work is asked by every page: without reading all jobs.
             models.Index(fields=["schedule_error", "is_active", "pools"], name="daemon_jobs_wants"),
+            # So is whether any heeds idleness.
+            models.Index(
+                fields=["is_active", "only_when_idle", "on_presence"], name="daemon_jobs_heeding"
+            ),
             models.Index(
                 fields=["next_due_at"], name="daemon_jobs_due", condition=Q(is_active=True)
             ),

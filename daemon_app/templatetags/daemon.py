@@ -13,6 +13,7 @@ from django.conf import settings
 from django.contrib.messages import constants as levels
 from django.forms import BoundField, CheckboxInput
 from django.template import Context
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -23,6 +24,7 @@ from daemon_app import formats, icons, terms, tiles
 from daemon_app.models import Job, Run
 from daemon_app.tiles.history import Column
 from daemon_app.tiles.jobs import COLUMNS_COOKIE, columns_in
+from daemon_app.tiles.rows import JobRow
 
 register = template.Library()
 
@@ -270,6 +272,44 @@ def job_columns(cookies: Mapping[str, str]) -> list[str]:
 def chip(mark: tiles.Mark, *, plain: bool = False) -> dict[str, object]:
     """Return a state as icon and word; the colour comes third. Calm states need no fill."""
     return {"mark": mark, "plain": plain or mark.calm}
+
+
+@register.simple_tag(takes_context=True)
+def job_line(context: Context, row: JobRow) -> SafeString:
+    """Return a job's line of the table; one that would look the same is not made again.
+
+    The table is drawn anew whenever any job runs. What a line says is all in `said`: its template
+    uses nothing else.
+    """
+    job, active, held, now = row.job, row.active, context["held"], context["now"]
+    here, language = timezone.get_current_timezone(), tiles.current_language()
+    words = job.describe()
+    last = row.last.started_at if row.last else None
+    said = (
+        *(job.pk, job.name, job.skill, job.job_type, job.timezone, job.is_active, words),
+        *(row.mark, tuple(row.bars), row.success, held, str(here), language),
+        *(active.pk if active else None, active.is_stopping if active else None),
+        *(context["viewer"].may_operate, last, job.next_due_at, job.paused_until),
+        formats.relative(last, now, language) if last else "",
+        *(
+            (formats.short_moment(at, now, here, language), formats.relative(at, now, language))
+            for at in (job.next_due_at, job.paused_until)
+            if at
+        ),
+    )
+    line = _lines.get(said)
+    if line is None:
+        shown = {"row": row, "job": job, "words": words, "here": str(here), "held": held}
+        shown |= {"now": now, "viewer": context["viewer"]}
+        line = mark_safe(render_to_string("daemon/jobs_row.html", shown).strip())  # noqa: S308 - escaped by the template
+        while len(_lines) >= MOST_LINES:
+            _lines.pop(next(iter(_lines), said), None)
+        _lines[said] = line
+    return line
+
+
+MOST_LINES = 1_000
+_lines: dict[tuple[object, ...], SafeString] = {}
 
 
 @register.simple_tag

@@ -2,12 +2,11 @@
 
 import re
 from datetime import datetime
-from typing import Any
 
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Q
 from django.utils.translation import gettext as _t
 
-from daemon_app.ends import suspects
+from daemon_app.ends import bad_ends, suspects
 from daemon_app.models import (
     Job,
     Policy,
@@ -41,21 +40,17 @@ def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
         jobs = jobs.filter(Q(name__icontains=wanted.q) | Q(description__icontains=wanted.q))
     running_ids = set(Run.objects.running().values_list("job_id", flat=True))
     waiting_ids = set(waiting_runs(now).values_list("job_id", flat=True)) - running_ids
+    failing = suspects()
     by_state = {
         "": jobs,
         "running": jobs.filter(pk__in=running_ids),
-        "failed": _with_last_end(jobs).filter(last_end__in=Run.UNHAPPY),
+        "failed": jobs.filter(pk__in=bad_ends() if failing is None else failing),
         "waiting": jobs.filter(pk__in=waiting_ids),
         "paused": jobs.filter(is_active=False),
     }
     state = wanted.state if wanted.state in by_state else ""
-    counts = jobs.aggregate(
-        all=Count("pk"),
-        running=Count("pk", filter=Q(pk__in=running_ids)),
-        waiting=Count("pk", filter=Q(pk__in=waiting_ids)),
-        paused=Count("pk", filter=Q(is_active=False)),
-    )
-    counts["failed"] = by_state["failed"].count()
+    # One by one: together they read all jobs for what a few indexes know.
+    counts = {key or "all": found.count() for key, found in by_state.items()}
     labels = {
         "": _t("All"),
         "running": _t("Running"),
@@ -85,18 +80,6 @@ def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
         "suggestion": _similar_name(wanted.q) if wanted.q and not total else None,
         **pager(wanted, page, pages),
     }
-
-
-def _with_last_end(jobs: QuerySet[Job]) -> Any:
-    """Return those of `jobs` that may be failing, with the state and id of their last real end."""
-    if (some := suspects()) is not None:
-        jobs = jobs.filter(pk__in=some)
-    ended = Run.objects.filter(
-        job=OuterRef("pk"), state__in=(Run.State.SUCCEEDED, *Run.UNHAPPY)
-    ).order_by("-id")
-    return jobs.annotate(
-        last_end=Subquery(ended.values("state")[:1]), last_end_id=Subquery(ended.values("id")[:1])
-    )
 
 
 def _similar_name(wanted: str) -> str | None:

@@ -1,17 +1,16 @@
 """The overview: how things stand, what needs a person, what runs, and what comes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
-from typing import Any
 
-from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import QuerySet
 from django.db.models.fields.json import KT
 
 from daemon_app import admission, gauges, idleness
 from daemon_app import notices as hints
-from daemon_app.ends import suspects
+from daemon_app.ends import End, bad_ends, suspects
 from daemon_app.models import (
     Job,
     Policy,
@@ -101,8 +100,8 @@ def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
 
     Jobs that fail come after what keeps the daemon itself from working; many of them are one.
     """
-    failing = failing_ids(now)
-    known = Job.objects.in_bulk(failing[: MOST_NAMED + 1])
+    failing = failing_ends(now)
+    known = Job.objects.in_bulk([*failing][: MOST_NAMED + 1])
     jobs = [known[pk] for pk in failing if pk in known]
     failed = {("configs_bad", job.pk) for job in jobs}  # the job that fails says what it found
     told = [
@@ -112,7 +111,7 @@ def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
     ]
     bad = [hint for hint in told if hint.level == hints.ERROR]
     mild = [hint for hint in told if hint.level != hints.ERROR]
-    sick = _failing(jobs[:MOST_NAMED])
+    sick = _failing({job: failing[job.pk] for job in jobs[:MOST_NAMED]})
     if len(sick) > MOST_NOTICES:
         of_jobs = [Hint("jobs", "is-fail", many=sick, count=len(failing))]
     else:
@@ -121,31 +120,37 @@ def notices(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
     return {"hints": shown[:MOST_NOTICES], "others": shown[MOST_NOTICES:]}
 
 
-def failing_jobs(now: datetime) -> Any:
-    """Return the jobs that a person should look at, by the end of their newest run.
+@once
+def failing_ends(now: datetime) -> dict[int, End]:
+    """Return the jobs that a person should look at with their last ends, the newest at first.
 
     One bad end counts for a week, several in a row until one succeeds. A job that was switched off
     has been looked at, and so has a failure that somebody has seen, or muted.
     """
-    ends = _judged_runs().filter(job=OuterRef("pk"))
-    jobs = Job.objects.active().annotate(
-        last_end=Subquery(ends.values("state")[:1]),
-        last_ended_at=Subquery(ends.values("ended_at")[:1]),
-        end_before=Subquery(ends.values("state")[1:2]),
-        last_end_id=Subquery(ends.values("id")[:1]),
-    )
-    if (some := suspects()) is not None:
-        jobs = jobs.filter(pk__in=some)
-    standing = Q(end_before__in=Run.UNHAPPY) | Q(last_ended_at__gte=now - REMEMBERED_FOR)
-    known = Q(muted_until__gt=now) | Q(seen_failure__gte=F("last_end_id"))
-    return jobs.filter(standing, last_end__in=Run.UNHAPPY).exclude(known)
+    ends = suspects()
+    if ends is None:  # inside a transaction
+        ends = bad_ends()
+    standing = {
+        pk: end
+        for pk, end in ends.items()
+        if end.state in Run.UNHAPPY
+        and (
+            end.before in Run.UNHAPPY
+            or (end.ended_at is not None and end.ended_at >= now - REMEMBERED_FOR)
+        )
+    }
+    jobs = Job.objects.active().filter(pk__in=standing).order_by()
+    found = {
+        pk: standing[pk]
+        for pk, muted, seen in jobs.values_list("pk", "muted_until", "seen_failure")
+        if (muted is None or muted <= now) and (seen is None or seen < standing[pk].run)
+    }
+    return dict(sorted(found.items(), key=lambda each: -each[1].run))
 
 
-@once
 def failing_ids(now: datetime) -> list[int]:
     """Return the ids of these jobs, the one whose run failed last at first."""
-    found = failing_jobs(now).order_by("-last_end_id").values_list("pk", "last_end_id")
-    return [pk for pk, _end in found]
+    return [*failing_ends(now)]
 
 
 current_hints = once(hints.current)
@@ -158,19 +163,22 @@ def _hint(hint: hints.Notice) -> Hint:
     return Hint(key, TONES.get(hint.level, "is-warn"), hint=hint)
 
 
-def _failing(jobs: Sequence[Job]) -> list[Notice]:
+def _failing(jobs: Mapping[Job, End]) -> list[Notice]:
     """Return how often jobs have failed since their last success; what never ran doesn't count."""
-    failed: dict[int, list[int]] = {}
-    for job in jobs:
-        ends = _judged_runs().filter(job=job).values_list("id", "state")[:STRIP]
-        bad = takewhile(lambda end: end[1] in Run.UNHAPPY, ends)
-        failed[job.pk] = [pk for pk, _state in bad]
-    last = Run.objects.in_bulk([pks[0] for pks in failed.values() if pks])
+    for job, end in jobs.items():
+        # It stays as it is until one more ends, and that is another `End`.
+        if end.row is None:
+            ends = (
+                _judged_runs().filter(job=job, pk__lte=end.run).values_list("id", "state")[:STRIP]
+            )
+            end.row = [pk for pk, _state in takewhile(lambda each: each[1] in Run.UNHAPPY, ends)]
+    wanted = [end.row[0] for end in jobs.values() if end.row]
+    last = Run.objects.defer("definition").in_bulk(wanted)
     return [
-        Notice(job, run=last[pks[0]], in_a_row=len(pks))
-        for job in jobs
-        # A success may have come since we asked which jobs fail.
-        if (pks := failed[job.pk]) and pks[0] in last
+        Notice(job, run=last[end.row[0]], in_a_row=len(end.row))
+        for job, end in jobs.items()
+        # It may have been tidied away since.
+        if end.row and end.row[0] in last
     ]
 
 
