@@ -48,7 +48,7 @@ def test_from_the_sign_in_link_to_a_green_run_and_the_next_by_itself(
     assert "#" not in page.url
     onlooker = context.new_page()
     onlooker.goto("/daemon/")
-    expect(onlooker.get_by_text("Noch keine Jobs")).to_be_visible()
+    expect(onlooker.get_by_text("Noch kein eigener Job")).to_be_visible()
 
     # A new job: words and five times appear while typing.
     page.get_by_role("link", name="Neuer Job").first.click()

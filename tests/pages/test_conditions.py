@@ -230,11 +230,11 @@ def test_where_only_skills_have_jobs_the_first_of_ones_own_is_offered(
     admin: Client, skill: Job
 ) -> None:
     said = text_of(admin.get("/daemon/jobs/"))
-    assert "Noch keine Jobs" in said
+    assert "Noch kein eigener Job" in said
     assert "validate_configs Skill" in said
 
     job("nacht-backup")
-    assert "Noch keine Jobs" not in text_of(admin.get("/daemon/jobs/"))
+    assert "Noch kein" not in text_of(admin.get("/daemon/jobs/"))
 
 
 # ── Starting all the same ────────────────────────────────────────────────────────────────────────
