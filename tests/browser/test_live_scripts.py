@@ -928,6 +928,50 @@ def test_a_machine_that_slept_asks_at_once_and_is_told_what_it_missed(
     assert site.asked[-1] == {"since": "2026-11-24T13:31:05.120Z"}
 
 
+def test_who_comes_back_to_a_machine_that_slept_is_told_what_was_missed(
+    live: tuple[Page, Server], site: Site
+) -> None:
+    page, server = live
+    server.send()
+    expect(page.locator("[data-live-status]")).to_have_text("Live")
+
+    page.evaluate("""() => {
+      const [now, jump] = [Date.now.bind(Date), 8 * 3_600_000];
+      Date.now = () => now() + jump;
+      dispatchEvent(new Event('focus'));  // before the next look at the clocks
+    }""")
+    while len(server.asks("hello")) < 2:
+        page.wait_for_timeout(10)
+    server.send()
+
+    expect(page.locator("#toasts")).to_contain_text("Wieder verbunden – 3 Läufe")
+    assert site.asked[-1] == {"since": "2026-11-24T13:31:05.120Z"}
+
+
+def test_a_page_that_was_fetched_before_it_had_a_socket_is_told_what_it_missed(
+    live: tuple[Page, Server], site: Site, complaints: Complaints
+) -> None:
+    page, server = live
+    complaints.tolerate("status of 503")
+    server.send()
+    expect(page.locator("[data-live-status]")).to_have_text("Live")
+    site.status = 503
+    server.refuses = True
+    server.sockets[-1].close(code=1012)
+    page.clock.run_for(60_000)
+
+    site.body = document(REGIONS).replace("13:31:00.000Z", "15:00:00.000Z")
+    site.status = 200
+    server.refuses = False
+    asked = len(server.asks("hello"))
+    while len(server.asks("hello")) == asked:
+        page.clock.run_for(1_000)
+    server.send()
+
+    expect(page.locator("#toasts")).to_contain_text("Wieder verbunden – 3 Läufe")
+    assert site.asked[-1] == {"since": "2026-11-24T13:31:05.120Z"}
+
+
 def test_the_longer_nobody_answers_the_more_seldom_it_is_tried(
     live: tuple[Page, Server], site: Site, complaints: Complaints
 ) -> None:

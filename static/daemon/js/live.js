@@ -31,6 +31,7 @@ let nextAt = 0;
 let heardAt = performance.now();
 let heardDate = Date.now();
 let heardClock = serverNow();
+let missedSince = heardClock; // from when on nobody has been told what happened
 let away = 0; // for how long nothing was heard before this socket
 let fetchedAt = -FETCH;
 let fetching = false;
@@ -187,7 +188,7 @@ function receive(frame) {
     }
   }
   if (frame.ops) tell('show');
-  heardClock = new Date(frame.time);
+  heardClock = missedSince = new Date(frame.time);
   if (frame.log) {
     const log = logs.get(frame.log.run);
     if (log?.id !== frame.asked) return;
@@ -269,6 +270,7 @@ async function fetchPage() {
     }
     heardDate = Date.now();
     heardClock = new Date(page.documentElement.dataset.now);
+    if (fetching) missedSince = heardClock; // the first page after a break does not say what it was
     document.dispatchEvent(new CustomEvent('daemon:clock', { detail: page.documentElement.dataset.now }));
     document.dispatchEvent(new CustomEvent('daemon:page', { detail: page }));
     if (!fetching) { // the server answers (again): a socket may be had as well
@@ -285,9 +287,9 @@ async function fetchPage() {
 // ── How the connection is ───────────────────────────────────────────────────────────────────────
 function connected(time) {
   document.dispatchEvent(new CustomEvent('daemon:clock', { detail: time }));
-  if (html.dataset.live === 'on') return;
+  if (html.dataset.live === 'on' && away <= LONG) return;
   const was = html.dataset.live;
-  const since = heardClock;
+  const since = missedSince;
   tries = refused = 0;
   fetching = false;
   html.dataset.live = 'on';
