@@ -130,3 +130,10 @@ def test_what_is_wrong_in_a_fold_is_led_to(author: Page, complaints: Complaints)
     expect(author.get_by_role("textbox", name="Zeitlimit")).to_be_focused()
     expect(author.locator("#rules")).to_have_attribute("open", "")
     expect(author.locator("#conditions")).not_to_have_attribute("open", "")
+
+    # What is being mended is no longer called wrong.
+    wrong = author.locator("#rules .error")
+    expect(wrong).to_have_count(1)
+    author.get_by_role("textbox", name="Zeitlimit").fill("5m")
+    expect(wrong).to_have_count(0)
+    expect(author.locator("[aria-invalid]")).to_have_count(0)

@@ -42,6 +42,16 @@ if (form) {
   }, { capture: true });
 }
 
+// ── What was wrong ──────────────────────────────────────────────────────────────────────────────
+// The server has said it of what stood there before: a field that is being mended stops saying it.
+form?.addEventListener('input', (event) => {
+  const field = event.target.closest('[aria-invalid="true"]');
+  if (!field) return;
+  const told = (field.getAttribute('aria-describedby') ?? '').split(' ');
+  for (const id of told.filter((each) => each.includes('-error'))) document.getElementById(id)?.remove();
+  field.removeAttribute('aria-invalid');
+});
+
 // ── Draft ───────────────────────────────────────────────────────────────────────────────────────
 const SKIPPED = new Set(['csrfmiddlewaretoken', 'version']);
 const key = form && `daemon.draft.${form.dataset.draft}`;
