@@ -20,6 +20,7 @@ from daemon_app.models import Incident, Job, Node, Policy, Pool, reasons
 ERROR, WARN, INFO = "error", "warn", "info"
 WEIGHT: Final = {ERROR: 0, WARN: 1, INFO: 2}
 MOST_INCIDENTS = 20
+MOST_NAMED = 8  # jobs, in one notice
 # Told as it is now, and not once more as what happened.
 STANDING = {"schedule_broken", "impossible"}
 
@@ -35,7 +36,7 @@ class Notice:
     since: datetime | None = None
     job_id: int | None = None
     incident_id: int | None = None  # what can be marked as seen
-    jobs: tuple[tuple[int, str], ...] = ()  # several, by number and name; `text` names them too
+    jobs: tuple[tuple[int, str], ...] = ()  # the first of several, by number and name, as in `text`
     advice: str = ""  # `text` without those names, for who shows them as links
 
 
@@ -214,8 +215,9 @@ def _of_pool(pool: str, size: int | None, jobs: list[Job]) -> Notice:
     else:
         title = _t("Pool “%(pool)s” is too small: %(n)s jobs can't start") % told
         advice = _t("It has only %(size)s. Make it larger, or let the jobs need less.") % told
-    names = tuple((job.pk, job.name) for job in jobs)
-    text = f"{advice} ({', '.join(job.name for job in jobs)})"
+    names = tuple((job.pk, job.name) for job in jobs[:MOST_NAMED])
+    more = ", …" if len(jobs) > MOST_NAMED else ""
+    text = f"{advice} ({', '.join(name for _pk, name in names)}{more})"
     return Notice(ERROR, title, text, "impossible", jobs=names, advice=advice)
 
 

@@ -1,7 +1,7 @@
 """Jobs: list, create, read, change, delete, switch on and off, run."""
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -15,7 +15,7 @@ from rest_framework.response import Response
 
 from daemon_app import scheduler
 from daemon_app.api import serializers
-from daemon_app.api.endpoint import Endpoint, asking, following, trigger_of
+from daemon_app.api.endpoint import Endpoint, asking, following, may, trigger_of
 from daemon_app.api.errors import Problem, refused
 from daemon_app.api.schema import NOT_STARTED, SEED_JOB, answers
 from daemon_app.api.serializers import JobSerializer, RunSerializer
@@ -40,7 +40,7 @@ class Jobs(Endpoint):
     )
     def get(self, request: Request) -> Response:
         """Return jobs by id."""
-        limit = self.query.get("limit", 1000)
+        limit = self.query.get("limit", 200)
         jobs = Job.objects.order_by("id")
         for name in ("name", "is_active"):
             if name in self.query:
@@ -51,7 +51,7 @@ class Jobs(Endpoint):
         shown = page[:limit]
         return Response(
             {
-                "jobs": JobSerializer(shown, many=True).data,
+                "jobs": [_job(request, job) for job in shown],
                 "next": following(request, after=shown[-1].pk) if len(page) > limit else None,
             }
         )
@@ -81,7 +81,7 @@ class Jobs(Endpoint):
         with transaction.atomic():
             job = JobSerializer().write(Job(), request.data, now=self.now, by=asking(request))
         return Response(
-            JobSerializer(job).data,
+            _job(request, job),
             status=201,
             headers={"Location": reverse("api:job", args=[job.pk])},
         )
@@ -100,7 +100,7 @@ class OneJob(Endpoint):
     )
     def get(self, request: Request, pk: int) -> Response:
         """Return a job."""
-        return Response(JobSerializer(get_object_or_404(Job, pk=pk)).data)
+        return Response(_job(request, get_object_or_404(Job, pk=pk)))
 
     @extend_schema(
         operation_id="change_job",
@@ -115,7 +115,7 @@ class OneJob(Endpoint):
         with transaction.atomic():
             job = get_object_or_404(Job.objects.select_for_update(), pk=pk)
             job = JobSerializer().write(job, request.data, now=self.now, by=asking(request))
-        return Response(JobSerializer(job).data)
+        return Response(_job(request, job))
 
     @extend_schema(
         operation_id="delete_job",
@@ -162,7 +162,7 @@ class ToggleJob(Endpoint):
                 )
             except ScheduleError as error:
                 raise refused({"schedule": [error.message("de")]}) from error
-        return Response(JobSerializer(job).data)
+        return Response(_job(request, job))
 
 
 class PauseJob(Endpoint):
@@ -205,7 +205,7 @@ class PauseJob(Endpoint):
                 )
             except ValidationError as error:
                 raise refused({"until": error.messages}) from error
-        return Response(JobSerializer(job).data)
+        return Response(_job(request, job))
 
 
 class RunJob(Endpoint):
@@ -283,3 +283,8 @@ class RunJob(Endpoint):
             status=200 if started.code == "repeated" else 202,
             headers={"Location": reverse("api:run", args=[started.run.pk])},
         )
+
+
+def _job(request: Request, job: Job) -> dict[str, Any]:
+    """Return a job as whoever asks may see it."""
+    return JobSerializer(job, context={"may_edit": may(request, "edit")}).data

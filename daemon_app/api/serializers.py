@@ -4,6 +4,7 @@ Reading checks types alone; what a job may be is said by its model, for form, AP
 command line alike.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -31,8 +32,11 @@ from daemon_app.api.fields import (
     Whole,
 )
 from daemon_app.models import Attempt, Incident, Job, Policy, Pool, Run
+from daemon_app.models.change import SECRET
 from daemon_app.models.policy import WATCHED
 
+# Instead of a value that may be a password, for whoever may not edit jobs.
+HIDDEN = "***"
 # More than is kept of any run's output.
 LARGEST_PIECE = 16 * 1024 * 1024
 
@@ -61,9 +65,15 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
         read_only=True,
         help_text="Why the stored schedule can't be read; else empty.",
     )
-    environment = Variables(required=False, help_text="Variables of the command: name → text.")
+    environment = Variables(
+        required=False,
+        help_text="Variables of the command: name → text; only the names, unless you may edit.",
+    )
     parameters = Variables(
-        required=False, help_text="The command sees each as BACH_PARAM_<NAME>: name → text."
+        required=False,
+        help_text=(
+            "The command sees each as BACH_PARAM_<NAME>: name → text; only the names, as above."
+        ),
     )
     retry_exit_codes = ExitCodes(
         required=False, help_text="Retry only after these; empty: after every failure."
@@ -207,7 +217,7 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
         if not instance.is_active:
             # The row still holds the instant it would have had.
             told["next_due_at"] = None
-        return told
+        return told if self.context.get("may_edit") else told | hidden(told)
 
     def write(self, job: Job, data: Any, *, now: datetime, by: str) -> Job:
         """Apply what a client sent to a new or existing job, and store it.
@@ -229,12 +239,17 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
         raise refused(wrong)
 
 
+def hidden(told: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return what may hold passwords of a job or a definition, with the names alone."""
+    return {name: dict.fromkeys(told.get(name) or (), HIDDEN) for name in SECRET}
+
+
 class JobsQuery(Strict):
     """Which jobs."""
 
     name = serializers.CharField(required=False, help_text="The job with exactly this name.")
     is_active = FlagWord(required=False, help_text="Only those that start by themselves, or not.")
-    limit = Count(min_value=1, max_value=1000, required=False, help_text="1000 unless given.")
+    limit = Count(min_value=1, max_value=1000, required=False, help_text="200 unless given.")
     after = Count(min_value=0, required=False, help_text="Only jobs with a higher id.")
 
 
@@ -433,8 +448,8 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
 class OneRun(RunSerializer):
     """A run with what was to be executed, and the attempts before this one."""
 
-    definition = serializers.DictField(
-        read_only=True, help_text="What was to be executed, whatever the job has become since."
+    definition = serializers.SerializerMethodField(
+        help_text="What was to be executed, whatever the job has become since."
     )
     attempts = AttemptSerializer(
         many=True, read_only=True, help_text="Earlier ones; the last is the run itself."
@@ -471,6 +486,10 @@ class OneRun(RunSerializer):
     @extend_schema_field(machine.Verdict(many=True))
     def get_start_readings(self, run: Run) -> list[dict[str, Any]]:
         return machine.verdicts_told(run.start_readings)
+
+    def get_definition(self, run: Run) -> dict[str, Any]:
+        told: dict[str, Any] = run.definition
+        return told if self.context["may_edit"] else told | hidden(told)
 
     def get_progress_token(self, run: Run) -> str | None:
         return run.progress_token if self.context["may_operate"] else None

@@ -1,6 +1,7 @@
 """The table of jobs."""
 
 import re
+from dataclasses import replace
 from datetime import datetime
 
 from django.db.models import Q
@@ -16,7 +17,7 @@ from daemon_app.tiles.regions import Context, Viewer, region
 from daemon_app.tiles.rows import Filter, Tab, job_row, pager, waiting_runs
 from daemon_app.tiles.strip import latest_runs
 
-JOBS_PER_PAGE = 50
+JOBS_PER_PAGE, JOBS_IN_BRIEF = 50, 25
 # The columns a browser may leave out, and those that are there unless it has chosen others.
 COLUMNS_COOKIE = "daemon_columns"
 JOB_COLUMNS = ("strip", "plan", "next", "last", "success")
@@ -35,6 +36,8 @@ def columns_in(kept: str) -> list[str]:
 def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return one page of the jobs; `arg` is the query string of the filter."""
     wanted = Filter.read(arg)
+    most = JOBS_IN_BRIEF if wanted.brief else JOBS_PER_PAGE
+    wanted = replace(wanted, brief=False)  # the page knows that of itself
     jobs = Job.objects.all()
     if wanted.q:
         jobs = jobs.filter(Q(name__icontains=wanted.q) | Q(description__icontains=wanted.q))
@@ -59,10 +62,10 @@ def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
         "paused": _t("Paused"),
     }
     total = counts[state or "all"]
-    pages = max(1, -(-total // JOBS_PER_PAGE))
+    pages = max(1, -(-total // most))
     page = min(wanted.page, pages)
-    start = (page - 1) * JOBS_PER_PAGE
-    shown = list(by_state[state].order_by("name")[start : start + JOBS_PER_PAGE])
+    start = (page - 1) * most
+    shown = list(by_state[state].order_by("name")[start : start + most])
     history = latest_runs([job.pk for job in shown])
     return {
         "filter": wanted,

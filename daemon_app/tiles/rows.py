@@ -29,6 +29,7 @@ class Filter:
 
     until   the newest run the page knew when it was opened
     below   where a search through older runs goes on
+    brief   whether a page shows other things, too, and fewer rows
     """
 
     state: str = ""
@@ -39,6 +40,7 @@ class Filter:
     page: int = 1
     until: int | None = None
     below: int | None = None
+    brief: bool = False
 
     @classmethod
     def read(cls, text: str | None) -> Self:
@@ -55,6 +57,7 @@ class Filter:
             page=min(number_in(found.get("page")) or 1, MOST_PAGES),
             until=number_in(found.get("until")),
             below=number_in(found.get("below")),
+            brief=found.get("brief") == "1",
         )
 
     def query(self, **changes: object) -> str:
@@ -68,6 +71,7 @@ class Filter:
             "page": self.page if self.page > 1 else None,
             "until": self.until,
             "below": self.below,
+            "brief": "1" if self.brief else None,
         }
         if "page" not in changes:
             words["page"] = words["below"] = None

@@ -7,6 +7,7 @@ notify.js tells a person who asked for it what went wrong, and what works again.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.db.models import OuterRef, Q, Subquery
 from django.urls import reverse
@@ -54,34 +55,50 @@ def tally(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: A
         "running": running_runs().count(),
         "news": [
             *map(_trouble, troubles[:MOST_TOLD]),
-            *(_failure(run) for run in failed if run.ended_at and run.ended_at >= now - TOLD_FOR),
+            *_failures(failed, now),
             *_recoveries(failed, now),
         ],
     }
 
 
-def _failed(now: datetime) -> list[Run]:
+class Failed(NamedTuple):
+    """A run that ended badly."""
+
+    run: int
+    job: int
+    ended_at: datetime
+    muted_until: datetime | None
+
+
+def _failed(now: datetime) -> list[Failed]:
     """Return the newest runs that ended badly within a week, of jobs that are not muted.
 
     Each state has an index of its own; together they would be sorted first.
     """
-    found: list[Run] = []
-    asked = (*REMEMBERED, "job_name", "blocking_run_id", "job__muted_until")
-    wanted = Run.objects.select_related("job").only(*asked).order_by("-id")
+    found: list[Failed] = []
+    wanted = Run.objects.filter(ended_at__isnull=False).order_by("-id")
+    asked = wanted.values_list("pk", "job_id", "ended_at", "job__muted_until")
     for state in Run.UNHAPPY:
-        found += wanted.filter(state=state)[:MOST_TOLD]
+        found += map(Failed._make, asked.filter(state=state)[:MOST_TOLD])
     return [
-        run
-        for run in sorted(found, key=lambda run: -run.pk)
-        if run.ended_at
-        and run.ended_at >= now - REMEMBERED_FOR
-        and (run.job.muted_until is None or run.job.muted_until <= now)
+        each
+        for each in sorted(found, reverse=True)
+        if each.ended_at >= now - REMEMBERED_FOR
+        and (each.muted_until is None or each.muted_until <= now)
     ]
 
 
-def _recoveries(failed: Iterable[Run], now: datetime) -> list[News]:
+def _failures(failed: Iterable[Failed], now: datetime) -> list[News]:
+    """Return what has failed in the last minutes, the newest first."""
+    lately = [each.run for each in failed if each.ended_at >= now - TOLD_FOR]
+    asked = (*REMEMBERED, "job_name", "blocking_run_id")
+    runs = Run.objects.filter(pk__in=lately).only(*asked).order_by("-id") if lately else ()
+    return [_failure(run) for run in runs]
+
+
+def _recoveries(failed: Iterable[Failed], now: datetime) -> list[News]:
     """Return which of the jobs that failed lately have succeeded since, in the last minutes."""
-    last = {run.job_id: run.pk for run in reversed([*failed])}
+    last = {each.job: each.run for each in reversed([*failed])}
     ends = Run.objects.filter(job=OuterRef("pk"), state__in=JUDGED).order_by("-id")
     newest = Job.objects.filter(pk__in=last).annotate(end=Subquery(ends.values("pk")[:1]))
     good = Q(state=Run.State.SUCCEEDED, ended_at__gte=now - TOLD_FOR)

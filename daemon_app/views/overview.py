@@ -15,7 +15,7 @@ from daemon_app.views.page import page
 def overview(request: HttpRequest) -> HttpResponse:
     """Show how things stand: one sentence, what needs a person, the day, what runs, the jobs."""
     shown = tiles.Filter.read(request.META["QUERY_STRING"])
-    jobs = tiles.Filter(state=shown.state, page=shown.page)
+    jobs = tiles.Filter(state=shown.state, page=shown.page, brief=True)
     return page(
         request,
         "daemon/overview.html",
