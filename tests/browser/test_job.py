@@ -36,6 +36,21 @@ def test_a_row_has_a_menu_that_the_keyboard_opens_walks_and_leaves(
     expect(more).to_be_focused()
 
 
+def test_a_menu_that_the_pointer_closed_is_opened_by_the_keyboard(author: Page) -> None:
+    make_job(author, "zu-und-auf", "true")
+    author.goto("/daemon/jobs/?q=zu-und-auf")
+    more = author.get_by_role("link", name="zu-und-auf: weitere Aktionen")
+    menu = author.locator("#row-menu")
+    more.click()
+    expect(menu).to_be_visible()
+    more.click()
+    expect(menu).to_be_hidden()
+
+    more.press("Enter")
+
+    expect(menu).to_be_visible()
+
+
 def test_a_pause_from_the_menu_is_shown_in_the_row_and_taken_back_by_the_toast(
     author: Page,
 ) -> None:

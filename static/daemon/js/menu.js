@@ -17,7 +17,9 @@ document.addEventListener('click', async (event) => {
   if (!asked || !menu.showPopover || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
   event.preventDefault();
   const address = asked.getAttribute('href');
-  if (closed === address) return; // this press has closed it
+  const again = closed === address; // this press has closed it
+  closed = ''; // the next one may be a key's
+  if (again) return;
   try {
     const answer = await fetch(address, { headers: { 'X-Answer': 'menu' } });
     if (!answer.ok || answer.redirected) throw new Error(answer.statusText);
