@@ -128,7 +128,7 @@ def test_news_of_a_search_are_looked_for_among_the_newest(monkeypatch: pytest.Mo
     monkeypatch.setattr(runs, "LOOKED_AT", 4)
 
     def count(query: str) -> int:
-        context = runs.runs_news(tiles.Viewer("viewer", "en"), query, NOON)
+        context = runs.runs_news(tiles.Viewer("viewer", "en"), query, NOON) or {}
         return int(context["count"])
 
     assert count("until=1") == 9
