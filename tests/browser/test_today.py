@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.stack import Stack
 
@@ -121,6 +121,26 @@ def test_another_view_changes_the_card_and_the_address_and_nothing_else(owner: P
     owner.wait_for_url("**/daemon/?*state=failed*")
     expect(owner.locator("#today-title")).to_have_text("Woche")
     expect(owner.locator("#today table")).to_be_visible()
+
+
+def test_of_two_views_the_one_asked_for_last_is_shown(owner: Page) -> None:
+    owner.goto("/daemon/")
+    late: list[Route] = []
+    owner.route("**/daemon/?range=6h", lambda route: late.append(route))  # noqa: PLW0108 - it is marked
+
+    with owner.expect_request("**/daemon/?range=6h"):
+        owner.locator("#today-6h").click()
+    owner.locator("#today-week").click()
+    expect(owner.locator("#today-title")).to_have_text("Woche")
+    for route in late:
+        route.fulfill(
+            content_type="text/html",
+            body='<div id="today"><section id="today-range=6h"><h2>6</h2></section></div>',
+        )
+    owner.evaluate("fetch('/daemon/?range=week').then((answer) => answer.text())")
+
+    expect(owner.locator("#today-title")).to_have_text("Woche")
+    assert owner.url.endswith("?range=week")
 
 
 def test_a_new_bar_comes_in_while_another_one_is_in_use(owner: Page, day: Stack) -> None:

@@ -116,13 +116,19 @@ function beginAtNow() {
 
 // ── Another view ────────────────────────────────────────────────────────────────────────────────
 // Range, lanes and table are links to this page; only the card changes, and the address with it.
+let turning = null;
+
 async function turnTo(link) {
+  turning?.abort(); // the view that was asked for last is shown
+  turning = new AbortController();
+  const { signal } = turning;
   try {
-    const answer = await fetch(link.href);
+    const answer = await fetch(link.href, { signal });
     if (!answer.ok || answer.redirected) throw new Error(String(answer.status));
     const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
     morph(holder, page.getElementById('today'));
   } catch {
+    if (signal.aborted) return;
     location.assign(link.href); // the page itself says what is wrong
     return;
   }
