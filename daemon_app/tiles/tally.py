@@ -102,6 +102,9 @@ def _recoveries(failed: Iterable[Failed], now: datetime) -> list[News]:
     ends = Run.objects.filter(job=OuterRef("pk"), state__in=JUDGED).order_by("-id")
     newest = Job.objects.filter(pk__in=last).annotate(end=Subquery(ends.values("pk")[:1]))
     good = Q(state=Run.State.SUCCEEDED, ended_at__gte=now - TOLD_FOR)
+    asked = Run.objects.filter(good, pk__in=newest.values_list("end", flat=True))
+    runs = list(asked.defer("definition").order_by("-id"))
+    new = _first_successes({run.job_id: last[run.job_id] for run in runs}, now)
     return [
         News(
             key=f"good-{last[run.job_id]}",
@@ -109,10 +112,19 @@ def _recoveries(failed: Iterable[Failed], now: datetime) -> list[News]:
             text=_t("Run %(n)s has succeeded.") % {"n": run.pk},
             address=reverse("run", args=[run.pk]),
         )
-        for run in Run.objects.filter(good, pk__in=newest.values_list("end", flat=True))
-        .defer("definition")
-        .order_by("-id")
+        for run in runs
+        if run.job_id in new
     ]
+
+
+def _first_successes(last: dict[int, int], now: datetime) -> set[int]:
+    """Return the jobs whose first success after their `last` failure is only minutes old."""
+    first = Q(pk__in=[])
+    for job_id, failure in last.items():
+        after = Run.objects.filter(job_id=job_id, pk__gt=failure, state=Run.State.SUCCEEDED)
+        first |= Q(pk__in=after.order_by("id").values("pk")[:1])
+    found = Run.objects.filter(first, ended_at__gte=now - TOLD_FOR) if last else Run.objects.none()
+    return set(found.values_list("job_id", flat=True))
 
 
 def _failure(run: Run) -> News:

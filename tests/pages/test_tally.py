@@ -65,6 +65,15 @@ def test_a_job_that_works_again_is_news_once_however_often_it_succeeds() -> None
     assert first[0][1] == "backup works again"
 
 
+def test_a_job_that_has_worked_again_for_long_is_no_news() -> None:
+    backup = job("backup")
+    ended(backup, "failed", now=NOON - timedelta(days=6))
+    ended(backup, "succeeded", now=NOON - timedelta(days=5))
+    ended(backup, "succeeded", now=NOON - MINUTE)
+
+    assert told() == []
+
+
 def test_a_job_that_never_failed_is_no_news() -> None:
     ended(job("backup"), "succeeded")
     ended(job("by hand"), "cancelled")
