@@ -877,8 +877,9 @@ def test_who_may_look_no_more_is_told_and_nothing_is_tried_again(
         assert link.get_attribute("href") == "/daemon/login/?next=%2F"
 
 
+@pytest.mark.parametrize("language", ["de", "en"])
 def test_tiles_say_how_old_they_are_and_clocks_stand_still(
-    context: BrowserContext, site: Site, complaints: Complaints
+    context: BrowserContext, site: Site, complaints: Complaints, language: str
 ) -> None:
     complaints.tolerate("status of 503")
     page = context.new_page()
@@ -886,7 +887,7 @@ def test_tiles_say_how_old_they_are_and_clocks_stand_still(
     site.body = document(
         '<ul><li class="tile"><span class="cause">zwei Gründe</span></li></ul>'
         '<time id="t" data-show="relative" datetime="2026-11-24T13:36:00Z">x</time>'
-    )
+    ).replace('lang="de"', f'lang="{language}"')
     page.clock.install(time="2026-11-24T13:30:00Z")
     page.goto("/")
     while not server.asks("hello"):

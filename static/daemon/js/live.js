@@ -328,7 +328,7 @@ function report() {
   words.hidden = state !== 'stale';
   let said = state === 'on' || !state ? '' : chip;
   if (state === 'stale') {
-    const clock = heardClock.toLocaleTimeString(html.lang, { hour: '2-digit', minute: '2-digit', timeZone: html.dataset.zone });
+    const clock = heardClock.toLocaleTimeString(html.lang, { hour: '2-digit', minute: '2-digit', hourCycle: 'h23', timeZone: html.dataset.zone });
     // Each tile says how old it is: the sheet live.css writes it before the cause.
     html.style.setProperty('--as-of', `"${words.dataset.asOf.replace('{time}', clock)}"`);
     said = ended === SIGNED_OUT ? words.dataset.signedOut
