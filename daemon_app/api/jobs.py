@@ -51,7 +51,7 @@ class Jobs(Endpoint):
         shown = page[:limit]
         return Response(
             {
-                "jobs": [_job(request, job) for job in shown],
+                "jobs": JobSerializer(shown, many=True, context=_rights(request)).data,
                 "next": following(request, after=shown[-1].pk) if len(page) > limit else None,
             }
         )
@@ -287,4 +287,8 @@ class RunJob(Endpoint):
 
 def _job(request: Request, job: Job) -> dict[str, Any]:
     """Return a job as whoever asks may see it."""
-    return JobSerializer(job, context={"may_edit": may(request, "edit")}).data
+    return JobSerializer(job, context=_rights(request)).data
+
+
+def _rights(request: Request) -> dict[str, bool]:
+    return {"may_edit": may(request, "edit")}

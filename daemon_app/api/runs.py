@@ -73,7 +73,8 @@ class ReadRun(Endpoint):
     def get(self, request: Request, pk: int) -> Response:
         """Return a run, with what was to be executed."""
         run = get_object_or_404(Run, pk=pk)
-        context = {"now": self.now, "may_operate": may(request, "operate")}
+        rights = {f"may_{right}": may(request, right) for right in ("operate", "edit")}
+        context = {"now": self.now, **rights}
         return Response(OneRun(run, context=context).data)
 
 

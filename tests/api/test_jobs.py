@@ -17,6 +17,7 @@ SEED = {
     "schedule": "1h",
     "command": "python tools/mein_script.py",
 }
+DAY = timedelta(days=1)
 pytestmark = pytest.mark.django_db
 
 
@@ -58,10 +59,37 @@ def test_a_job_can_be_read_as_it_was_written(admin: Caller, viewer: Caller) -> N
     }
 
     number = admin("POST", "jobs", wanted).json()["id"]
-    told = viewer("GET", f"jobs/{number}").json()
+    told = admin("GET", f"jobs/{number}").json()
 
     assert {name: told[name] for name in wanted} == wanted
     assert told["schedule_text"] == "Montag bis Freitag um 03:30 Uhr"
+
+
+def test_who_may_not_edit_sees_of_variables_the_names_alone(
+    admin: Caller, operator: Caller, viewer: Caller
+) -> None:
+    values = {"environment": {"TOKEN": "hunter2"}, "parameters": {"key": "hunter3"}}
+    number = admin("POST", "jobs", SEED | values).json()["id"]
+    started = run(Job.objects.get())
+    asked: list[tuple[Caller, str, str, Any]] = [
+        *(
+            (who, "GET", path, None)
+            for who in (viewer, operator)
+            for path in (f"jobs/{number}", "jobs", f"runs/{started.pk}", "runs")
+        ),
+        (operator, "PUT", f"jobs/{number}/toggle", {"is_active": False}),
+        (operator, "POST", f"jobs/{number}/pause", {"until": f"{timezone.now() + DAY:%FT%TZ}"}),
+    ]
+
+    for who, method, path, body in asked:
+        answer = who(method, path, body)
+        assert answer.status_code < 300, path
+        assert "hunter" not in answer.content.decode(), path
+    assert viewer("GET", f"jobs/{number}").json()["environment"] == {"TOKEN": "***"}
+    assert admin("GET", "jobs").json()["jobs"][0]["environment"] == values["environment"]
+    assert admin("GET", f"runs/{started.pk}").json()["definition"]["parameters"] == {
+        "key": "hunter3"
+    }
 
 
 def test_every_rule_of_a_job_can_be_written_and_read(admin: Caller, viewer: Caller) -> None:
