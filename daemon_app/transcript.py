@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BYTES = 64 * 1024  # of output in one piece
-BYTES_BEFORE = 256 * 1024  # … in one that was asked for by its end: who scrolls up reads fast
+BYTES_BEFORE = 128 * 1024  # … in one that was asked for by its end: who scrolls up reads fast
+LINES = 4000  # … at most: a page makes so many rows in a moment, and holds a few times as many
 FIRST_BYTES, FIRST_LINES = 1024 * 1024, 10_000  # a log begins with at most so much
-CONTEXT_BYTES = 16 * 1024  # before a line that somebody wants to see
+CONTEXT_BYTES, CONTEXT_LINES = 16 * 1024, 400  # before a line that somebody wants to see
 
 SEARCHED_BYTES = 1 << 20  # at a time
 SEARCH_SECONDS = 0.5  # then whoever searches is asked to go on
@@ -60,7 +61,7 @@ def around(folder: Path, line: int) -> tuple[int, int]:
     offset = output.offset_of_line(folder, line)
     before = output.before(folder, offset, CONTEXT_BYTES)
     if before.data:
-        offset = _at_line(before).offset
+        offset = _last_lines(_at_line(before), CONTEXT_LINES).offset
     return offset, output.line_at(folder, offset)
 
 
@@ -69,7 +70,7 @@ def piece(folder: Path, run: int, offset: int, line: int, *, ended: bool) -> Pie
 
     Once the run has `ended`, the rest of a broken character is shown as what it is.
     """
-    read = output.read(folder, offset, BYTES)
+    read = _first_lines(output.read(folder, offset, BYTES), LINES)
     if read.gap:
         line = output.line_at(folder, read.offset)
     return _encoded(folder, run, read, line, ended=ended, gaps={"gap": read.gap})
@@ -80,7 +81,7 @@ def piece_before(folder: Path, run: int, end: int) -> Piece | None:
     read = output.before(folder, end, BYTES_BEFORE)
     if not read.data:
         return None
-    gap_after, read = read.gap, _at_line(read)
+    gap_after, read = read.gap, _last_lines(_at_line(read), LINES)
     line = output.line_at(folder, read.offset)
     return _encoded(folder, run, read, line, ended=True, gaps={"gap": 0, "gap_after": gap_after})
 
@@ -94,6 +95,26 @@ def _at_line(read: output.Piece) -> output.Piece:
     if not cut:
         cut = next((n for n in range(min(4, len(data))) if data[n] & 0xC0 != 0x80), 0)
     return output.Piece(read.offset + cut, data[cut:], read.gap)
+
+
+def _first_lines(read: output.Piece, most: int) -> output.Piece:
+    data = read.data
+    if data.count(b"\n") <= most:
+        return read
+    end = 0
+    for _ in range(most):
+        end = data.find(b"\n", end) + 1
+    return output.Piece(read.offset, data[:end], read.gap)
+
+
+def _last_lines(read: output.Piece, most: int) -> output.Piece:
+    data = read.data
+    if data.count(b"\n") <= most:
+        return read
+    start = len(data) - data.endswith(b"\n")
+    for _ in range(most):
+        start = data.rfind(b"\n", 0, start)
+    return output.Piece(read.offset + start + 1, data[start + 1 :], read.gap)
 
 
 def _encoded(  # noqa: PLR0913 - what a piece consists of
@@ -181,12 +202,13 @@ def search(
         if read.gap:
             line = output.line_at(folder, read.offset)
         data = read.data
-        offset = read.offset + data.rfind(b"\n") + 1
-        if offset > read.offset:
-            data = data[: offset - read.offset]
+        if whole := data.rfind(b"\n") + 1:
+            offset, data = read.offset + whole, data[:whole]
         else:  # within a long line, or the last one
             more = output.read(folder, read.end, 1)
-            offset = read.end - (overlap if more.data and not more.gap else 0)
+            # Never back over lines that were counted: more may have come just now.
+            again = max(read.offset, read.end - overlap)
+            offset = again if more.data and not more.gap else read.end
         for hit in _hits(data, words, line, match_case=match_case):
             if not hits or hits[-1].line < hit.line:
                 hits.append(hit)

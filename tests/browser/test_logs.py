@@ -24,7 +24,7 @@ from django.utils import timezone
 from daemon_app import scheduler
 from daemon_app.models import Job, Run
 now = timezone.now()
-job = Job(name="much to say", job_type="manual", command=sys.argv[1]).store(now=now, by="test")
+job = Job(name=sys.argv[1], job_type="manual", command=sys.argv[2]).store(now=now, by="test")
 print(scheduler.start(job, trigger=Run.Trigger.CLI, by="test", now=now).run.pk)
 """
 NUMBERS = "[...document.querySelectorAll('.log-line[id]')].map((row) => Number(row.id.slice(1)))"
@@ -72,16 +72,20 @@ def said() -> dict[Stack, str]:
 @pytest.fixture
 def run(stack: Stack, said: dict[Stack, str]) -> str:
     if stack not in said:
-        command = f'{sys.executable} -c "{WRITES}"'
-        made = subprocess.run(
-            [sys.executable, "-c", RUN, command],
-            env={**stack.env, "DJANGO_SETTINGS_MODULE": "bachweb.settings"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        said[stack] = made.stdout.strip()
+        said[stack] = start(stack, "much to say", f'{sys.executable} -c "{WRITES}"')
     return said[stack]
+
+
+def start(stack: Stack, name: str, command: str) -> str:
+    """Return the number of a run of `command`."""
+    made = subprocess.run(
+        [sys.executable, "-c", RUN, name, command],
+        env={**stack.env, "DJANGO_SETTINGS_MODULE": "bachweb.settings"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return made.stdout.strip()
 
 
 def test_a_log_of_any_size_is_read_found_in_and_linked_to(
@@ -129,6 +133,33 @@ def test_a_log_of_any_size_is_read_found_in_and_linked_to(
     assert re.fullmatch(
         r"\d\d:\d\d:\d\d", page.locator("#L300000").get_attribute("data-time") or ""
     )
+
+
+def test_a_log_of_short_lines_is_read_upwards_without_a_leap(
+    page: Page, stack: Stack, signed_in: Callable[[Page], Page]
+) -> None:
+    signed_in(page)
+    page.goto(f"/daemon/runs/{start(stack, 'short lines', 'seq 100000')}/")
+    expect(page.locator(".log-end")).to_contain_text("Exit 0", timeout=30_000)
+    first = min(page.evaluate(NUMBERS))
+
+    page.locator("[data-log-lines]").evaluate("(box) => { box.scrollTop = 0; }")
+
+    expect(page.locator(f"#L{first - 1}")).to_have_count(1)
+    expect(page.locator(f"#L{first}")).to_be_in_viewport()
+
+
+def test_a_page_holds_few_of_the_elements_that_colours_make(
+    page: Page, stack: Stack, signed_in: Callable[[Page], Page]
+) -> None:
+    signed_in(page)
+    # A few bytes make an element and one character to see; a page begins with a megabyte.
+    writes = "import sys; sys.stdout.write('\\x1b[1mx\\x1b[31my' * 100_000)"
+    number = start(stack, "colours", f'{sys.executable} -c "{writes}"')
+    page.goto(f"/daemon/runs/{number}/")
+    expect(page.locator(".log-end")).to_contain_text("Exit 0", timeout=30_000)
+
+    assert page.evaluate("document.querySelectorAll('.log-line *').length") < 50_000
 
 
 def test_every_colour_can_be_read_in_both_themes(

@@ -127,6 +127,35 @@ def test_a_line_is_shown_with_what_is_before_it(tmp_path: Path) -> None:
     assert 18_000 < line < 19_999
 
 
+@pytest.mark.parametrize("line", [b"\n", b"1\n"])
+def test_a_piece_has_no_more_lines_than_a_page_can_take_at_once(
+    tmp_path: Path, line: bytes
+) -> None:
+    whole = line * 100_000
+    write(tmp_path, whole).close()
+
+    said, at, number = "", 0, 1
+    while piece := transcript.piece(tmp_path, 17, at, number, ended=True):
+        log = body(piece)
+        assert log["line"] == whole[:at].count(b"\n") + 1
+        assert text(log).count("\n") <= transcript.LINES
+        said, at, number = said + text(log), piece.end, piece.line
+    assert said == whole.decode()
+
+    said, end = "", len(whole)
+    while end:
+        log = body(transcript.piece_before(tmp_path, 17, end))
+        assert log["next"] == end
+        assert log["line"] == whole[: log["offset"]].count(b"\n") + 1
+        assert text(log).count("\n") <= transcript.LINES
+        said, end = text(log) + said, log["offset"]
+    assert said == whole.decode()
+
+    offset, first = transcript.around(tmp_path, 50_000)
+    assert 50_000 - transcript.LINES < first < 50_000
+    assert offset == (first - 1) * len(line)
+
+
 # ── Search ───────────────────────────────────────────────────────────────────────────────────────
 def lines(found: transcript.Found) -> list[int]:
     return [hit.line for hit in found.hits]
@@ -193,3 +222,20 @@ def test_ten_thousand_carriage_returns_are_no_trouble(tmp_path: Path) -> None:
 
     assert lines(transcript.search(tmp_path, "hit")) == [1, 2]
     assert lines(transcript.search(tmp_path, "hit 77 ")) == []
+
+
+def test_lines_that_come_while_one_searches_keep_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = write(tmp_path, b"one\ntwo\nthree\nfo")
+    reads = output.read
+
+    def read(folder: Path, offset: int, limit: int = 65_536) -> output.Piece:
+        piece = reads(folder, offset, limit)
+        if piece.data == b"fo":
+            writer.write(b"ur, found\n", STDOUT, NOON)
+        return piece
+
+    monkeypatch.setattr(output, "read", read)
+
+    assert [hit.line for hit in transcript.search(tmp_path, "found").hits] == [4]

@@ -112,7 +112,10 @@ export class Ansi {
         look[name] = `#${colour.map((part) => part.toString(16).padStart(2, '0')).join('')}`;
       }
     }
-    this.#look = names.length ? { classes: names.join(' '), ...look } : PLAIN;
+    const classes = names.join(' ');
+    const { classes: was, fg: wasFg, bg: wasBg } = this.#look;
+    if (classes === was && look.fg === wasFg && look.bg === wasBg) return; // it is the same
+    this.#look = names.length ? { classes, ...look } : PLAIN;
   }
 }
 

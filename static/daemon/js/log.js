@@ -8,7 +8,7 @@ import { element, Strip } from './loglines.js';
 import { show as toast } from './ui.js';
 
 const MAX_LINES = 10_000; // in the page; what is furthest away goes first
-const MAX_SIZE = 8 << 20; // characters in the page
+const MAX_SIZE = 8 << 20; // characters in the page, elements counted as in loglines.js
 const ENOUGH = 1 << 20; // … that few lines may have before more are read to fill the window
 const NEAR = 1500; // pixels from an end of the window at which more is read
 const STIR = 16; // pixels by which rows may shift when they are laid out; more is somebody's doing
@@ -224,7 +224,8 @@ class Log {
       if (strip.row) strip.end();
       const lost = this.#strip.blocks[0].first - strip.number;
       const words = lost > 0 ? this.#words.gapLines : this.#words.gap;
-      added.push(element('span', 'log-gap', words.replace('{n}', written(piece.gap_after)).replace('{from}', written(strip.number)).replace('{to}', written(this.#strip.blocks[0].first - 1))));
+      // In a block, so that it goes with what it follows.
+      strip.blocks.at(-1).node.append(element('span', 'log-gap', words.replace('{n}', written(piece.gap_after)).replace('{from}', written(strip.number)).replace('{to}', written(this.#strip.blocks[0].first - 1))));
     }
     this.#keepPlace(() => {
       this.#head.after(...added);

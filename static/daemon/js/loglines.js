@@ -4,15 +4,15 @@ import { Ansi, PLAIN } from './ansi.js';
 
 const BLOCK_LINES = 200;
 const BLOCK_SIZE = 1 << 18; // characters
-const LONGEST = 1 << 17; // characters in one row; the rest of the line goes on in the next
 const LONG = 1 << 15; // a row that is so long ends with the piece, so that its byte is known
+const SPAN = 200; // characters cost a page no more than the element that a colour makes
 
 export class Strip {
   blocks = []; // {node, lines, size, first, from, goesOn, ansi}; from: its first line or byte
   lines = 0; // rows
-  size = 0; // characters
+  size = 0; // characters, elements among them counted as so many
   number; // of the line that is being written
-  row = null; // {node, text, size, look, block, over}; over: what it said at first was overwritten
+  row = null; // {node, text, length, size, look, block, over}; over: what it said first is gone
   first = null; // the first row
   ended = 0; // lines that were ended, ever
   #ansi;
@@ -39,7 +39,7 @@ export class Strip {
   take(piece) {
     this.#added = [];
     if (piece.gap) this.#skip(piece);
-    const long = this.row !== null && this.row.size >= LONG;
+    const long = this.row !== null && this.row.length >= LONG;
     this.#goesOn ||= long;
     if (long) this.row = null; // goes on in a row of its own
     this.#byte = this.row ? null : piece.offset;
@@ -112,7 +112,7 @@ export class Strip {
     if (this.#returned && this.row) {
       this.size -= this.row.size;
       this.row.block.size -= this.row.size;
-      this.row.size = 0;
+      this.row.size = this.row.length = 0;
       this.row.look = null;
       this.row.over = true;
       this.row.text.replaceChildren();
@@ -120,17 +120,9 @@ export class Strip {
     }
     const over = this.#returned;
     this.#returned = false;
-    for (let at = 0; at < text.length;) {
-      if (this.row && this.row.size >= LONGEST) {
-        this.row = null;
-        this.#goesOn = true;
-      }
-      this.row ??= this.#line();
-      this.row.over ||= over;
-      const part = text.slice(at, at + LONGEST - this.row.size);
-      at += part.length;
-      this.#put(part, look);
-    }
+    this.row ??= this.#line();
+    this.row.over ||= over;
+    this.#put(text, look);
   }
 
   back() {
@@ -148,6 +140,7 @@ export class Strip {
   #put(text, look) {
     const row = this.row;
     const last = row.text.lastChild;
+    let size = text.length;
     if (last && row.look === look) look === PLAIN ? last.appendData(text) : last.append(text);
     else if (look === PLAIN) row.text.append(text);
     else {
@@ -155,11 +148,13 @@ export class Strip {
       if (look.fg) span.style.setProperty('--fg', look.fg);
       if (look.bg) span.style.setProperty('--bg', look.bg);
       row.text.append(span);
+      size += SPAN;
     }
     row.look = look;
-    row.size += text.length;
-    row.block.size += text.length;
-    this.size += text.length;
+    row.length += text.length;
+    row.size += size;
+    row.block.size += size;
+    this.size += size;
   }
 
   // A new row, with its number where a line begins, not where a very long one goes on.
@@ -181,7 +176,7 @@ export class Strip {
     const into = this.#into(!numbered);
     into.append(row);
     this.lines += 1;
-    const made = { node: row, text, size: 0, look: null, block: this.blocks.at(-1), over: false };
+    const made = { node: row, text, length: 0, size: 0, look: null, block: this.blocks.at(-1), over: false };
     this.first ??= made;
     return made;
   }
