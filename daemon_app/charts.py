@@ -7,7 +7,9 @@ screen; what stands for nothing measured is left open, never bridged.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, tzinfo
+from itertools import chain
 from math import ceil, floor, log10
+from operator import mul
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 1000, 1000
@@ -142,15 +144,12 @@ def thin(rows: Sequence[Row], start: float, end: float, most: int) -> list[Row]:
 def _sum(rows: Sequence[Row]) -> Row:
     if len(rows) == 1:
         return rows[0]
-    found: dict[str, list[tuple[int, Value]]] = {}
-    for row in rows:
-        for name, value in row.values.items():
-            found.setdefault(name, []).append((row.weight, value))
     values = {}
-    for name, each in found.items():
-        weight = sum(n for n, _ in each)
-        mean = sum(n * value[0] for n, value in each) / weight
-        values[name] = (mean, min(v[1] for _, v in each), max(v[2] for _, v in each))
+    for name in dict.fromkeys(chain.from_iterable(row.values for row in rows)):
+        each = [(row.weight, *row.values[name]) for row in rows if name in row.values]
+        weights, means, least, most = zip(*each, strict=True)
+        mean = sum(map(mul, weights, means)) / sum(weights)
+        values[name] = (mean, min(least), max(most))
     first, last = rows[0], rows[-1]
     begun, ended = first.at - first.length / 2, last.at + last.length / 2
     return Row(
