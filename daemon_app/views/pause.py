@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 from daemon_app import tiles
 from daemon_app.models import Change, Job, Run
 from daemon_app.permissions import requires
+from daemon_app.schedules import zones
 from daemon_app.tiles.changes import change_rows
 from daemon_app.tiles.pauses import picks, until_words
 from daemon_app.tiles.regions import number_in
@@ -70,7 +71,8 @@ def _end_of(request: HttpRequest, now: datetime) -> datetime | None:
     try:
         until = parse_datetime(request.POST.get("until", "").strip())
         if until is not None and timezone.is_naive(until):
-            until = timezone.make_aware(until)
+            # A time that the clocks leave out is the moment they are set, as in a schedule.
+            until = zones.first_instant(until, zones.zone(timezone.get_current_timezone_name()))
     except (ValueError, OverflowError):
         return None
     return until

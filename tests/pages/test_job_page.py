@@ -291,9 +291,25 @@ def test_a_time_is_meant_by_the_clocks_here(operator: Client) -> None:
     assert of.paused_until == there
 
 
+def test_a_pause_until_a_time_that_the_clocks_leave_out_ends_when_they_are_set(
+    operator: Client, settings: Any
+) -> None:
+    settings.TIME_ZONE = "Europe/Berlin"
+    of = job(job_type="interval", schedule="1h", now=timezone.now())
+    days = (timezone.localdate() + timedelta(days=n) for n in range(1, 366))
+    spring = next(day for day in days if day.month == 3 and day.day > 24 and day.weekday() == 6)
+
+    operator.post(f"/daemon/jobs/{of.pk}/pause/", {"until": f"{spring}T02:30"})
+
+    of.refresh_from_db()
+    assert of.paused_until
+    assert f"{timezone.localtime(of.paused_until):%F %H:%M}" == f"{spring} 03:00"
+
+
 @pytest.mark.parametrize(
     "sent", [{}, {"for": "ever"}, {"until": "soon"}, {"until": "2001-01-01T00:00"},
-             {"until": "2026-02-30T08:00"}, {"until": "9999-12-31T23:59"}, {"until": ""}],
+             {"until": "2026-02-30T08:00"}, {"until": "9999-12-31T23:59"}, {"until": ""},
+             {"until": "0001-01-01T00:00"}],
 )  # fmt: skip
 def test_an_end_that_can_not_be_is_said_and_changes_nothing(
     operator: Client, sent: dict[str, str]
