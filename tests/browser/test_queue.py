@@ -176,6 +176,19 @@ def test_what_contradicts_itself_is_said_where_it_is(owner: Page, complaints: Co
     expect(owner.locator("#id_memory_limit_mb")).to_be_focused()
 
 
+def test_a_form_that_comes_back_is_looked_at_where_it_is_wrong(
+    owner: Page, complaints: Complaints
+) -> None:
+    complaints.tolerate("422")
+    owner.goto("/daemon/settings/")
+
+    owner.get_by_role("button", name="Pool anlegen").click()
+
+    wrong = owner.locator("#pools [aria-invalid]")
+    expect(wrong).to_be_focused()
+    expect(wrong).to_be_in_viewport()
+
+
 def test_how_many_at_once_is_asked_only_where_it_matters(owner: Page) -> None:
     owner.goto(NEW)
     owner.locator("#rules > summary").click()

@@ -7,6 +7,15 @@ document.addEventListener('htmx:configRequest', (event) => {
   if (event.detail.verb !== 'get') event.detail.headers['X-CSRFToken'] = token();
 });
 
+// ── Forms that came back ────────────────────────────────────────────────────────────────────────
+// What is wrong may be far below the fold. The form of a job has a summary that leads there itself.
+// Not before `load`: going to the fragment of the address takes the focus away.
+if (!document.querySelector('[autofocus]')) {
+  addEventListener('load', () => {
+    if (document.activeElement === document.body) document.querySelector('[aria-invalid="true"]')?.focus();
+  });
+}
+
 // ── Actions ─────────────────────────────────────────────────────────────────────────────────────
 // Buttons of the form #act, and of forms that say data-act, are sent in the background: what they
 // change comes back through the live regions, or is fetched by live.js while there is no connection.
