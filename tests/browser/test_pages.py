@@ -137,6 +137,25 @@ def test_a_draft_survives_a_reload_and_goes_when_it_is_saved(author: Page) -> No
     expect(author.get_by_label("Name", exact=True)).to_have_value("")
 
 
+def test_a_draft_replaces_no_change_that_was_made_since(
+    author: Page, complaints: Complaints
+) -> None:
+    complaints.tolerate("422")
+    address = make_job(author, "zwei-haende", "true")
+    author.goto(f"{address}edit/")
+    author.get_by_label("Befehl", exact=True).fill("echo alt")
+    author.goto(address)
+    author.locator("#pause > summary").click()
+    author.get_by_role("button", name="Bis auf Weiteres").click()
+    expect(author.get_by_role("status").get_by_text("bis auf Weiteres pausiert")).to_be_visible()
+
+    author.goto(f"{address}edit/")
+    expect(author.get_by_label("Befehl", exact=True)).to_have_value("echo alt")
+    author.get_by_role("button", name="Speichern", exact=True).click()
+
+    expect(author.get_by_text("Es wurde nichts gespeichert", exact=False).first).to_be_visible()
+
+
 def test_a_discarded_draft_is_gone(author: Page) -> None:
     author.goto(NEW)
     author.get_by_label("Name", exact=True).fill("verworfen")

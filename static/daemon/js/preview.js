@@ -61,7 +61,7 @@ const note = form?.querySelector('[data-draft-note]');
 const keyOf = (field) => (field.type === 'checkbox' && field.value !== 'on' ? `${field.name}=${field.value}` : field.name);
 
 function typedNow() {
-  const fields = {};
+  const fields = { version: form.elements.version?.value };
   for (const field of form.elements) {
     if (!field.name || SKIPPED.has(field.name) || field.type === 'submit') continue;
     if (field.type === 'radio') { if (field.checked) fields[field.name] = field.value; }
@@ -84,6 +84,8 @@ function restore(fields) {
       changed = true;
     }
   }
+  // What was typed belongs to the job as it was then: the server tells of changes since.
+  if (changed && fields.version) form.elements.version.value = fields.version;
   return changed;
 }
 
