@@ -351,7 +351,9 @@ def spans(
     """
     found: list[tuple[int, float, int]] = []
     with _Folder(folder) as output:
-        for offset in output.starts:
+        for offset, following in zip(output.starts, [*output.starts[1:], None], strict=False):
+            if following is not None and following <= start:
+                continue  # each file says how it begins
             if end is not None and offset >= end:
                 break
             for at, _lines, when, stream in output.marks(offset):

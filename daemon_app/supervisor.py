@@ -1401,6 +1401,7 @@ class _Run:
 
     def _measure(self, now: float) -> None:
         """Look at what the tree occupies, and write it down unless the run is young."""
+        begun = time.process_time()  # what others take of the processor costs no samples
         tree = self._measure_tree()
         age = now - self.started
         if age < SAMPLES_AFTER:
@@ -1409,9 +1410,9 @@ class _Run:
             return
         resident = sum(each.resident for each in tree)
         self.usage.note(time.time(), self._cpu_of(tree), resident, len(tree))
-        after = time.monotonic()
-        pause = max(min(self.usage.every, 30.0), SAMPLES_SHARE * (after - now))
-        self.due[_Run._measure] = after + pause
+        cost = time.process_time() - begun
+        pause = max(min(self.usage.every, 30.0), SAMPLES_SHARE * cost)
+        self.due[_Run._measure] = time.monotonic() + pause
 
     def _measure_tree(self) -> list[processes.Process]:
         """Note how big the tree is, zombies included, and return it."""

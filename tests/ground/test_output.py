@@ -292,3 +292,24 @@ def test_a_folder_that_is_a_link_is_not_followed(tmp_path):
     (tmp_path / "link").symlink_to(real)
 
     assert output.read(tmp_path / "link", 0) == Piece(0, b"")
+
+
+def test_where_a_stretch_near_the_end_began_is_told_by_its_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(str(tmp_path), chunk=100, tail_chunks=20)
+    for number in range(100):
+        writer.write(b"nine char\n", STDOUT if number % 2 else STDERR, NOON)
+    writer.close()
+    every = output.spans(tmp_path)
+    looked_at: list[int] = []
+    marks = output._Folder.marks
+
+    def noted(folder: output._Folder, start: int) -> list[tuple[int, int, float, int]]:
+        looked_at.append(start)
+        return marks(folder, start)
+
+    monkeypatch.setattr(output._Folder, "marks", noted)
+
+    assert output.spans(tmp_path, 955, 975) == [each for each in every if 950 <= each[0] < 975]
+    assert looked_at == [900]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -88,3 +90,18 @@ def test_a_short_run_writes_no_sample(site: Site) -> None:
     site.news("ended", run)
 
     assert not (site.of(run) / usage.NAME).exists()
+
+
+def test_on_a_busy_machine_samples_come_as_often(tmp_path: Path) -> None:
+    run = SimpleNamespace(
+        started=-60.0,
+        usage=Recorder(str(tmp_path)),
+        due=cast("dict[Any, float]", {}),
+        _measure_tree=lambda: time.sleep(0.2) or [],  # others have the processor meanwhile
+        _cpu_of=lambda _tree: 0.0,
+    )
+    measure = supervisor._Run._measure
+    measure(cast("Any", run), time.monotonic())
+
+    assert len(usage.read(tmp_path)) == 1
+    assert run.due[measure] - time.monotonic() < 100  # not a thousand times as long as it took
