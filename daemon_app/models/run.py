@@ -652,7 +652,11 @@ class Attempt(models.Model):
     def folder(self) -> Path:
         """Where this attempt's output is kept; the run's own folder until the next one begins."""
         kept = folder_of(self.run_id) / "attempts" / str(self.fence)
-        return kept if kept.exists() else folder_of(self.run_id)
+        if kept.exists():
+            return kept
+        # Of very many only the newest are kept; the run's folder then holds another one's output.
+        later = (int(each.name) for each in kept.parent.glob("*") if each.name.isdecimal())
+        return kept if any(fence > self.fence for fence in later) else folder_of(self.run_id)
 
 
 class Wait(models.Model):

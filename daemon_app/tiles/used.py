@@ -63,12 +63,12 @@ def used(folder: Path, began: datetime, ended: datetime, now: datetime) -> Conte
         shown.append(gpu)
     zone = timezone.get_current_timezone()
     frame = charts.Frame(start, end)
-    style = "%H:%M" if end - start > 300 else "%H:%M:%S"
+    style, most, room = ("%H:%M", 5, 220) if end - start > 300 else ("%H:%M:%S", 2, 340)
     edges = [(0, began, "start"), (charts.WIDTH, datetime.fromtimestamp(end, UTC), "end")]
     between = [
         (frame.x(at.timestamp()), at, "middle")
-        for at in charts.instants(start, end, zone, most=6)
-        if 170 < frame.x(at.timestamp()) < charts.WIDTH - 170
+        for at in charts.instants(start, end, zone, most=most)
+        if room < frame.x(at.timestamp()) < charts.WIDTH - room  # on a telephone, too
     ]
     return {
         "charts": shown,

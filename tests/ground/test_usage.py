@@ -93,11 +93,15 @@ def test_a_short_run_writes_no_sample(site: Site) -> None:
 
 
 def test_on_a_busy_machine_samples_come_as_often(tmp_path: Path) -> None:
+    def look() -> list[Any]:
+        time.sleep(0.2)  # others have the processor meanwhile
+        return []
+
     run = SimpleNamespace(
         started=-60.0,
         usage=Recorder(str(tmp_path)),
         due=cast("dict[Any, float]", {}),
-        _measure_tree=lambda: time.sleep(0.2) or [],  # others have the processor meanwhile
+        _measure_tree=look,
         _cpu_of=lambda _tree: 0.0,
     )
     measure = supervisor._Run._measure

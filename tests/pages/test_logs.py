@@ -4,6 +4,7 @@ import html
 import os
 import re
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -240,3 +241,39 @@ def test_a_run_without_samples_has_nothing_drawn(db: None, state: str) -> None:
 
     assert "hidden" in markup
     assert "<svg" not in markup
+
+
+@pytest.mark.parametrize("seconds", [90, 250, 1500, 13_200, 80_000])
+def test_the_times_below_what_a_run_used_do_not_touch_on_a_telephone(
+    db: None, seconds: int
+) -> None:
+    now = timezone.now()
+    of = ended(started_at=now - timedelta(seconds=seconds), ended_at=now)
+    recorder = Recorder(str(of.folder))
+    for step in range(1, 11):
+        recorder.note((now - timedelta(seconds=seconds * (1 - step / 10))).timestamp(), step, 1, 1)
+
+    markup = region("run-usage", of)
+    found = re.findall(r'<text x="([\d.]+)%" y="14" text-anchor="(\w+)">([\d:]+)<', markup)
+
+    width = 265 / 100  # pixels of such an axis for one per cent; a character has about six
+    before = {"start": 0.0, "middle": 0.5, "end": 1.0}
+    spans = sorted(
+        (float(x) * width - before[anchor] * 6.2 * len(text), 6.2 * len(text))
+        for x, anchor, text in found
+    )
+    assert len(spans) >= 2
+    assert all(x + length <= after for (x, length), (after, _) in pairwise(spans))
+
+
+def test_an_attempt_that_is_not_kept_shows_no_other_ones_output(viewer: Client) -> None:
+    of = ended(attempt=3, fence=3)
+    writes(of, (b"of the third\n", output.STDOUT))
+    (of.folder / "attempts" / "2").mkdir(parents=True)
+    at = timezone.now()
+    Attempt.objects.create(run=of, number=1, fence=1, state=State.FAILED, ended_at=at)
+
+    log = viewer.get(f"/daemon/runs/{of.pk}/attempts/1/log/").json()["log"]
+
+    assert "text" not in log
+    assert log["end"]
