@@ -501,7 +501,7 @@ class Log {
     const rows = this.#strip?.blocks.at(-1)?.node.querySelectorAll('.log-line > span');
     const last = rows ? [...rows].reverse().find((row) => row.textContent.trim()) : null;
     this.#said.textContent = (this.#unsaid === 1 ? this.#words.saidOne : this.#words.saidMany).replace('{n}', written(this.#unsaid))
-      .replace('{line}', last?.textContent.trim().slice(0, 120) ?? '');
+      .replace('{line}', () => last?.textContent.trim().slice(0, 120) ?? '');
     this.#unsaid = 0;
   }
 

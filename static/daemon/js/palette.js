@@ -89,7 +89,7 @@ function choose() {
   for (const item of [...theirs, ...ours]) groups.get(item.group).push(item);
   if (text) {
     for (const items of groups.values()) items.sort((one, other) => fits(one) - fits(other));
-    groups.set('list', [{ group: 'list', icon: ICON.list, label: words.list.replace('{q}', text), href: `${words.jobs}?q=${encodeURIComponent(text)}` }]);
+    groups.set('list', [{ group: 'list', icon: ICON.list, label: words.list.replace('{q}', () => text), href: `${words.jobs}?q=${encodeURIComponent(text)}` }]);
   }
   const best = (items) => (text && items.length ? fits(items[0]) : 0);
   const isNumber = /\d$/.test(text);
@@ -109,7 +109,7 @@ function draw() {
   select(moved && again >= 0 ? again : 0, false);
   const hits = shown.length - (text ? 1 : 0);
   nothing.hidden = !deaf && (hits > 0 || !text || waiting > 0);
-  nothing.textContent = deaf ? words.deaf : words.nothing.replace('{q}', text);
+  nothing.textContent = deaf ? words.deaf : words.nothing.replace('{q}', () => text);
   if (!waiting) said.textContent = !nothing.hidden ? nothing.textContent : text ? (hits === 1 ? words.countOne : words.countMany.replace('{n}', hits)) : '';
 }
 

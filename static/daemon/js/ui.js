@@ -95,7 +95,7 @@ function refuse(page) {
   const holder = document.createElement('div');
   holder.innerHTML = toasts.querySelector('template')?.innerHTML ?? '';
   const words = holder.querySelector('.words');
-  if (words) words.textContent = toasts.dataset.wordsRefused.replace('{why}', why);
+  if (words) words.textContent = toasts.dataset.wordsRefused.replace('{why}', () => why);
   show(holder.innerHTML);
 }
 
