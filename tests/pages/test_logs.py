@@ -3,7 +3,7 @@
 import html
 import os
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -243,15 +243,17 @@ def test_a_run_without_samples_has_nothing_drawn(db: None, state: str) -> None:
     assert "<svg" not in markup
 
 
-@pytest.mark.parametrize("seconds", [90, 250, 1500, 13_200, 80_000])
+@pytest.mark.parametrize(
+    ("began", "seconds"), [((12, 22, 0), 13_200), ((12, 0, 20), 250), ((9, 57, 0), 1500)]
+)
 def test_the_times_below_what_a_run_used_do_not_touch_on_a_telephone(
-    db: None, seconds: int
+    db: None, began: tuple[int, int, int], seconds: int
 ) -> None:
-    now = timezone.now()
-    of = ended(started_at=now - timedelta(seconds=seconds), ended_at=now)
+    start = datetime(2025, 11, 20, *began, tzinfo=UTC)
+    of = ended(started_at=start, ended_at=start + timedelta(seconds=seconds))
     recorder = Recorder(str(of.folder))
     for step in range(1, 11):
-        recorder.note((now - timedelta(seconds=seconds * (1 - step / 10))).timestamp(), step, 1, 1)
+        recorder.note(start.timestamp() + seconds * step / 10, step, 1, 1)
 
     markup = region("run-usage", of)
     found = re.findall(r'<text x="([\d.]+)%" y="14" text-anchor="(\w+)">([\d:]+)<', markup)
