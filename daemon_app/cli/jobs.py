@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from daemon_app.scheduler import Started
 
 PORTION = 200
-TOLD_BY = 10  # runs by which it is told how a job is doing
+TOLD_BY, MOSTLY = 10, 2  # runs by which it is told how a job is doing
 SHORTEST_PART = 3  # letters of a name that are enough to guess it
 WAIT = 0.5  # seconds between looks when no bell rings
 REMARK_AFTER = 3.0  # seconds a run waits before we say why
@@ -49,6 +49,11 @@ def jobs(as_json: bool) -> int:
         found = list(Job.objects.order_by("name"))
         latest: dict[int, list[Run]] = {}
         for some in batched(found):
+            latest |= tiles.latest_runs([job.pk for job in some], MOSTLY)
+        # Few jobs need more to be told by.
+        busy = set(Run.objects.active().order_by().values_list("job_id", flat=True))
+        unclear = [job for job in found if job.pk in busy or not is_clear(latest[job.pk])]
+        for some in batched(unclear):
             latest |= tiles.latest_runs([job.pk for job in some], TOLD_BY)
         if as_json:
             newest = [runs[0].pk for runs in latest.values() if runs]
@@ -170,6 +175,12 @@ def batched(jobs: "list[Job]") -> "Iterator[list[Job]]":
     """Yield the jobs in portions: the question for their runs has a part for each."""
     for start in range(0, len(jobs), PORTION):
         yield jobs[start : start + PORTION]
+
+
+def is_clear(runs: "list[Run]") -> bool:
+    """Return whether no older run could say more of a job: these tell its last start and end."""
+    ended = (run.state != run.State.SKIPPED for run in runs if not run.is_active)
+    return len(runs) < MOSTLY or (any(run.started_at for run in runs) and any(ended))
 
 
 def find(wanted: str) -> "Job":
