@@ -134,7 +134,7 @@ def test_a_run_that_made_way_shows_its_slices_and_the_pause_between(viewer: Clie
     page = viewer.get(f"/daemon/runs/{of.pk}/").content.decode()
 
     said = text_of(viewer.get(f"/daemon/runs/{of.pk}/"))
-    assert "Abschnitte und Pausen einmal verdrängt" in said
+    assert "Abschnitte und Pausen 1-mal verdrängt" in said
     assert re.search(
         r"Abschnitt 1 Verdrängt .*\d\d:\d\d angehalten: Diese Seiten werden benutzt: anna – "
         r"\d\d:\d\d fortgesetzt \(4 Std\.\) .*Abschnitt 2 Läuft",
@@ -159,7 +159,7 @@ def test_a_run_that_waits_to_go_on_is_paused_and_says_since_when(viewer: Client)
     assert "Machte Platz: Diese Seiten werden benutzt: anna." in said
     assert "Abschnitt 2" not in said
     assert "lora Lauf" in text_of(viewer.get("/daemon/queue/"))
-    assert "einmal verdrängt" in text_of(viewer.get("/daemon/queue/"))
+    assert "1-mal verdrängt" in text_of(viewer.get("/daemon/queue/"))
 
 
 def test_a_pause_after_short_slices_says_when_it_goes_on(operator: Client) -> None:
