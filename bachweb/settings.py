@@ -182,6 +182,12 @@ TICK_SECONDS = number("BACH_TICK_SECONDS", 30, 1, 3600)
 GPU_SERVICE_URL = machine.service(
     "GPU_SERVICE_URL", os.environ.get("GPU_SERVICE_URL") or "http://localhost:17803"
 )
+# Of these somebody has said where they are; the others may well not be there at all.
+SERVICES_NAMED = {
+    name
+    for name, variable in (("gpu_service", "GPU_SERVICE_URL"), ("ollama", "OLLAMA_URL"))
+    if os.environ.get(variable)
+}
 OLLAMA_URL = machine.service("OLLAMA_URL", os.environ.get("OLLAMA_URL") or "http://localhost:11434")
 # What other programs read of us.
 EXPORTS_DIR = DATA_DIR / "exports"

@@ -177,7 +177,25 @@ def _tile(check: Check, rows: Sequence[charts.Row], here: Here) -> Tile:
     if check.name == "active_users":
         return _users(check, reading, looks, here)
     number, quantity, cause = _told(check, reading, here.language)
+    if state == State.DOWN and _is_absent(check, reading, rows, here):
+        mark = (_t("Not set up"), "unplug", "is-quiet", True)
     return Tile(check, *mark, number, quantity, cause, **looks)
+
+
+def _is_absent(check: Check, reading: Reading, rows: Sequence[charts.Row], here: Here) -> bool:
+    """Return whether a service was never here: nobody has named its address, and it never answered.
+
+    That is no trouble, and looks like none.
+    """
+    ours = {"gpu_service": here.policy.gpu_service_url, "ollama": here.policy.ollama_url}
+    if ours.get(check.name, "another's") or check.name in settings.SERVICES_NAMED:
+        return False
+    if reading.code != "service_refused" or here.node is None:
+        return False
+    if any(check.name in row.values for row in rows):
+        return False
+    hours = Snapshot.objects.filter(host=here.node.host, span=HOUR)
+    return not hours.filter(values__has_key=check.name).exists()
 
 
 def _words(check: Check) -> Mapping[State, str | Promise]:

@@ -115,10 +115,43 @@ def test_a_tile_says_what_is_wrong(
     db: None, name: str, fields: dict[str, Any], words: str, mark: str
 ) -> None:
     node()
+    tick(NOON - timedelta(minutes=10))
     tick(NOON, reading(name, **fields))
 
     assert told()[name] == words
     assert mark in mark_of(name)
+
+
+REFUSED: dict[str, Any] = {
+    "state": State.DOWN,
+    "value": None,
+    "code": "service_refused",
+    "facts": {"url": "http://localhost:11434"},
+}
+
+
+def test_a_service_that_never_was_here_is_no_trouble(db: None) -> None:
+    node()
+    tick(NOON, reading("ollama", **REFUSED))
+
+    assert told()["ollama"] == "Ollama Not set up Nothing listens at http://localhost:11434."
+    assert "is-quiet" in mark_of("ollama")
+
+
+@pytest.mark.parametrize("why", ["named in the settings", "named by a variable", "was here once"])
+def test_a_service_that_somebody_wants_is_missed(db: None, settings: Any, why: str) -> None:
+    node()
+    tick(NOON, reading("ollama", **REFUSED))
+    if why == "named in the settings":
+        Policy(pk=1, ollama_url="http://localhost:11434").store(now=NOON, by="anna")
+    elif why == "named by a variable":
+        settings.SERVICES_NAMED = {"ollama"}
+    else:
+        at = NOON - timedelta(days=9)
+        Snapshot.objects.create(host=HOST, at=at, span=3600, values={"ollama": [1.0, 1.0, 1.0]})
+
+    assert told()["ollama"].startswith("Ollama Not reachable")
+    assert "is-fail" in mark_of("ollama")
 
 
 def test_a_forecast_is_told_only_where_there_is_one(db: None) -> None:
