@@ -179,6 +179,7 @@ def _tile(check: Check, rows: Sequence[charts.Row], here: Here) -> Tile:
     number, quantity, cause = _told(check, reading, here.language)
     if state == State.DOWN and _is_absent(check, reading, rows, here):
         mark = (_t("Not set up"), "unplug", "is-quiet", True)
+        looks["threshold"], cause = None, _address(reading.facts)
     return Tile(check, *mark, number, quantity, cause, **looks)
 
 

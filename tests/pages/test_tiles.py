@@ -134,8 +134,9 @@ def test_a_service_that_never_was_here_is_no_trouble(db: None) -> None:
     node()
     tick(NOON, reading("ollama", **REFUSED))
 
-    assert told()["ollama"] == "Ollama Not set up Nothing listens at http://localhost:11434."
+    assert told()["ollama"] == "Ollama Not set up localhost:11434"
     assert "is-quiet" in mark_of("ollama")
+    assert 'class="limit"' not in html_of()
 
 
 @pytest.mark.parametrize("why", ["named in the settings", "named by a variable", "was here once"])
