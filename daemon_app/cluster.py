@@ -1,7 +1,9 @@
-"""django-q2's cluster without the three ways in which 1.11 hangs or leaves processes behind.
+"""django-q2's cluster without the four ways in which 1.11 hangs or leaves processes behind.
 
 - A worker killed while it waited held the queue's read lock for ever (9 of 24 kills): the locks
   remember their holder, and the sentinel frees those of the dead.
+- A worker killed while it handed over its result held the lock of its own timer, for which the
+  sentinel then waited for ever: there is no such lock.
 - SIGTERM to the whole group stopped django-q2's main process for ever (39 of 40), waiting for its
   sentinel: there is one process for both, its handlers do nothing, and its children leave that
   signal to it.
@@ -111,6 +113,30 @@ class MarkedQueue(Queue):
         return any(freed)
 
 
+class Timer:
+    """How long a worker may still work, in seconds; -1 while it is idle, -2 when it is used up.
+
+    Has what django-q2 uses of a value with a lock. Without one a change may be lost to another at
+    the same moment; a worker that works too long is then ended a look of the sentinel's later.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = multiprocessing.RawValue("f", seconds)
+
+    @property
+    def value(self) -> float:
+        """The time left."""
+        return float(self._seconds.value)
+
+    @value.setter
+    def value(self, seconds: float) -> None:
+        self._seconds.value = seconds
+
+    def get_lock(self) -> contextlib.AbstractContextManager[None]:
+        """Return what is entered where there was a lock."""
+        return contextlib.nullcontext()
+
+
 class StopSign:
     """What the sentinel waits for: a signal to stop. Has what it uses of an event.
 
@@ -164,6 +190,9 @@ class Sentinel(stock.Sentinel):
 
     def spawn_process(self, target: Callable[..., None], *args: Any) -> Any:
         """Return a new child that dies with the sentinel."""
+        if target is worker:
+            tasks, results, timer, *rest = args
+            args = (tasks, results, Timer(timer.value), *rest)
         child = stock.get_mp_context().Process(target=_in_child, args=(target, *args), daemon=True)
         if target is worker:
             child.timer = args[2]

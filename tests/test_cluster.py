@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from daemon_app import doorbell, executor
+from daemon_app import cluster, doorbell, executor
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -43,13 +44,17 @@ def qcluster(runner) -> Iterator[psutil.Process]:
         start_new_session=True,
         stderr=subprocess.DEVNULL,
     )
-    cluster = psutil.Process(process.pid)
-    assert delivered(runner, 1)
-    yield cluster
-    family = [cluster, *cluster.children(recursive=True)] if cluster.is_running() else []
-    process.terminate()
-    process.wait(PATIENCE)
-    assert psutil.wait_procs(family, timeout=PATIENCE)[1] == []
+    guard = psutil.Process(process.pid)
+    try:
+        assert delivered(runner, 1)
+        yield guard
+        family = [guard, *guard.children(recursive=True)] if guard.is_running() else []
+        process.terminate()
+        process.wait(PATIENCE)
+        assert psutil.wait_procs(family, timeout=PATIENCE)[1] == []
+    finally:
+        process.kill()  # what hangs would fail all tests that follow
+        process.wait()
 
 
 def delivered(runner: doorbell.Bell, number: int) -> bool:
@@ -84,6 +89,19 @@ def test_whichever_idle_process_is_killed_the_next_run_is_delivered(qcluster, ru
         while len(inner(qcluster)) < len(before) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert len(inner(qcluster)) == len(before)
+
+
+def test_who_is_killed_with_a_result_in_hand_keeps_the_guard_from_nothing() -> None:
+    timer = cluster.Timer(-1.0)
+
+    with timer.get_lock():
+        guard = threading.Thread(target=lambda: timer.get_lock().__enter__(), daemon=True)
+        guard.start()
+        guard.join(PATIENCE)
+        assert not guard.is_alive()
+        timer.value -= 2
+
+    assert timer.value == -3
 
 
 def test_a_stop_of_the_whole_group_is_clean(qcluster) -> None:
