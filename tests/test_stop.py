@@ -164,6 +164,8 @@ def test_a_part_that_ends_again_and_again_is_told(service) -> None:
     board = alarms.Board(doorbell.runtime_dir(settings.DATA_DIR))
     (alarm,) = until(lambda: [a for a in board.read() if a.code == alarms.PART_FAILS], "the alarm")
     assert (alarm.facts["part"], alarm.facts["times"]) == ("cluster", 3)
+    service.close()
+    board.clear(alarms.PART_FAILS)  # it tells of a daemon that is gone until the next one starts
 
 
 def test_a_cluster_stopped_as_a_whole_is_replaced_and_runs_start_meanwhile(
