@@ -31,7 +31,7 @@ def make(page: Page, name: str, command: str, **rules: str) -> None:
     for label, value in rules.items():
         field = page.locator(f"[name={label}]")
         for fold in page.locator("details", has=field).all():  # the outer one comes first
-            if not field.is_visible():
+            if fold.get_attribute("open") is None:
                 fold.locator("> summary").click()
         field.fill(value)
     page.get_by_role("button", name="Anlegen und gleich starten").click()
@@ -123,9 +123,7 @@ def test_a_run_is_tried_again_and_its_page_follows(
 
     tries = owner.locator(".tries > li")
     expect(tries.first).to_contain_text("Exit 75", timeout=START)
-    expect(owner.locator("[data-log-lines]")).to_have_text(
-        re.compile("^1?zweiter Versuch"), timeout=START
-    )
+    expect(owner.locator("[data-log-lines]")).to_contain_text("zweiter Versuch", timeout=START)
     expect(owner.locator("[data-log-lines]")).not_to_contain_text("erster Versuch")
     expect(owner.locator(".tries")).to_contain_text(re.compile("Versuch 2.*Fertig", re.DOTALL))
     owner.get_by_role("link", name="Versuch 1: Log").click()
