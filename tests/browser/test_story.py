@@ -148,4 +148,4 @@ def test_the_form_works_without_javascript(
     expect(page.locator("#preview")).to_contain_text("03:00 Uhr")
     page.get_by_role("button", name="Anlegen und gleich starten").click()
 
-    expect(page.locator("h1")).to_contain_text("ohne-skript", timeout=20_000)
+    expect(page.locator("h1")).to_contain_text("ohne-skript", timeout=60_000)
