@@ -16,6 +16,7 @@ from daemon_app.models import Account, Change, Job
 from daemon_app.models.access import Role
 from daemon_app.tiles.changes import ChangeRow, change_rows
 from tests.jobs import NOON, job
+from tests.pages.test_job_form import GOOD
 
 HOUR = timedelta(hours=1)
 SECRET = "hunter2-never-kept"
@@ -90,21 +91,7 @@ def test_what_is_refused_is_no_change() -> None:
 
 def test_by_the_form(admin: Client) -> None:
     of = job("backup", job_type="cron", schedule="30 3 * * MON-FRI")
-    sent = {
-        "name": "backup",
-        "command": "echo new",
-        "use_shell": "on",
-        "job_type": "cron",
-        "schedule": "30 3 * * MON-FRI",
-        "timezone": "Europe/Berlin",
-        "timeout_seconds": "5m",
-        "grace_seconds": "10s",
-        "overlap": "skip",
-        "max_instances": "1",
-        "nice": "0",
-        "is_active": "on",
-        "save": "1",
-    }
+    sent = {**GOOD, "name": "backup", "command": "echo new"}
 
     answer = admin.post(f"/daemon/jobs/{of.pk}/edit/", sent)
 
