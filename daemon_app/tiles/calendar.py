@@ -17,8 +17,8 @@ from django.utils.translation import ngettext
 
 from daemon_app import forecast, formats
 from daemon_app.forecast import Forecast, Plan, Start
-from daemon_app.models import Policy
 from daemon_app.tiles.regions import Context, Viewer, current_language, region
+from daemon_app.tiles.rows import rules
 
 DAYS = 7
 AHEAD = 364  # days; further ahead nobody plans by the hour
@@ -257,7 +257,7 @@ def week(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: AR
         "often": often[:FREQUENT],
         "often_more": max(0, counted - FREQUENT),
         "any": highest > 0 or bool(forecast.plans()),
-        "held": Policy.current().is_held,
+        "held": rules(now).is_held,
         "levels": range(LEVELS + 1),
         **_remarks(ahead, now, here, language),
     }
@@ -446,7 +446,7 @@ def one_day(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
             Often(each.plan, each.plan.describe(language), each.count) for each in often[:FREQUENT]
         ],
         "often_more": max(0, page.found.counted - FREQUENT),
-        "held": Policy.current().is_held,
+        "held": rules(now).is_held,
         "any": highest > 0 or bool(forecast.plans()),
         "levels": range(LEVELS + 1),
     }

@@ -5,21 +5,20 @@ from datetime import datetime
 from daemon_app.models import (
     Job,
     Node,
-    Policy,
-    Run,
 )
 from daemon_app.tiles.regions import Context, Viewer, region
-from daemon_app.tiles.rows import running_runs, waiting_runs
+from daemon_app.tiles.rows import active_counts, rules
 
 
 @region("nav", topics=("jobs", "runs"))
 def nav(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return the numbers beside the navigation; `arg` is the section the page belongs to."""
+    running, waiting = active_counts(now)
     return {
         "section": arg,
         "jobs": Job.objects.count(),
-        "running": Run.objects.running().count(),
-        "waiting": waiting_runs(now).count(),
+        "running": running,
+        "waiting": waiting,
     }
 
 
@@ -33,10 +32,10 @@ def daemon(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: 
 @region("held", topics=("policy",))
 def held(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return whether everything is held: said at the head of every page."""
-    return {"policy": Policy.current()}
+    return {"policy": rules(now)}
 
 
 @region("hold", topics=("policy", "runs"))
 def hold(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return whether everything is held, by whom and since when."""
-    return {"policy": Policy.current(), "running": running_runs().count()}
+    return {"policy": rules(now), "running": active_counts(now)[0]}

@@ -15,7 +15,6 @@ from daemon_app.models import (
     Change,
     Displacement,
     Job,
-    Policy,
     Pool,
     Run,
 )
@@ -31,7 +30,7 @@ from daemon_app.tiles.history import (
 )
 from daemon_app.tiles.pauses import picks
 from daemon_app.tiles.regions import Context, Viewer, current_language, number_in, region
-from daemon_app.tiles.rows import job_row, run_rows
+from daemon_app.tiles.rows import job_row, rules, run_rows
 from daemon_app.tiles.strip import latest_runs
 
 MOST_COUNTED = 1_000  # beyond it is said "more than"
@@ -52,7 +51,7 @@ def job_head(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
         "row": job_row(job, runs, now),
         "has_choice": has_choice(job, now),
         "troubles": _troubles(job),
-        "held": Policy.current().is_held,
+        "held": rules(now).is_held,
         "picks": picks(now),
         "is_muted": job.muted_until is not None and job.muted_until > now,
     }
@@ -139,7 +138,7 @@ def job_next(viewer: Viewer, arg: str | None, now: datetime) -> Context | None: 
         "times": times[:SOON],
         "later": times[SOON:],
         "warnings": warnings,
-        "held": Policy.current().is_held,
+        "held": rules(now).is_held,
     }
 
 

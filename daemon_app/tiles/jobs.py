@@ -10,11 +10,10 @@ from django.utils.translation import gettext as _t
 from daemon_app.ends import bad_ends, suspects
 from daemon_app.models import (
     Job,
-    Policy,
     Run,
 )
 from daemon_app.tiles.regions import Context, Viewer, region
-from daemon_app.tiles.rows import Filter, Tab, job_row, pager, waiting_runs
+from daemon_app.tiles.rows import Filter, Tab, job_row, pager, rules, waiting_runs
 from daemon_app.tiles.strip import latest_runs
 
 JOBS_PER_PAGE, JOBS_IN_BRIEF = 50, 25
@@ -69,7 +68,7 @@ def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
     history = latest_runs([job.pk for job in shown])
     return {
         "filter": wanted,
-        "held": Policy.current().is_held,
+        "held": rules(now).is_held,
         "rows": [job_row(job, history[job.pk], now) for job in shown],
         "tabs": [
             Tab(label, counts[key or "all"], wanted.query(state=key), key == state)

@@ -13,13 +13,18 @@ from daemon_app import notices as hints
 from daemon_app.ends import End, bad_ends, suspects
 from daemon_app.models import (
     Job,
-    Policy,
     Run,
 )
 from daemon_app.tiles.instant import once
 from daemon_app.tiles.marks import run_mark, why
 from daemon_app.tiles.regions import Context, Viewer, number_in, region
-from daemon_app.tiles.rows import now_of, running_runs, upcoming_jobs, waiting_runs
+from daemon_app.tiles.rows import (
+    active_counts,
+    now_of,
+    rules,
+    running_runs,
+    upcoming_jobs,
+)
 from daemon_app.tiles.strip import STRIP, latest_runs, usual_seconds
 from daemon_app.tiles.writing import last_line_of
 
@@ -35,8 +40,8 @@ def situation(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noq
 
     It speaks of idleness where that is known or where a job heeds it.
     """
-    node, policy = gauges.host(now), Policy.current()
-    running_count, waiting_count = running_runs().count(), waiting_runs(now).count()
+    node, policy = gauges.host(now), rules(now)
+    running_count, waiting_count = active_counts(now)
     return {
         "node": node,
         "alive": node is not None and node.is_alive(now),
@@ -192,7 +197,7 @@ def running(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
     """Return what runs, how far it is, and what waits, with place and reason."""
     retries = KT("definition__max_retries")
     shown = list(running_runs().defer("definition").annotate(retries=retries)[:MOST_RUNNING])
-    waiting_count = waiting_runs(now).count()
+    waiting_count = active_counts(now)[1]
     waiting = admission.line(now, MOST_WAITING) if waiting_count else []
     history = latest_runs(sorted({run.job_id for run in shown}))
     return {
@@ -200,7 +205,7 @@ def running(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa:
             now_of(run, usual_seconds(history[run.job_id]), run.retries, now) for run in shown
         ],
         "waiting": [(each, run_mark(each.run)) for each in waiting],
-        "running_count": len(shown) if len(shown) < MOST_RUNNING else running_runs().count(),
+        "running_count": len(shown) if len(shown) < MOST_RUNNING else active_counts(now)[0],
         "waiting_count": waiting_count,
         "last": None
         if shown or waiting
@@ -223,4 +228,4 @@ def last_line(viewer: Viewer, arg: str | None, now: datetime) -> Context | None:
 @region("next", topics=("jobs", "runs", "policy"))
 def next_runs(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: ARG001
     """Return the jobs that start next."""
-    return {"jobs": list(upcoming_jobs()[:6]), "held": Policy.current().is_held}
+    return {"jobs": list(upcoming_jobs()[:6]), "held": rules(now).is_held}

@@ -13,8 +13,10 @@ from django.utils.translation import gettext as _t
 from daemon_app import formats
 from daemon_app.models import (
     Job,
+    Policy,
     Run,
 )
+from daemon_app.tiles.instant import once
 from daemon_app.tiles.marks import Mark, run_mark, why
 from daemon_app.tiles.regions import Context, current_language, number_in
 from daemon_app.tiles.strip import Bar, bars
@@ -217,3 +219,15 @@ def waiting_runs(now: datetime) -> QuerySet[Run]:
     """Return the line in the order of start."""
     # Occurrences are prepared a moment before they are due; those do not wait yet.
     return Run.objects.queued().filter(due_at__lte=now).order_by("-priority", "due_at", "id")
+
+
+@once
+def rules(now: datetime) -> Policy:  # noqa: ARG001 - all of one instant share the answer
+    """Return the rules in force."""
+    return Policy.current()
+
+
+@once
+def active_counts(now: datetime) -> tuple[int, int]:
+    """Return how many runs run, and how many wait."""
+    return running_runs().count(), waiting_runs(now).count()

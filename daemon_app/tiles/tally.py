@@ -23,7 +23,7 @@ from daemon_app.tiles.overview import (
     failing_ids,
 )
 from daemon_app.tiles.regions import Context, Viewer, region
-from daemon_app.tiles.rows import running_runs
+from daemon_app.tiles.rows import active_counts
 from daemon_app.tiles.strip import REMEMBERED
 
 MOST_TOLD = 20  # of each kind
@@ -52,7 +52,7 @@ def tally(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noqa: A
     failed = _failed(now)
     return {
         "needs": len(failing_ids(now)) + len(troubles),
-        "running": running_runs().count(),
+        "running": active_counts(now)[0],
         "news": [
             *map(_trouble, troubles[:MOST_TOLD]),
             *_failures(failed, now),
