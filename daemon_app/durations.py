@@ -9,7 +9,7 @@ from typing import Final
 from daemon_app.models import Run
 
 OF: Final = 50  # the newest runs that succeeded
-LOOKED_AT: Final = 200  # … among so many of all
+LOOKED_AT: Final = 100  # … among so many of all
 LEAST: Final = 10  # fewer say nothing
 JOBS: Final = 2_000  # remembered at once
 # Of a run that made way only the last piece is measured.

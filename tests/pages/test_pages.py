@@ -462,7 +462,7 @@ def test_a_gap_with_odd_facts_is_no_accident(admin: Client, db: None, facts: Any
 @pytest.mark.django_db(transaction=True)  # inside a transaction each region asks for itself
 @pytest.mark.parametrize(
     ("address", "most"),
-    [("/daemon/", 85), ("/daemon/jobs/", 36), ("/daemon/runs/", 26), ("/daemon/jobs/1/", 62)],
+    [("/daemon/", 88), ("/daemon/jobs/", 38), ("/daemon/runs/", 28), ("/daemon/jobs/1/", 64)],
 )
 def test_a_page_asks_the_database_no_more_when_there_is_more_to_show(
     admin: Client,
@@ -492,7 +492,8 @@ def test_a_page_asks_the_database_no_more_when_there_is_more_to_show(
     with django_assert_max_num_queries(most) as many:
         admin.get(address)
 
-    assert len(many) <= len(few)
+    # One more: jobs that are remembered from before are looked after apart from new ones.
+    assert len(many) <= len(few) + 1
 
 
 # ── What holds for all ───────────────────────────────────────────────────────────────────────────
