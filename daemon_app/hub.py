@@ -112,6 +112,11 @@ class Feed:
     # whether the run had ended. A hundred pages at the same place then ask the disk once.
     nothing: tuple[int | None, int, int, bool] | None = None
 
+    def wake(self) -> None:
+        """Let all pages that show it read on."""
+        for page in self.pages:
+            page.wake.set()
+
 
 @dataclass(eq=False)
 class Page:
@@ -455,8 +460,7 @@ class Hub:
     def _wake_readers(self, feed: Feed) -> None:
         feed.timer = None
         feed.woken_at = self.loop.time()
-        for page in feed.pages:
-            page.wake.set()
+        feed.wake()
 
     # ── The hub's own work ───────────────────────────────────────────────────────────────────────
     async def _work(self) -> None:
@@ -519,8 +523,10 @@ class Hub:
     def _look(self, *, changed: bool) -> None:
         """Find what no bell told. `changed`: something was written to the database since."""
         for feed in self._feeds.values():
-            if not feed.ended:
-                self._log_rung(feed)
+            if not feed.ended and feed.timer is None:
+                # No pause follows: most looks find nothing, and must not delay the next line.
+                feed.heard += 1
+                feed.wake()
         if changed:
             self._dirty |= self._watchers.keys()
             self._unsettled |= {feed.run for feed in self._feeds.values() if not feed.ended}

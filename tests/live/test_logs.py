@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from daemon_app import hub, output, transcript
+from daemon_app.tiles import Viewer
 from tests.live.web import Page, Web
 
 STDOUT, STDERR = output.STDOUT, output.STDERR
@@ -297,3 +298,23 @@ async def test_many_pages_that_have_all_there_is_ask_the_disk_once(
     here._log_rung(feed)
     assert await nothing_comes()
     assert len(asked) == 2
+
+
+async def test_a_look_that_found_nothing_does_not_hold_up_the_next_line(tmp_path: Path) -> None:
+    here = hub.Hub(asyncio.get_running_loop())
+    viewer = Viewer("viewer", "de")
+    page = hub.Page(viewer, "session", lambda: viewer)
+    feed = hub.Feed(17, tmp_path, pages={page}, ended=False)
+    here._feeds[17] = feed
+
+    here._look(changed=False)
+    assert page.wake.is_set(), "what no bell told is looked for"
+    page.wake.clear()
+    here._rung("log:17")
+
+    assert page.wake.is_set(), "at once, not after a pause"
+    page.wake.clear()
+    here._rung("log:17")
+    assert not page.wake.is_set(), "a busy log is read after its pause"
+    assert feed.timer is not None
+    feed.timer.cancel()
