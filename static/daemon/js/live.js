@@ -270,7 +270,6 @@ async function fetchPage() {
     }
     heardDate = Date.now();
     heardClock = new Date(page.documentElement.dataset.now);
-    if (fetching) missedSince = heardClock; // the first page after a break does not say what it was
     document.dispatchEvent(new CustomEvent('daemon:clock', { detail: page.documentElement.dataset.now }));
     document.dispatchEvent(new CustomEvent('daemon:page', { detail: page }));
     if (!fetching) { // the server answers (again): a socket may be had as well
