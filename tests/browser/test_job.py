@@ -110,13 +110,13 @@ def test_bars_are_walked_by_arrow_keys_and_lead_to_their_runs(
 def test_without_script_the_menu_is_a_page_and_a_pause_has_a_note(
     browser: Browser, stack: Stack, author: Page
 ) -> None:
-    make_job(author, "ohne-skript", "true")
+    make_job(author, "schlicht", "true")
     plain = browser.new_context(base_url=stack.url, locale="de-DE", java_script_enabled=False)
     plain.add_cookies(author.context.cookies())  # type: ignore[arg-type]
     page = plain.new_page()
-    page.goto("/daemon/jobs/?q=ohne-skript")
+    page.goto("/daemon/jobs/?q=schlicht")
 
-    page.get_by_role("link", name="ohne-skript: weitere Aktionen").click()
+    page.get_by_role("link", name="schlicht: weitere Aktionen").click()
     day = (timezone.now() + timedelta(days=9)).date()
     page.get_by_label("Oder bis").fill(f"{day}T08:00")
     page.get_by_label("Notiz").fill("Platte wird getauscht")
