@@ -973,6 +973,29 @@ def test_a_page_that_was_fetched_before_it_had_a_socket_is_told_what_it_missed(
     assert site.asked[-1] == {"since": "2026-11-24T13:31:05.120Z"}
 
 
+def test_however_often_it_was_fetched_what_it_missed_is_counted_from_the_break(
+    live: tuple[Page, Server], site: Site
+) -> None:
+    page, server = live
+    server.send()
+    expect(page.locator("[data-live-status]")).to_have_text("Live")
+    site.body = document(REGIONS).replace("13:31:00.000Z", "15:00:00.000Z")
+    server.refuses = True
+    server.sockets[-1].close(code=1012)
+    while sum("X-Unattended" in asked for asked in site.asked) < 3:
+        page.clock.run_for(1_000)
+    expect(page.locator("[data-live-status]")).to_have_text("Abruf alle 10 s")
+
+    server.refuses = False
+    asked = len(server.asks("hello"))
+    while len(server.asks("hello")) == asked:
+        page.clock.run_for(1_000)
+    server.send()
+
+    expect(page.locator("#toasts")).to_contain_text("Wieder verbunden – 3 Läufe")
+    assert site.asked[-1] == {"since": "2026-11-24T13:31:05.120Z"}
+
+
 def test_the_longer_nobody_answers_the_more_seldom_it_is_tried(
     live: tuple[Page, Server], site: Site, complaints: Complaints
 ) -> None:
