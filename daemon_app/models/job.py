@@ -293,6 +293,8 @@ class Job(models.Model):
         choices=GateAction.choices,
         default=GateAction.SKIP,
     )
+    # Where it came from when it moved in (`intake`): the same at each reading, so that it comes once.
+    origin = models.CharField(max_length=60, blank=True, editable=False, db_index=True)
     # The skill this job runs instead of a command; such jobs come with the program.
     skill = models.CharField(max_length=40, blank=True, editable=False, db_index=True)
 

@@ -1,0 +1,105 @@
+"""Drafts from a crontab."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any, Final
+
+from daemon_app import crontab
+from daemon_app.intake.drafts import Draft, Remark, name_of, named, origin
+from daemon_app.models.job import RESERVED_VARIABLES, VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What cron itself takes from the environment, and no command sees as such.
+OF_CRON: Final = {"MAILTO", "MAILFROM", "CRON_TZ", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING"}
+OWN: Final = {"LOGNAME", "USER", "RANDOM_DELAY"}  # cron sets them; nobody else can
+SHELLS: Final = {"/bin/sh", "sh", ""}
+END: Final = "END_OF_INPUT"
+LIMITS: Final = {"too_long": crontab.LONGEST_LINE, "too_many": crontab.MOST}
+
+
+def drafts(text: str, *, me: str, zone: str, system: bool = False) -> list[Draft]:
+    """Return a draft for each entry of a crontab, and a refused one for each line cron won't take.
+
+    `me` is the user that jobs run as, `zone` what times are meant in unless CRON_TZ says other.
+    """
+    read = crontab.read(text, system=system)
+    found = [(entry.line, _draft(entry, me, zone)) for entry in read.entries]
+    for fault in read.faults:
+        refused = Draft(fault.text[:40] or "?", "", f"{fault.line}")
+        limit = LIMITS.get(fault.code)
+        found.append((fault.line, refused.refused(fault.code, limit=limit)))
+    return named(draft for _line, draft in sorted(found, key=lambda each: each[0]))
+
+
+def _draft(entry: crontab.Entry, me: str, zone: str) -> Draft:
+    environment = dict(entry.environment)
+    there = environment.get("CRON_TZ", zone) or zone
+    command, remarks = _command(entry, environment)
+    kept, dropped = _variables(environment)
+    mail = environment.get("MAILTO")
+    if mail:
+        remarks.append(Remark("mail", {"to": mail}))
+    if there != zone:
+        remarks.append(Remark("zone", {"zone": there}))
+    if dropped:
+        remarks.append(Remark("variable", {"names": ", ".join(dropped)}))
+    fields: dict[str, Any] = {
+        "description": entry.comment[:500],
+        "job_type": "cron",
+        "schedule": entry.schedule,
+        "timezone": there,
+        "command": command,
+        "use_shell": True,
+        "environment": kept,
+        "timeout_seconds": 0,  # cron knows none
+        "overlap": "parallel",  # cron starts it again, whatever still runs
+        "max_instances": 2,
+        "misfire": "skip",  # … and never catches up
+    }
+    if home := environment.get("HOME"):
+        fields["working_directory"] = home
+    draft = Draft(
+        name_of(entry.command),
+        origin("crontab", entry.user, entry.schedule, entry.command, entry.stdin or ""),
+        str(entry.line),
+        fields,
+        tuple(remarks),
+    )
+    if entry.schedule == crontab.REBOOT:
+        return draft.refused("reboot")
+    if entry.user and entry.user.partition(":")[0] != me:
+        return draft.refused("other_user", user=entry.user, me=me)
+    return draft
+
+
+def _command(entry: crontab.Entry, environment: Mapping[str, str]) -> tuple[str, list[Remark]]:
+    """Return the command as our shell runs it: with what it reads, and by the shell it was for."""
+    command, remarks = entry.command, []
+    if (shell := environment.get("SHELL", "")) not in SHELLS:
+        command = f"exec {shlex.quote(shell)} -c {shlex.quote(command)}"
+        remarks.append(Remark("shell", {"shell": shell}))
+    if entry.stdin is not None:
+        end = END
+        while end in entry.stdin.split("\n"):
+            end += "_"
+        if "\n" not in command:
+            command = f"{{ {command}\n}} <<'{end}'\n{entry.stdin}{end}"
+        remarks.append(Remark("stdin"))
+    return command, remarks
+
+
+def _variables(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return what a job may set of these variables, and the names of the others."""
+    kept, dropped = {}, []
+    for name, value in environment.items():
+        if name in OF_CRON or name == "SHELL":
+            continue
+        fits = VARIABLE.fullmatch(name) and not RESERVED_VARIABLES.fullmatch(name)
+        if fits and name not in OWN:
+            kept[name] = value
+        else:
+            dropped.append(name)
+    return kept, dropped

@@ -1,0 +1,121 @@
+"""What would become of drafts, and doing it: all of it, or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from daemon_app.intake.drafts import LONGEST_NAME, Draft, Remark
+from daemon_app.models import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+NEW, KNOWN, REFUSED = "new", "known", "refused"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What becomes of one draft: a new job, nothing since it came before, or nothing at all.
+
+    `job` is the job there is, of a known one; of a new one it is filled in once it was made.
+    """
+
+    draft: Draft
+    what: str
+    job: Job | None = None
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What is to be said of it: why it can't come, else what is different here."""
+        if self.draft.refusal:
+            return (self.draft.refusal,)
+        return self.draft.remarks if self.what == NEW else ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would happen, in the order of the source."""
+
+    steps: list[Step] = field(default_factory=list)
+
+    def of(self, what: str) -> list[Step]:
+        """Return the steps of one kind: NEW, KNOWN or REFUSED."""
+        return [step for step in self.steps if step.what == what]
+
+
+class OutdatedError(Exception):
+    """Jobs were changed between plan and deed; nothing has been done. `name` says of which."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def plan(drafts: Iterable[Draft], *, active: bool = False, now: datetime) -> Plan:
+    """Return what would become of drafts; nothing is changed.
+
+    A draft whose origin a job already has is left alone, whatever that job has become: people may
+    have changed it. All others arrive switched off, unless they are to be `active` as they were.
+    """
+    known = {job.origin: job for job in Job.objects.exclude(origin="")}
+    taken = {name.casefold() for name in Job.objects.values_list("name", flat=True)}
+    steps = []
+    for draft in drafts:
+        if draft.refusal:
+            steps.append(Step(draft, REFUSED))
+        elif draft.origin in known:
+            steps.append(Step(draft, KNOWN, known[draft.origin]))
+        else:
+            step = _new(draft, taken, active=active, now=now)
+            steps.append(step)
+            if step.what == NEW:
+                taken.add(step.draft.name.casefold())
+    return Plan(steps)
+
+
+def _new(draft: Draft, taken: set[str], *, active: bool, now: datetime) -> Step:
+    free = _free_name(draft.name, taken)
+    if free != draft.name:
+        renamed = Remark("renamed", {"name": draft.name})
+        draft = replace(draft, name=free, remarks=(*draft.remarks, renamed))
+    job = _job(draft, active=active)
+    try:
+        job.full_clean(exclude=["anchor", "created_at", "updated_at"])
+        if job.is_active:
+            job.anchor = now
+            job.next_after(now)
+    except ValidationError as error:
+        return Step(draft.refused("not_ours", message=" ".join(error.messages)), REFUSED)
+    return Step(draft, NEW)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    free, count = name, 1
+    while free.casefold() in taken:
+        count += 1
+        free = f"{name[: LONGEST_NAME - 6]}-{count}"
+    return free
+
+
+def _job(draft: Draft, *, active: bool) -> Job:
+    fields: dict[str, Any] = {**draft.fields, "name": draft.name, "origin": draft.origin}
+    return Job(**fields, is_active=active and draft.was_active)
+
+
+def carry_out(found: Plan, *, active: bool = False, now: datetime, by: str) -> list[Job]:
+    """Make the new jobs of a plan and return them, all or none. Raises OutdatedError."""
+    made = []
+    with transaction.atomic():
+        for step in found.of(NEW):
+            if Job.objects.filter(origin=step.draft.origin).exists():
+                raise OutdatedError(step.draft.name)
+            try:
+                made.append(_job(step.draft, active=active).store(now=now, by=by))
+            except ValidationError as error:
+                raise OutdatedError(step.draft.name) from error
+    return made
