@@ -7,11 +7,14 @@ is decided elsewhere; here stands only what cron would do.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import StringIO
 from typing import Final
 
-LONGEST: Final = 1_000_000  # characters of a crontab
+LONGEST: Final = 12_000_000  # characters of a crontab
 MOST: Final = 10_000  # lines of it
+MOST_VARIABLES: Final = 200
+MOST_COMMENTS: Final = 20  # lines of a description
 LONGEST_LINE: Final = 16_384  # characters; a longer command is refused by jobs, too
 
 NICKNAMES: Final = {
@@ -24,11 +27,13 @@ NICKNAMES: Final = {
     "@hourly": "0 * * * *",
 }
 REBOOT: Final = "@reboot"
-# NAME = value, NAME="value", "NAME"='value'
+BLANKS: Final = " \t"
+# NAME = value, NAME="value", "NAME"='value'; cron looks for this before it looks for an entry.
 ASSIGNMENT = re.compile(
-    r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[A-Za-z_]\w*))\s*=\s*(?P<value>.*?)\s*$""",
+    r"""(?:"(?P<double>[^"=]*)"|'(?P<single>[^'=]*)'|(?P<bare>[^\s='"][^\s=]*))\s*=\s*(?P<value>.*?)\s*""",
     re.ASCII,
 )
+QUOTED = re.compile(r"""(["'])(.*?)\1\s*""", re.ASCII)
 FIELD = re.compile(r"[0-9*][0-9A-Za-z*,/~#?-]*|[A-Za-z]{3}[0-9A-Za-z,/#-]*|\?", re.ASCII)
 USER = re.compile(r"[A-Za-z_][\w.-]*\$?(?::[\w.-]+)?(?:/[\w.-]+)?", re.ASCII)
 # What makes a comment an entry that somebody has switched off, not a description.
@@ -40,7 +45,7 @@ class Entry:
     """A line that starts a command.
 
     `schedule` has five fields, or is "@reboot". `user` is "" in the crontab of one user. `command`
-    is what the shell gets, `stdin` what it reads (None: nothing), both with `%` resolved.
+    is what the shell gets, `stdin` what it reads ("": nothing), both with `%` resolved.
     `environment` is what was assigned above it, `comment` what stands directly above it.
     """
 
@@ -48,7 +53,7 @@ class Entry:
     schedule: str
     command: str
     user: str = ""
-    stdin: str | None = None
+    stdin: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     comment: str = ""
     is_quiet: bool = False  # a "-" before it: cron logs nothing (SUSE, cronie)
@@ -74,39 +79,38 @@ class Crontab:
 def read(text: str, *, system: bool = False) -> Crontab:
     """Return what stands in the text of a crontab; with `system` each entry names its user.
 
-    Never raises: what can't be read is a fault of its line, with one of the codes `nul`,
-    `too_long`, `too_many`, `no_entry`, `no_user`, `no_command`, `nickname`.
+    Never raises: what can't be read is a fault of its line, with one of the codes `file_long`,
+    `nul`, `too_long`, `too_many`, `variables`, `no_entry`, `no_user`, `no_command`, `nickname`.
     """
     if len(text) > LONGEST:
-        return Crontab(faults=(Fault(1, "", "too_long"),))
+        return Crontab(faults=(Fault(1, "", "file_long"),))
     entries: list[Entry] = []
     faults: list[Fault] = []
     environment: dict[str, str] = {}
     comment: list[str] = []
     # Not splitlines(): cron knows one end of a line.
-    for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+    for number, raw in enumerate(StringIO(text.removeprefix("\ufeff"), newline="\n"), 1):
         if number > MOST:
             faults.append(Fault(number, "", "too_many"))
             break
-        line = raw.rstrip("\r").strip(" \t")
-        if not line:
+        line = raw.rstrip("\r\n").lstrip(BLANKS)
+        if not line.strip():
             comment = []
         elif line.startswith("#"):
-            if SWITCHED_OFF.match(line):
-                comment = []
-            elif words := line.lstrip("#").strip().strip("-=*─ ").strip():
-                comment.append(words)
-        elif (assigned := ASSIGNMENT.fullmatch(line)) and not _is_entry(line):
-            name = assigned["double"] or assigned["single"] or assigned["bare"] or ""
-            environment = {**environment, name: _unquoted(assigned["value"])}
+            comment = _described(line, comment)
+        elif assigned := _assignment(line):
+            environment = {**environment, **assigned}
             comment = []
+            if len(environment) > MOST_VARIABLES:
+                faults.append(Fault(number, line[:200], "variables"))
+                break
         else:
             found = _entry(number, line, system=system)
             if isinstance(found, Fault):
                 faults.append(found)
             else:
                 told = " ".join(comment)
-                entries.append(_with(found, environment, told))
+                entries.append(replace(found, environment=environment, comment=told))
             comment = []
     return Crontab(tuple(entries), tuple(faults))
 
@@ -129,30 +133,26 @@ COMMON_USERS: Final = {
 }
 
 
-def _is_entry(line: str) -> bool:
-    """Return whether a line with "=" in it begins as an entry does: `0 3 * * * A=b command`."""
-    return len(line.split(None, 5)) == 6 and all(
-        FIELD.fullmatch(w) for w in line.split(None, 5)[:5]
-    )
+def _described(line: str, above: list[str]) -> list[str]:
+    """Return the lines of a description, with one more; an entry switched off ends it."""
+    if len(line) > LONGEST_LINE or SWITCHED_OFF.match(line):
+        return []
+    words = line.lstrip("#").strip().strip("-=*─ ").strip()
+    return [*above, words][-MOST_COMMENTS:] if words else above
 
 
-def _with(entry: Entry, environment: dict[str, str], comment: str) -> Entry:
-    return Entry(
-        entry.line,
-        entry.schedule,
-        entry.command,
-        entry.user,
-        entry.stdin,
-        environment,
-        comment,
-        entry.is_quiet,
-    )
-
-
-def _unquoted(value: str) -> str:
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
-        return value[1:-1]
-    return value
+def _assignment(line: str) -> dict[str, str]:
+    """Return {name: value} of a line that sets a variable; {} for any other."""
+    found = ASSIGNMENT.fullmatch(line) if len(line) <= LONGEST_LINE and "\0" not in line else None
+    if found is None:
+        return {}
+    value = found["value"]
+    if value[:1] in {"'", '"'}:
+        quoted = QUOTED.fullmatch(value)
+        if quoted is None:
+            return {}  # it goes on behind the quotation mark, and so cron takes it for no value
+        value = quoted[2]
+    return {found["double"] or found["single"] or found["bare"] or "": value}
 
 
 class _FaultError(Exception):
@@ -170,7 +170,7 @@ def _read_entry(number: int, line: str, *, system: bool) -> Entry:
     if "\0" in line or len(line) > LONGEST_LINE:
         raise _FaultError("nul" if "\0" in line else "too_long")
     is_quiet = line.startswith("-")
-    line = line[1:].lstrip() if is_quiet else line
+    line = line[1:].lstrip(BLANKS) if is_quiet else line
     schedule, rest = _schedule(line)
     user = ""
     if system:
@@ -191,7 +191,7 @@ def _schedule(line: str) -> tuple[str, str]:
         if nickname.lower() not in known:
             raise _FaultError("nickname")
         return known[nickname.lower()], rest
-    words = line.split(None, 5)
+    words = re.split(r"[ \t]+", line, maxsplit=5)
     fields = words[:5]
     if len(fields) < 5 or not all(FIELD.fullmatch(word) for word in fields):
         raise _FaultError("no_entry")
@@ -200,15 +200,20 @@ def _schedule(line: str) -> tuple[str, str]:
 
 def _split(text: str) -> tuple[str, str, str]:
     """Return the first word, the blanks after it, and the rest."""
-    found = re.match(r"(\S*)(\s*)(.*)", text, re.DOTALL)
+    found = re.match(r"([^ \t]*)([ \t]*)(.*)", text, re.DOTALL)
     assert found
     return found[1], found[2], found[3]
 
 
-def _percent(text: str) -> tuple[str, str | None]:
-    r"""Return command and standard input: the first "%" divides them, others end lines, "\%" is one."""
-    parts = re.split(r"(?<!\\)%", text)
-    parts = [part.replace(r"\%", "%") for part in parts]
-    if len(parts) == 1:
-        return parts[0], None
-    return parts[0], "\n".join(parts[1:]) + "\n"
+def _percent(text: str) -> tuple[str, str]:
+    r"""Return command and standard input, divided by the first "%" that no backslash is before.
+
+    >>> _percent(r"mail -s 100\% anna%Hello%there")
+    ('mail -s 100% anna', 'Hello\nthere\n')
+    """
+    found = re.match(r"((?:\\.|[^\\%]|\\$)*)(?:%(.*))?$", text, re.DOTALL)
+    assert found
+    command = re.sub(r"\\(.)", lambda pair: "%" if pair[1] == "%" else pair[0], found[1])
+    # Here a backslash before a "%" always belongs to it, also when another stands before it.
+    stdin = re.sub(r"(\\?)%", lambda sign: "%" if sign[1] else "\n", found[2] or "")
+    return command, stdin if not stdin or stdin.endswith("\n") else f"{stdin}\n"

@@ -37,9 +37,19 @@ UNITS: Final = {
 SPAN = re.compile(r"(?:\s*\d+\s*[a-z]*)+", re.ASCII)
 PART = re.compile(r"(\d+)\s*([a-z]*)", re.ASCII)
 # A value of a calendar field: *, 5, 1,15, 8..17, 0/15, 8..17/2
-VALUE = re.compile(
-    r"(?:\*|\d+(?:\.\.\d+)?)(?:/\d+)?(?:,(?:\*|\d+(?:\.\.\d+)?)(?:/\d+)?)*", re.ASCII
-)
+NUMBER = r"(?:\d{1,4}(?:\.\.\d{1,4})?(?:/\d{1,4})?)"
+VALUE = re.compile(rf"\*|{NUMBER}(?:,{NUMBER})*", re.ASCII)
+# What a service may say and a job says too, or need not.
+UNDERSTOOD: Final = {
+    *("Type", "ExecStart", "ExecStartPre", "ExecStartPost", "User", "WorkingDirectory"),
+    *("Environment", "TimeoutStartSec", "TimeoutSec", "RuntimeMaxSec", "Nice", "Restart"),
+    *("StandardOutput", "StandardError", "SyslogIdentifier", "RemainAfterExit", "KillMode"),
+}
+REFUSED: Final = {
+    "EnvironmentFile": "service_environment_file",
+    "ExecCondition": "service_condition",
+}
+SHELL_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|\$)", re.ASCII)
 
 
 class UnreadableError(Exception):
@@ -59,13 +69,17 @@ class Timer:
     timezone: str = ""
     is_persistent: bool = False
     is_random: bool = False  # RandomizedDelaySec
+    is_after_end: bool = False  # counted from the end of the service, not from its start
     description: str = ""
     unit: str = ""  # the service's name where it is not the timer's
 
 
 @dataclass(frozen=True)
 class Service:
-    """What a service runs. `user` is "" for that of the service manager."""
+    """What a service runs. `user` is "" for that of the service manager.
+
+    `left_out` names what it says besides that no job can say.
+    """
 
     commands: tuple[str, ...]
     user: str = ""
@@ -73,6 +87,8 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     timeout_seconds: int | None = None
+    nice: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 def unit(text: str) -> dict[str, dict[str, list[str]]]:
@@ -105,13 +121,13 @@ def timer(text: str) -> Timer:
     parts = unit(text)
     told = parts.get("Timer", {})
     calendars = told.get("OnCalendar", [])
-    repeats = [*told.get("OnUnitActiveSec", []), *told.get("OnUnitInactiveSec", [])]
-    if len(calendars) + len(repeats) > 1:
+    active, inactive = told.get("OnUnitActiveSec", []), told.get("OnUnitInactiveSec", [])
+    if len(calendars) + len(active) + len(inactive) > 1:
         raise UnreadableError("timer_several")
     if calendars:
         kind, (schedule, zone) = "cron", calendar(calendars[0])
-    elif repeats:
-        kind, schedule, zone = "interval", f"{span(repeats[0])}s", ""
+    elif active or inactive:
+        kind, schedule, zone = "interval", f"{span([*active, *inactive][0])}s", ""
     else:
         raise UnreadableError("timer_boot" if told else "timer_none")
     return Timer(
@@ -119,37 +135,60 @@ def timer(text: str) -> Timer:
         schedule,
         zone,
         is_persistent=_last(told, "Persistent").lower() in {"yes", "true", "1", "on"},
-        is_random=bool(_last(told, "RandomizedDelaySec").strip("0s")),
+        is_random=_last(told, "RandomizedDelaySec") not in {"", "0", "0s"},
+        is_after_end=bool(inactive),
         description=_last(parts.get("Unit", {}), "Description"),
         unit=_last(told, "Unit"),
     )
 
 
-def service(text: str) -> Service:
-    """Return what a .service unit runs. Raises UnreadableError."""
+def service(text: str, specifiers: Mapping[str, str]) -> Service:
+    """Return what a .service unit runs; `specifiers` says what "%h" and such are.
+
+    Raises UnreadableError.
+    """
     parts = unit(text)
-    told = parts.get("Service", {})
-    commands = [_command(line) for line in told.get("ExecStart", [])]
-    if not commands:
+    told = {
+        key: [_specified(value, specifiers) for value in values]
+        for key, values in parts.get("Service", {}).items()
+    }
+    if not told.get("ExecStart"):
         raise UnreadableError("service_empty")
+    for key, code in REFUSED.items():
+        if told.get(key):
+            raise UnreadableError(code)
+    lines = [line for step in ("Pre", "", "Post") for line in told.get(f"ExecStart{step}", [])]
     environment: dict[str, str] = {}
     for line in told.get("Environment", []):
-        try:
-            words = shlex.split(line)
-        except ValueError:
-            raise UnreadableError("unit_odd", line[:100]) from None
-        environment |= dict(word.split("=", 1) for word in words if "=" in word)
-    if told.get("EnvironmentFile"):
-        raise UnreadableError("service_environment_file")
-    limit = _last(told, "TimeoutStartSec") or _last(told, "RuntimeMaxSec")
+        environment |= dict(word.split("=", 1) for word in _words(line) if "=" in word)
+    whole = _last(told, "Type") == "oneshot"
+    limit = _last(told, "RuntimeMaxSec")
+    if whole:
+        limit = _last(told, "TimeoutStartSec") or _last(told, "TimeoutSec")
+    nice = _last(told, "Nice")
     return Service(
-        tuple(commands),
+        tuple(command for line in lines for command in _commands(line)),
         user=_last(told, "User"),
         folder=_last(told, "WorkingDirectory").removeprefix("-"),
         environment=environment,
         description=_last(parts.get("Unit", {}), "Description"),
         timeout_seconds=None if limit in {"", "infinity", "0"} else span(limit),
+        nice=int(nice) if re.fullmatch(r"1?\d", nice, re.ASCII) else 0,
+        left_out=tuple(sorted(key for key, said in told.items() if said and key not in UNDERSTOOD)),
     )
+
+
+def _specified(value: str, specifiers: Mapping[str, str]) -> str:
+    """Return a value with "%h" and such filled in. Raises UnreadableError for others."""
+
+    def known(found: re.Match[str]) -> str:
+        if found[1] == "%":
+            return "%"
+        if found[1] not in specifiers:
+            raise UnreadableError("service_specifier", value[:100])
+        return specifiers[found[1]]
+
+    return re.sub(r"%(.|$)", known, value)
 
 
 def _last(section: Mapping[str, list[str]], key: str) -> str:
@@ -157,20 +196,54 @@ def _last(section: Mapping[str, list[str]], key: str) -> str:
     return values[-1] if values else ""
 
 
-def _command(line: str) -> str:
-    """Return the command of an ExecStart line for the shell. Raises UnreadableError.
+def _commands(line: str) -> list[str]:
+    """Return the commands of an ExecStart line for the shell. Raises UnreadableError.
 
-    A "-" before it lets a failure count as success; so it does here.
+    systemd knows no shell: to it "|", ">" and "*" are letters, and stay so. A "-" before it lets a
+    failure count as success; so it does here.
     """
     found = re.match(r"[-@:+!|]*", line)
     assert found
     marks, bare = found[0], line[found.end() :]
-    if set(marks) - {"-", ":"}:
+    if set(marks) & {"+", "!"}:
         raise UnreadableError("service_privileged", line[:100])
-    if re.search(r"(?<!%)%(?!%)", bare):
-        raise UnreadableError("service_specifier", line[:100])
-    bare = bare.replace("%%", "%").strip()
-    return f"{bare} || true" if "-" in marks else bare
+    if set(marks) & {"@", "|"}:
+        raise UnreadableError("unit_odd", line[:100])
+    commands: list[list[str]] = [[]]
+    for word in _words(bare):
+        if word == ";":
+            commands.append([])
+        else:
+            commands[-1].append(shlex.quote(word) if ":" in marks else _for_shell(word))
+    joined = [" ".join(words) for words in commands if words]
+    if not joined:
+        raise UnreadableError("unit_odd", line[:100])
+    return [f"{command} || true" if "-" in marks else command for command in joined]
+
+
+def _words(line: str) -> list[str]:
+    # Its escapes are those of C and not of the shell.
+    if "\\" in line:
+        raise UnreadableError("unit_odd", line[:100])
+    try:
+        return shlex.split(line)
+    except ValueError:
+        raise UnreadableError("unit_odd", line[:100]) from None
+
+
+def _for_shell(word: str) -> str:
+    """Return a word so that the shell fills in the variables that systemd would, and no more."""
+    if re.fullmatch(r"\$[A-Za-z_]\w*", word, re.ASCII):
+        return word  # alone it is split into words, as by the shell
+    parts, end = [], 0
+    for found in SHELL_VARIABLE.finditer(word):
+        parts.append(re.sub(r'([\\"`$])', r"\\\1", word[end : found.start()]))
+        parts.append(f"${{{found[1]}}}" if found[1] else r"\$")
+        end = found.end()
+    if not parts:
+        return shlex.quote(word)
+    parts.append(re.sub(r'([\\"`$])', r"\\\1", word[end:]))
+    return f'"{"".join(parts)}"'
 
 
 def span(text: str) -> int:
@@ -221,10 +294,16 @@ def calendar(text: str) -> tuple[str, str]:
 def _days(text: str) -> str:
     found = []
     for part in text.lower().split(","):
-        ends = part.split("..")
-        if len(ends) > 2 or any(end[:3] not in DAYS for end in ends):
+        ends = [DAYS.index(end[:3]) if end[:3] in DAYS else -1 for end in part.split("..")]
+        if len(ends) > 2 or -1 in ends:
             raise UnreadableError("calendar_odd", text[:100])
-        found.append("-".join(end[:3].upper() for end in ends))
+        first, last = ends[0], ends[-1]
+        if first < last < 6:
+            found.append("-".join(DAYS[end].upper() for end in ends))
+        else:
+            # Cron's week begins with Sunday, and none of its ranges goes beyond the end.
+            count = (last - first) % 7 + 1
+            found += [DAYS[(first + n) % 7].upper() for n in range(count)]
     return ",".join(found)
 
 
@@ -234,6 +313,8 @@ def _date(date: str, text: str) -> Iterable[str]:
         parts = ["*", *parts]
     if len(parts) != 3:
         raise UnreadableError("calendar_odd", text[:100])
+    if any(re.search(r"(?:^|,)0*/", part) for part in parts[1:]):
+        raise UnreadableError("calendar_odd", text[:100])  # no day and no month is called 0
     return [_value(part, text) for part in parts]
 
 
@@ -247,7 +328,7 @@ def _clock(clock: str, text: str) -> tuple[str, str]:
 
 
 def _value(part: str, text: str) -> str:
-    """Return a field in cron's words: "0/15" is "*/15" there, "8..17" is "8-17"."""
+    """Return a field in cron's words: "0/15" is "*/15" there, "8..17" is "8-17", "5/15" stays."""
     if not VALUE.fullmatch(part):
         raise UnreadableError("calendar_odd", text[:100])
     found = []
@@ -256,8 +337,6 @@ def _value(part: str, text: str) -> str:
         low, dots, high = base.partition("..")
         if base == "*" or (slash and not dots and int(low) == 0):
             word = "*"
-        elif slash and not dots:
-            raise UnreadableError("calendar_odd", text[:100])
         else:
             word = f"{int(low)}-{int(high)}" if dots else str(int(low))
         found.append(f"{word}/{int(step)}" if slash else word)

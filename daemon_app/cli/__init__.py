@@ -19,6 +19,7 @@ from daemon_app.cli import (
     health,
     incidents,
     jobs,
+    moving,
     presence,
     progress,
     queue,
@@ -91,7 +92,7 @@ for command in (
     access.token,
 ):
     daemon.add_command(command)
-for part in (start.up, start.gui, daemon, progress.progress, demo.demo):
+for part in (start.up, start.gui, daemon, moving.import_, progress.progress, demo.demo):
     bach.add_command(part)
 
 

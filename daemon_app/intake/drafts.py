@@ -46,8 +46,10 @@ class Remark:
 class Draft:
     """A job as another program knew it.
 
-    `origin` tells it from all others of its kind at each reading. `fields` are those of `Job`. With
-    a `refusal` it can't come. `was_active` is whether it ran there.
+    `origin` tells it from all others of its kind at each reading; with `is_by_name` a job of this
+    name is taken for it, too. `fields` are those of `Job`. With a `refusal` it can't come.
+    `was_active` is whether it ran there, `past` the numbers there of those of its runs that come
+    too, newest first.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Draft:
     remarks: tuple[Remark, ...] = ()
     refusal: Remark | None = None
     was_active: bool = True
+    past: tuple[int, ...] = ()
+    is_by_name: bool = False
 
     def refused(self, code: str, **facts: Any) -> Draft:
         """Return this draft as one that can't come."""
@@ -69,16 +73,31 @@ def origin(kind: str, *parts: object) -> str:
     return f"{kind}:{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"
 
 
+def told_apart(drafts: Iterable[Draft]) -> list[Draft]:
+    """Return drafts without two of the same origin: what is there twice comes twice."""
+    seen: dict[str, int] = {}
+    found = []
+    for draft in drafts:
+        seen[draft.origin] = count = seen.get(draft.origin, 0) + 1
+        again = count > 1 and draft.origin
+        found.append(
+            replace(draft, origin=origin("again", draft.origin, count)) if again else draft
+        )
+    return found
+
+
 def named(drafts: Iterable[Draft]) -> list[Draft]:
     """Return drafts with names that jobs may have, each once; who is renamed says so."""
     taken: set[str] = set()
+    counts: dict[str, int] = {}
     found = []
     for draft in drafts:
         fit = fit_name(draft.name)
-        name, count = fit, 1
+        name, count = fit, counts.get(fit, 1)
         while name.casefold() in taken:
             count += 1
-            name = f"{fit[: LONGEST_NAME - 5]}-{count}"
+            name = f"{fit[: LONGEST_NAME - 6]}-{count}"
+        counts[fit] = count
         taken.add(name.casefold())
         renamed = (Remark("renamed", {"name": draft.name[:120]}),) if fit != draft.name else ()
         found.append(replace(draft, name=name, remarks=(*draft.remarks, *renamed)))
@@ -87,7 +106,8 @@ def named(drafts: Iterable[Draft]) -> list[Draft]:
 
 def fit_name(name: str) -> str:
     """Return the nearest name that a job may have."""
-    fit = " ".join(UNFIT.sub("-", name).split()).strip(" -_.:+@(")[:LONGEST_NAME].rstrip(" -.:+@(")
+    fit = " ".join(UNFIT.sub("-", name).split())
+    fit = fit.lstrip(" -_.:+@()")[:LONGEST_NAME].rstrip(" -.:+@(")
     return fit or "job"
 
 

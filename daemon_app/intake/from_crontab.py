@@ -3,35 +3,56 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from daemon_app import crontab
-from daemon_app.intake.drafts import Draft, Remark, name_of, named, origin
+from daemon_app.intake.drafts import Draft, Remark, name_of, named, origin, told_apart
 from daemon_app.models.job import RESERVED_VARIABLES, VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # What cron itself takes from the environment, and no command sees as such.
-OF_CRON: Final = {"MAILTO", "MAILFROM", "CRON_TZ", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING"}
-OWN: Final = {"LOGNAME", "USER", "RANDOM_DELAY"}  # cron sets them; nobody else can
+OF_CRON: Final = {
+    "MAILTO",
+    "MAILFROM",
+    "CRON_TZ",
+    "CONTENT_TYPE",
+    "CONTENT_TRANSFER_ENCODING",
+    "RANDOM_DELAY",
+}
+OWN: Final = {"LOGNAME", "USER"}  # cron sets them; nobody else can
 SHELLS: Final = {"/bin/sh", "sh", ""}
 END: Final = "END_OF_INPUT"
-LIMITS: Final = {"too_long": crontab.LONGEST_LINE, "too_many": crontab.MOST}
+LIMITS: Final = {
+    "file_long": crontab.LONGEST,
+    "too_long": crontab.LONGEST_LINE,
+    "too_many": crontab.MOST,
+    "variables": crontab.MOST_VARIABLES,
+}
+# What is otherwise for all of them, said once.
+NOTES: Final = ("cron_overlap", "cron_mail")
 
 
-def drafts(text: str, *, me: str, zone: str, system: bool = False) -> list[Draft]:
-    """Return a draft for each entry of a crontab, and a refused one for each line cron won't take.
+def drafts(files: Mapping[str, str], *, me: str, zone: str, system: bool = False) -> list[Draft]:
+    """Return a draft for each entry of crontabs, and a refused one for each line cron won't take.
 
-    `me` is the user that jobs run as, `zone` what times are meant in unless CRON_TZ says other.
+    `files` are texts by name ("" for the only one), `me` is the user that jobs run as, `zone` what
+    times are meant in unless CRON_TZ says other.
     """
-    read = crontab.read(text, system=system)
-    found = [(entry.line, _draft(entry, me, zone)) for entry in read.entries]
-    for fault in read.faults:
-        refused = Draft(fault.text[:40] or "?", "", f"{fault.line}")
-        limit = LIMITS.get(fault.code)
-        found.append((fault.line, refused.refused(fault.code, limit=limit)))
-    return named(draft for _line, draft in sorted(found, key=lambda each: each[0]))
+    found = []
+    for name, text in files.items():
+        read = crontab.read(text, system=system)
+        of_file = [(entry.line, _draft(entry, me, zone)) for entry in read.entries]
+        for fault in read.faults:
+            refused = Draft(fault.text[:40] or "?", "", "")
+            limit = LIMITS.get(fault.code)
+            of_file.append((fault.line, refused.refused(fault.code, limit=limit)))
+        where = f"{name}:{{}}" if name else "{}"
+        for line, draft in sorted(of_file, key=lambda each: each[0]):
+            found.append(replace(draft, where=where.format(line)))
+    return named(told_apart(found))
 
 
 def _draft(entry: crontab.Entry, me: str, zone: str) -> Draft:
@@ -39,9 +60,10 @@ def _draft(entry: crontab.Entry, me: str, zone: str) -> Draft:
     there = environment.get("CRON_TZ", zone) or zone
     command, remarks = _command(entry, environment)
     kept, dropped = _variables(environment)
-    mail = environment.get("MAILTO")
-    if mail:
-        remarks.append(Remark("mail", {"to": mail}))
+    if mail := environment.get("MAILTO"):
+        remarks.append(Remark("mail", {"to": mail[:200]}))
+    if environment.get("RANDOM_DELAY", "0") != "0":
+        remarks.append(Remark("random"))
     if there != zone:
         remarks.append(Remark("zone", {"zone": there}))
     if dropped:
@@ -55,16 +77,14 @@ def _draft(entry: crontab.Entry, me: str, zone: str) -> Draft:
         "use_shell": True,
         "environment": kept,
         "timeout_seconds": 0,  # cron knows none
-        "overlap": "parallel",  # cron starts it again, whatever still runs
-        "max_instances": 2,
         "misfire": "skip",  # … and never catches up
     }
     if home := environment.get("HOME"):
         fields["working_directory"] = home
     draft = Draft(
         name_of(entry.command),
-        origin("crontab", entry.user, entry.schedule, entry.command, entry.stdin or ""),
-        str(entry.line),
+        origin("crontab", entry.user, entry.schedule, entry.command, entry.stdin),
+        "",
         fields,
         tuple(remarks),
     )
@@ -81,12 +101,13 @@ def _command(entry: crontab.Entry, environment: Mapping[str, str]) -> tuple[str,
     if (shell := environment.get("SHELL", "")) not in SHELLS:
         command = f"exec {shlex.quote(shell)} -c {shlex.quote(command)}"
         remarks.append(Remark("shell", {"shell": shell}))
-    if entry.stdin is not None:
+    if entry.stdin:
         end = END
         while end in entry.stdin.split("\n"):
             end += "_"
-        if "\n" not in command:
-            command = f"{{ {command}\n}} <<'{end}'\n{entry.stdin}{end}"
+        if command.endswith("\\"):  # it would join the next line
+            command = f"/bin/sh -c {shlex.quote(command)}"
+        command = f"{{ {command}\n}} <<'{end}'\n{entry.stdin}{end}"
         remarks.append(Remark("stdin"))
     return command, remarks
 

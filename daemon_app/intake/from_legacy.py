@@ -4,42 +4,93 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from daemon_app.intake.drafts import Draft, Remark, named, origin
+from daemon_app.intake import files
+from daemon_app.intake.drafts import Draft, Remark, named, origin, told_apart
 from daemon_app.models.job import MAX_COMMAND, VARIABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from daemon_app.legacy import Legacy, Row
 
 KINDS: Final = {"interval": "interval", "cron": "cron", "manual": "manual", "once": "once"}
 LATER: Final = {"chain", "event"}
 USUAL_LIMIT: Final = 300  # seconds; what the original took when none was given
+LONGEST_FILE: Final = 1_000_000  # bytes
+# Below hub/_services of a BACH.
+BESIDE: Final = {
+    "recurring": "recurring/config.json",
+    "profiles": "daemon/profiles/*.json",
+    "prompts": "prompt_generator/templates/*.json",
+}
+RUNS_OF_A_JOB: Final = 1_000
+MOST_RUNS: Final = 20_000  # of all jobs together
+# What is otherwise for all of them, said once.
+NOTES: Final = ("bach_zone",)
 LONGEST: Final = {"command": MAX_COMMAND, "script_path": 1024, "arguments": 4096}
 
 
-def drafts(read: Legacy, *, zone: str) -> list[Draft]:
-    """Return a draft for each job of the database, in its order; times are meant in `zone`."""
-    return named(_draft(row, zone) for row in read.jobs)
+def drafts(
+    read: Legacy, runs: Mapping[int, tuple[int, Sequence[int]]], *, zone: str
+) -> list[Draft]:
+    """Return a draft for each job of the database, in its order; times are meant in `zone`.
+
+    `runs` says of each job how many runs it has and which are its newest.
+    """
+    share = MOST_RUNS // max(1, len(runs))
+    found = []
+    for row in read.jobs:
+        draft = _draft(row, zone)
+        count, newest = runs.get(row.number_of_job, (0, ()))
+        if count and not draft.refusal:
+            past = tuple(newest[: max(1, share)])
+            whole = len(past) == count
+            remark = Remark("history" if whole else "history_cut", {"n": count, "kept": len(past)})
+            draft = replace(draft, past=past, remarks=(*draft.remarks, remark))
+        found.append(draft)
+    return named(told_apart(found))
 
 
 def _draft(row: Row, zone: str) -> Draft:
     name = row.text("name").strip() or f"job-{row.number}"
-    draft = Draft(name[:200], origin("bach", row.table, row.number), row.where)
+    # The tables were renamed once, and so may be the job.
+    of = origin("bach", row.number_of_job, row.text("created_at") or name)
+    draft = Draft(name[:200], of, row.where)
+    if refusal := _refusal(row):
+        code, facts = refusal
+        return draft.refused(code, **facts)
+    fields, remarks = _fields(row, zone)
+    was_active = row.is_true("is_active", otherwise=True)
+    if not was_active:
+        remarks.append(Remark("was_off"))
+    return replace(draft, fields=fields, remarks=tuple(remarks), was_active=was_active)
+
+
+def _refusal(row: Row) -> tuple[str, dict[str, Any]] | None:
+    """Return why a row can't come, and the facts; None when nothing speaks against it."""
     kind = row.text("job_type", "type").strip().lower()
+    if row.fault:
+        return "too_long", {"limit": LONGEST["command"]}
     if kind in LATER:
-        return draft.refused(kind)
+        return kind, {}
     if kind not in KINDS:
-        return draft.refused("kind", kind=kind[:40] or "?")
+        return "kind", {"kind": kind[:40] or "?"}
     texts = {field: row.text(field).strip() for field in LONGEST}
     for field, text in texts.items():
         if len(text) > LONGEST[field]:
-            return draft.refused("too_long", limit=LONGEST[field])
+            return "too_long", {"limit": LONGEST[field]}
         if "\0" in text:
-            return draft.refused("nul")
-    if not texts["command"] and not texts["script_path"]:
-        return draft.refused("no_command")
+            return "nul", {}
+    return None if texts["command"] or texts["script_path"] else ("no_command", {})
+
+
+def _fields(row: Row, zone: str) -> tuple[dict[str, Any], list[Remark]]:
     remarks: list[Remark] = []
+    kind = row.text("job_type", "type").strip().lower()
     schedule = row.text("schedule", "cron_expression", "interval").strip()
     if kind == "interval" and re.fullmatch(r"\d{1,9}(?:\.0)?", schedule):
         remarks.append(Remark("minutes", {"text": schedule}))
@@ -50,29 +101,25 @@ def _draft(row: Row, zone: str) -> Draft:
     if profile := row.text("profile_name").strip():
         remarks.append(Remark("profile", {"name": profile[:80]}))
     limit = row.number_in("timeout_seconds")
-    if not limit or limit < 0:
+    if not limit or limit < 1:
         limit = USUAL_LIMIT
         remarks.append(Remark("timeout", {"seconds": limit}))
     retries = row.number_in("max_retries") or 0
     if not row.is_true("retry_on_fail", otherwise=retries > 0):
         retries = 0
-    was_active = row.is_true("is_active", otherwise=True)
-    if not was_active:
-        remarks.append(Remark("was_off"))
     description = " ".join(row.text("description").split())
     if len(description) > 500:
         remarks.append(Remark("cut", {"n": 500}))
-    fields: dict[str, Any] = {
+    return {
         "description": description[:500],
         "job_type": KINDS[kind],
         "schedule": "" if kind == "manual" else schedule,
         "timezone": zone,
-        **texts,
+        **{field: row.text(field).strip() for field in LONGEST},
         "parameters": parameters,
         "timeout_seconds": min(int(limit), 30 * 86_400),
         "max_retries": max(0, min(int(retries), 100)),
-    }
-    return Draft(draft.name, draft.origin, row.where, fields, tuple(remarks), was_active=was_active)
+    }, remarks
 
 
 def _parameters(text: str) -> tuple[dict[str, str], list[str]]:
@@ -92,3 +139,30 @@ def _parameters(text: str) -> tuple[dict[str, str], list[str]]:
         elif value is not None:
             left_out.append(name)
     return kept, left_out
+
+
+def others_beside(database: Path) -> dict[str, int]:
+    """Return how much of what a BACH keeps in files lies around its database, by kind."""
+    found: dict[str, int] = {}
+    for folder in (database.parent, database.parent.parent, database.parent.parent / "system"):
+        services = folder / "hub" / "_services"
+        for kind, pattern in BESIDE.items():
+            if kind not in found and (
+                count := sum(_entries(file) for file in services.glob(pattern))
+            ):
+                found[kind] = count
+    return found
+
+
+def _entries(file: Path) -> int:
+    """Return how many entries a file holds: those of its one list, or itself."""
+    try:
+        told = json.loads(files.text(file, LONGEST_FILE))
+    except (files.FileError, ValueError, RecursionError):
+        return 0
+    lists = (
+        [value for value in told.values() if isinstance(value, list | dict)]
+        if isinstance(told, dict)
+        else [told]
+    )
+    return len(lists[0]) if len(lists) == 1 and file.name == "config.json" else 1

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from daemon_app import live
+from daemon_app.intake import past
 from daemon_app.intake.drafts import LONGEST_NAME, Draft, Remark
 from daemon_app.models import Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
+    from pathlib import Path
+
+    from daemon_app.intake.past import Past
 
 NEW, KNOWN, REFUSED = "new", "known", "refused"
 
@@ -28,6 +33,11 @@ class Step:
     draft: Draft
     what: str
     job: Job | None = None
+
+    @property
+    def new_job(self) -> Job:
+        """The job that it would be, unsaved and switched off."""
+        return _job(self.draft, active=False)
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
@@ -62,14 +72,18 @@ def plan(drafts: Iterable[Draft], *, active: bool = False, now: datetime) -> Pla
     A draft whose origin a job already has is left alone, whatever that job has become: people may
     have changed it. All others arrive switched off, unless they are to be `active` as they were.
     """
-    known = {job.origin: job for job in Job.objects.exclude(origin="")}
-    taken = {name.casefold() for name in Job.objects.values_list("name", flat=True)}
+    jobs = list(Job.objects.all())
+    known = {job.origin: job for job in jobs if job.origin}
+    by_name = {job.name: job for job in jobs}
+    taken = {job.name.casefold() for job in jobs}
     steps = []
     for draft in drafts:
         if draft.refusal:
             steps.append(Step(draft, REFUSED))
         elif draft.origin in known:
             steps.append(Step(draft, KNOWN, known[draft.origin]))
+        elif draft.is_by_name and draft.name in by_name:
+            steps.append(Step(draft, KNOWN, by_name[draft.name]))
         else:
             step = _new(draft, taken, active=active, now=now)
             steps.append(step)
@@ -84,11 +98,12 @@ def _new(draft: Draft, taken: set[str], *, active: bool, now: datetime) -> Step:
         renamed = Remark("renamed", {"name": draft.name})
         draft = replace(draft, name=free, remarks=(*draft.remarks, renamed))
     job = _job(draft, active=active)
+    job.anchor = now
     try:
-        job.full_clean(exclude=["anchor", "created_at", "updated_at"])
-        if job.is_active:
-            job.anchor = now
-            job.next_after(now)
+        # The name is free: that was looked after already.
+        job.full_clean(exclude=["anchor", "created_at", "updated_at"], validate_unique=False)
+        if job.job_type == Job.Kind.ONCE and job.next_after(now) is None:
+            return Step(draft.refused("passed"), REFUSED)
     except ValidationError as error:
         return Step(draft.refused("not_ours", message=" ".join(error.messages)), REFUSED)
     return Step(draft, NEW)
@@ -96,7 +111,7 @@ def _new(draft: Draft, taken: set[str], *, active: bool, now: datetime) -> Step:
 
 def _free_name(name: str, taken: set[str]) -> str:
     free, count = name, 1
-    while free.casefold() in taken:
+    while free.casefold() in taken:  # short: most names are free
         count += 1
         free = f"{name[: LONGEST_NAME - 6]}-{count}"
     return free
@@ -107,15 +122,37 @@ def _job(draft: Draft, *, active: bool) -> Job:
     return Job(**fields, is_active=active and draft.was_active)
 
 
-def carry_out(found: Plan, *, active: bool = False, now: datetime, by: str) -> list[Job]:
-    """Make the new jobs of a plan and return them, all or none. Raises OutdatedError."""
-    made = []
-    with transaction.atomic():
-        for step in found.of(NEW):
-            if Job.objects.filter(origin=step.draft.origin).exists():
-                raise OutdatedError(step.draft.name)
-            try:
-                made.append(_job(step.draft, active=active).store(now=now, by=by))
-            except ValidationError as error:
-                raise OutdatedError(step.draft.name) from error
+def carry_out(
+    found: Plan, *, active: bool = False, now: datetime, by: str, before: Past | None = None
+) -> list[Job]:
+    """Make the new jobs of a plan and return them, with the runs they had `before`: all or none.
+
+    Raises OutdatedError; LegacyError and OSError for runs that can't be read or written.
+    """
+    new = found.of(NEW)
+    with past.aside() as aside:
+        # Reading and writing output takes its time; nobody waits for it.
+        packed = [
+            past.pack(before, step.draft.past, aside / str(number), now=now)
+            if before is not None and step.draft.past
+            else None
+            for number, step in enumerate(new)
+        ]
+        made: list[Job] = []
+        stored: list[tuple[int, Path]] = []
+        with transaction.atomic():
+            known = set(Job.objects.exclude(origin="").values_list("origin", flat=True))
+            for step, runs in zip(new, packed, strict=True):
+                if step.draft.origin in known:
+                    raise OutdatedError(step.draft.name)
+                try:
+                    job = _job(step.draft, active=active).store(now=now, by=by)
+                except ValidationError as error:
+                    raise OutdatedError(step.draft.name) from error
+                made.append(job)
+                if runs is not None:
+                    stored += past.store(job, runs)
+            if stored:
+                live.changed("runs")
+        past.settle_in(stored)
     return made

@@ -18,6 +18,8 @@ REMARKS: Final = {
     "variable": _("%(names)s can't be set for a job, and is left out."),
     "minutes": _("“%(text)s” without a unit means minutes."),
     "random": _("The random delay of the timer is left out."),
+    "after_end": _("It counts from one start to the next, not from the end of the last run."),
+    "left_out": _("Its service says more, which is left out: %(names)s."),
     "persistent": _("What is missed is caught up once, as the timer did."),
     "timeout": _("No time limit was given; it gets %(seconds)s s."),
     "history": _("%(n)s of its runs come too."),
@@ -26,19 +28,34 @@ REMARKS: Final = {
     "parameters": _("Of its parameters only texts and numbers can come; left out: %(names)s."),
     "profile": _("The profile “%(name)s” comes with sessions, which are not there yet."),
     "cut": _("The description was cut to %(n)s characters."),
+    # ── Of all that comes from there ─────────────────────────────────────────────────────────────
+    "cron_overlap": _(
+        "Cron starts a command again while it still runs. Here such a start is skipped, unless you "
+        "choose otherwise in the job."
+    ),
+    "cron_mail": _("Cron mails what a command says. Here it is kept with each run."),
+    "timer_stays": _(
+        "Timers are only read. Switch one off before you switch its job on: "
+        "systemctl --user disable --now NAME.timer"
+    ),
+    "bach_zone": _("Times without a zone are meant in %(zone)s."),
     # ── It can't come ────────────────────────────────────────────────────────────────────────────
     "reboot": _(
-        "It starts when the machine does; there is no such schedule here. Let a systemd unit start it."
+        "It starts when the machine does; there is no such schedule here. Let a systemd unit start "
+        "it."
     ),
     "other_user": _(
-        "It runs as %(user)s, jobs here run as %(me)s. Import it with a BACH of %(user)s, or let the "
-        "command use sudo."
+        "It runs as %(user)s, jobs here run as %(me)s. Import it with a BACH of %(user)s, or let "
+        "the command use sudo."
     ),
     "not_ours": _("%(message)s"),
     "chain": _("It is a chain; those come with a later version."),
     "event": _("It waits for an event; those come with a later version."),
     "kind": _("“%(kind)s” is no kind of schedule that is known here."),
     "no_command": _("It has neither a command nor a script."),
+    "passed": _("Its time has passed."),
+    "file_long": _("The file is longer than %(limit)s characters."),
+    "variables": _("More than %(limit)s variables are set; what follows is not looked at."),
     "too_long": _("It is longer than %(limit)s characters."),
     "nul": _("There is a NUL character in it."),
     "too_many": _("There are more than %(limit)s lines; what follows is not looked at."),
@@ -58,6 +75,8 @@ REMARKS: Final = {
     "service_environment_file": _(
         "Its service reads variables from a file; put them into the job."
     ),
+    "service_condition": _("Its service starts only under a condition (ExecCondition)."),
+    "timer_template": _("It is a template, of which no instance is known."),
     "span_odd": _("This is no length of time that is understood: %(text)s"),
     "calendar_odd": _("This calendar can't be said by a cron expression: %(text)s"),
     "calendar_year": _("It is meant for certain years: %(text)s"),

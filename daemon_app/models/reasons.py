@@ -195,6 +195,8 @@ SENTENCES: Final = {
     "bad_interpreter": _("“%(path)s” is no program this machine can run. Is the first line right?"),
     "no_folder": _("The working folder “%(path)s” does not exist or may not be entered."),
     "start_failed": _("The command could not be started: %(error)s."),
+    "moved_in": _("It ended so where it ran before it moved in; more is not known."),
+    "moved_in_lost": _("Where it ran before it moved in, nobody wrote down how it ended."),
 }
 
 

@@ -1,0 +1,200 @@
+"""The runs that jobs had before they moved in: rows of ours, with their output.
+
+The output is first written aside; once the rows are committed it moves to where their numbers
+belong. Whenever that is cut short, a row says that its output is gone, and none has another's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+
+from daemon_app import output
+from daemon_app.models import Job, Run
+from daemon_app.models.run import folder_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from daemon_app.legacy import Database, Row
+
+BATCH: Final = 200
+EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
+STATES: Final = {
+    **dict.fromkeys(("success", "succeeded", "ok", "completed", "done", "0"), Run.State.SUCCEEDED),
+    **dict.fromkeys(("failed", "failure", "error", "fail", "exception"), Run.State.FAILED),
+    **dict.fromkeys(("timeout", "timed_out"), Run.State.TIMED_OUT),
+    **dict.fromkeys(("cancelled", "canceled", "stopped", "killed", "aborted"), Run.State.CANCELLED),
+    **dict.fromkeys(("running", "started", "pending"), Run.State.LOST),
+    **dict.fromkeys(("skipped",), Run.State.SKIPPED),
+}
+BY_HAND: Final = {"manual", "api", "cli", "user", "gui"}
+
+
+@dataclass
+class Past:
+    """Where the runs of drafts can be read; `told` hears how many of them have been."""
+
+    source: Database
+    zone: str
+    told: Callable[[int], None] = lambda _n: None
+
+
+@dataclass
+class Packed:
+    """Runs of one job, unsaved, oldest first, each with the folder in which its output waits."""
+
+    runs: list[tuple[Run, Path | None]] = field(default_factory=list)
+
+
+def pack(past: Past, numbers: Iterable[int], aside: Path, *, now: datetime) -> Packed:
+    """Read runs and write their output into folders below `aside`. Raises LegacyError, OSError."""
+    aside.mkdir(mode=0o700)
+    packed = Packed()
+    zone = ZoneInfo(past.zone)
+    taken: set[datetime] = set()
+    oldest_first = sorted(numbers)
+    for start in range(0, len(oldest_first), BATCH):
+        some = oldest_first[start : start + BATCH]
+        for row in past.source.runs(some):
+            run = _run(row, zone, now)
+            if run is None:
+                continue
+            while run.due_at in taken:  # of a schedule's instants there is one run each
+                run.due_at += timedelta(microseconds=1)
+            taken.add(run.due_at)
+            run.not_before = run.due_at
+            packed.runs.append((run, _stored(row, run, aside / str(row.number))))
+        past.told(len(some))
+    return packed
+
+
+def _run(row: Row, zone: ZoneInfo, now: datetime) -> Run | None:
+    """Return a row as a run of ours; None when nobody can say when it ran."""
+    begun = _instant(row.text("started_at", "start_time", "started", "created_at"), zone, now)
+    if begun is None:
+        return None
+    took = row.number_in("duration_seconds") or row.number_in("duration") or 0
+    ended = _instant(row.text("finished_at", "ended_at", "end_time", "completed_at"), zone, now)
+    if ended is None or ended < begun:
+        ended = begun + timedelta(seconds=min(max(took, 0), 365 * 86_400))
+    exit_code = row.number_in("exit_code")
+    if exit_code is None:
+        exit_code = row.number_in("return_code")
+    said = row.text("status", "result", "state").strip().lower()
+    otherwise = Run.State.SUCCEEDED if exit_code == 0 else Run.State.FAILED
+    state = STATES.get(said, otherwise)
+    code, facts = _reason(state, exit_code)
+    by_hand = row.text("triggered_by", "trigger_type", "trigger").strip().lower() in BY_HAND
+    return Run(
+        trigger=Run.Trigger.MANUAL if by_hand else Run.Trigger.SCHEDULE,
+        due_at=begun,
+        state=state,
+        reason_code=code,
+        reason_facts=facts,
+        queued_at=begun,
+        submitted_at=begun,
+        started_at=None if state == Run.State.SKIPPED else begun,
+        ended_at=ended,
+        exit_code=None if exit_code is None else max(-(2**31), min(int(exit_code), 2**31 - 1)),
+    )
+
+
+def _reason(state: str, exit_code: float | None) -> tuple[str, dict[str, Any]]:
+    if state == Run.State.SUCCEEDED:
+        return "", {}
+    if state == Run.State.FAILED and exit_code:
+        return "exit", {"code": int(exit_code)}
+    return ("moved_in_lost" if state == Run.State.LOST else "moved_in"), {}
+
+
+def _instant(text: str, zone: ZoneInfo, now: datetime) -> datetime | None:
+    """Return what a stored time means, in UTC: without a zone it is the machine's."""
+    try:
+        read = datetime.fromisoformat(text.strip())
+        found = (read if read.tzinfo else read.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return found if EARLIEST <= found <= now else None
+
+
+def _stored(row: Row, run: Run, folder: Path) -> Path | None:
+    """Write what a run said into `folder` and measure it; None when it said nothing."""
+    said = (
+        (output.STDOUT, row.text("output", "stdout", "last_output")),
+        (output.STDERR, row.text("error", "stderr", "error_message", "error_output")),
+    )
+    if not any(text for _stream, text in said):
+        return None
+    assert run.ended_at
+    folder.mkdir(mode=0o700)
+    writer = output.Writer(str(folder))
+    for stream, text in said:
+        data = text.encode(errors="replace")
+        if data:
+            ending = b"" if data.endswith(b"\n") else b"\n"
+            writer.write(data + ending, stream, run.ended_at.timestamp())
+    writer.close()
+    if writer.error:
+        raise OSError(writer.error)
+    run.output_bytes, run.dropped_bytes = writer.produced, writer.dropped
+    run.output_lines = writer.lines
+    run.last_line = output.last_line(writer.ending)
+    return folder
+
+
+def store(job: Job, packed: Packed) -> list[tuple[int, Path]]:
+    """Write the rows of a job's runs; return which number has its output where."""
+    for run, _folder in packed.runs:
+        run.job, run.job_name, run.definition = job, job.name, job.definition()
+        if job.job_type == Job.Kind.MANUAL:
+            run.trigger = Run.Trigger.MANUAL
+    made = Run.objects.bulk_create([run for run, _folder in packed.runs], batch_size=BATCH)
+    folders = [folder for _run, folder in packed.runs]
+    return [(run.pk, folder) for run, folder in zip(made, folders, strict=True) if folder]
+
+
+@contextmanager
+def aside() -> Iterator[Path]:
+    """Give a folder on the disk of the runs; it is gone afterwards, and so is what a kill left."""
+    waiting = Path(settings.RUNS_DIR) / ".arriving"
+    waiting.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in waiting.iterdir():
+        if not _is_alive(left.name):
+            shutil.rmtree(left, ignore_errors=True)
+    mine = waiting / str(os.getpid())
+    shutil.rmtree(mine, ignore_errors=True)
+    mine.mkdir(mode=0o700)
+    try:
+        yield mine
+    finally:
+        shutil.rmtree(mine, ignore_errors=True)
+        with suppress(OSError):
+            waiting.rmdir()
+
+
+def _is_alive(name: str) -> bool:
+    try:
+        os.kill(int(name), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def settle_in(stored: Iterable[tuple[int, Path]]) -> None:
+    """Move output to the runs it belongs to, after their commit."""
+    for number, folder in stored:
+        place = folder_of(number)
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(OSError):  # the row says then that its output is gone
+            folder.rename(place)
