@@ -100,6 +100,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "daemon_app.middleware.Presence",
+    "daemon_app.middleware.Asking",
     "daemon_app.middleware.SessionLimits",
     "daemon_app.middleware.SignInRequired",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -135,21 +135,20 @@ def _jobs(now: datetime, jobs: int, chance: random.Random) -> None:
             job.next_due_at = job.plan.next_due(now, anchor=anchor)
         made.append(job)
     Job.objects.bulk_create(made, batch_size=300)
-    Change.objects.bulk_create(
+    Change.append(
         (
             Change(
                 at=anchor + timedelta(days=n),
                 by="anna",
                 kind="created" if n == 0 else "edited",
-                job_id=job.pk,
-                job_name=job.name,
+                subject_id=job.pk,
+                name=job.name,
                 version=n + 1,
                 fields={"schedule": ["0 1 * * *", job.schedule]} if n else {},
             )
             for job in Job.objects.all()
             for n in range(3)
         ),
-        batch_size=1000,
     )
 
 

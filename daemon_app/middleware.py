@@ -17,7 +17,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 
 from daemon_app.clock import ARRIVED
-from daemon_app.models import access
+from daemon_app.models import access, change
 from daemon_app.signs.marks import REQUEST, Notebook
 
 # Sent by our pages with what they fetch by themselves: an open page alone keeps nobody signed in.
@@ -93,6 +93,31 @@ def arrived(request: object) -> float:
     """Return when a request reached this process, in seconds since 1970."""
     at: float = getattr(request, "scope", {}).get(ARRIVED) or time.time()
     return at
+
+
+class Asking:
+    """Let the audit log know who asks, from where, and by which way."""
+
+    sync_capable = True
+    async_capable = False
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer the request."""
+        if request.method in {"GET", "HEAD", "OPTIONS"}:
+            return self.get_response(request)
+        ways = {"api": change.Via.API, "admin": change.Via.ADMIN}
+        asker = change.Asker(
+            via=ways.get(request.path.split("/")[1], change.Via.PAGE),
+            # Later: a token in the header is looked at by the interface itself.
+            who=lambda: str(request.user.get_username()),
+            address=str(request.META.get("REMOTE_ADDR", "")),
+            token=lambda: getattr(getattr(request, "auth", None), "pk", None),
+        )
+        with change.asked_by(asker):
+            return self.get_response(request)
 
 
 class SessionLimits:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _t
 
 from daemon_app import admission, executor, live
 from daemon_app.gates import finish_by
-from daemon_app.models import Incident, Job, Policy, Run, reasons
+from daemon_app.models import Change, Incident, Job, Policy, Run, reasons
 from daemon_app.models.run import MISSED_ROWS, ON_TIME, adapted, summary
 from daemon_app.schedules import ScheduleError
 
@@ -460,7 +460,17 @@ def start(  # noqa: PLR0913 - who, how, when and two wishes
         _make_room([placed], now)
         _submit([run], now)
         live.changed("runs", f"run:{run.pk}", f"job:{job.pk}")
+        if trigger in {Run.Trigger.MANUAL, Run.Trigger.API}:
+            wishes = {"beside": True} if beside else {}
+            wishes |= {"forced": True} if forced else {}
+            _record(run, Change.Kind.STARTED, by=by, now=now, **wishes)
     return Started(run)
+
+
+def _record(run: Run, kind: Change.Kind, *, by: str, now: datetime, **told: Any) -> None:
+    """Write down what somebody asked of a run, in the transaction that does it."""
+    told = {"job": run.job_id, **told}
+    Change.record(run, kind, now=now, by=by, name=run.job_name, **told)
 
 
 def force(run: Run, *, by: str, now: datetime) -> bool:
@@ -478,6 +488,7 @@ def force(run: Run, *, by: str, now: datetime) -> bool:
         if forced:
             executor.tell_anew(run.pk, now.timestamp())
             live.changed("runs", f"run:{run.pk}")
+            _record(run, Change.Kind.FORCED, by=by, now=now)
     if forced:
         log.info("run %s is started whatever its conditions say, by %s", run.pk, by)
     return bool(forced)
@@ -503,9 +514,11 @@ def _blocked(blocking: Run | None) -> str:
 
 def stop(run: Run, *, by: str, now: datetime) -> bool:
     """Ask a run to stop; False when it has already ended. A waiting one leaves the line."""
-    asked = run.request_stop(by=by, now=now)
-    if asked:
-        executor.ask_to_stop(run.pk)
+    with transaction.atomic():
+        asked = run.request_stop(by=by, now=now)
+        if asked:
+            executor.ask_to_stop(run.pk)
+            _record(run, Change.Kind.CANCELLED, by=by, now=now)
     return asked
 
 
@@ -582,6 +595,7 @@ def move(run: Run, to: str, *, by: str, now: datetime) -> bool:
             Run.objects.filter(pk=pk).update(rank=rank)
         executor.tell_line()
         live.changed("runs")
+        _record(run, Change.Kind.MOVED, by=by, now=now, to=to)
     log.info("run %s moved %s by %s", run.pk, to, by)
     return True
 

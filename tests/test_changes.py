@@ -31,7 +31,7 @@ def admin() -> Client:
 
 
 def newest(of: Job | None = None) -> Change:
-    found = Change.objects.filter(job_id=of.pk) if of else Change.objects.all()
+    found = Change.objects.of_jobs(of.pk if of else None)
     change = found.first()
     assert change
     return change
@@ -57,9 +57,9 @@ def test_a_new_job_an_edit_and_its_end_are_three_rows_that_outlive_it() -> None:
     number = of.pk
     scheduler.remove(of, by="clara", now=NOON + 2 * HOUR)
 
-    rows = list(Change.objects.filter(job_id=number).order_by("id"))
+    rows = list(Change.objects.of_jobs(number).order_by("id"))
 
-    assert [(row.kind, row.by, row.at, row.job_name) for row in rows] == [
+    assert [(row.kind, row.by, row.at, row.name) for row in rows] == [
         ("created", "anna", NOON, "backup"),
         ("edited", "ben", NOON + HOUR, "backup"),
         ("deleted", "clara", NOON + 2 * HOUR, "backup"),
@@ -76,7 +76,7 @@ def test_storing_what_was_there_is_no_change() -> None:
 
     Job.objects.get(pk=of.pk).store(now=NOON, by="ben")
 
-    assert Change.objects.filter(job_id=of.pk).count() == 1
+    assert Change.objects.of_jobs(of.pk).count() == 1
 
 
 def test_what_is_refused_is_no_change() -> None:
@@ -86,7 +86,7 @@ def test_what_is_refused_is_no_change() -> None:
     with pytest.raises(Exception, match="command"):
         of.store(now=NOON, by="ben")
 
-    assert Change.objects.filter(job_id=of.pk).count() == 1
+    assert Change.objects.of_jobs(of.pk).count() == 1
 
 
 def test_by_the_form(admin: Client) -> None:
@@ -155,7 +155,7 @@ def test_switching_pausing_and_going_on_are_told_with_who_did_it() -> None:
     of.pause(NOON + HOUR, now=NOON, by="clara", note="disk")
     scheduler.tick(NOON + HOUR)
 
-    rows = Change.objects.filter(job_id=of.pk).order_by("id")[1:]
+    rows = Change.objects.of_jobs(of.pk).order_by("id")[1:]
 
     assert [(row.kind, row.by) for row in rows] == [
         ("off", "ben"),

@@ -237,7 +237,6 @@ def revoke(number: str) -> int:
     with project.database():
         from django.utils import timezone
 
-        from daemon_app import live
         from daemon_app.models import Token
 
         found = Token.objects.filter(pk=int(written[1])).first() if written else None
@@ -247,10 +246,7 @@ def revoke(number: str) -> int:
                 _("All tokens: %(bach)s daemon token list") % {"bach": project.program()},
                 code=Code.NOT_FOUND,
             )
-        revoked = Token.objects.filter(pk=found.pk, revoked_at=None).update(
-            revoked_at=timezone.now()
-        )
-        live.changed(f"account:{found.account_id}")
+        revoked = found.revoke(timezone.now())
         name = {"name": found.name, "id": found.pk}
         terminal.say(
             _("Token %(id)s (%(name)s) is revoked.") % name

@@ -82,8 +82,11 @@ def database() -> Iterator[None]:
     name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite" and "memory" not in name and not Path(name).is_file():
         raise _not_set_up()
+    from daemon_app.models.change import Asker, Via, asked_by
+
     try:
-        yield
+        with asked_by(Asker(via=Via.CLI, who=user)):
+            yield
     except IntegrityError:
         raise  # a mistake of ours, no fault of the database
     except DatabaseError as error:

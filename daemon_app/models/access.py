@@ -21,6 +21,7 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
 from daemon_app import live
+from daemon_app.models.change import NEVER_TOLD, Change, differing
 
 TICKET_LIFE = timedelta(minutes=5)
 # After this many failures in a row each further guess waits: 30 s, 1 min, 2 min, … 15 min.
@@ -47,6 +48,11 @@ RIGHTS: dict[str, frozenset[str]] = {
     "edit": frozenset({Role.ADMIN}),
     "manage": frozenset({Role.ADMIN}),
 }
+
+
+# What the audit log tells of accounts and tokens.
+TOLD = ("username", "role", "is_active")
+TOKEN_TOLD = ("role", "expires_at")
 
 
 def digest(secret: str) -> str:
@@ -109,15 +115,36 @@ class Account(AbstractBaseUser):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Write the account; its open pages look again what it may see."""
+        if kwargs.get("update_fields") == ["last_login"]:
+            super().save(*args, **kwargs)
+            return
         with transaction.atomic():
+            before = Account.objects.select_for_update().filter(pk=self.pk or 0).first()
+            # A password that is only hashed anew, at a sign-in, is the same password.
+            is_same = kwargs.get("update_fields") == ["password"] and self._password is None
             super().save(*args, **kwargs)
             self.ring()
+            self._record(before, is_same=is_same)
+
+    def _record(self, before: "Account | None", *, is_same: bool) -> None:
+        """Write down what the saving has changed; of a password only that it was."""
+        changes = differing(before, self, TOLD)
+        if before is None:
+            Change.record(self, Change.Kind.CREATED, name=self.username, **changes)
+            return
+        if before.password != self.password and not is_same:
+            changes[NEVER_TOLD] = [before.has_usable_password(), self.has_usable_password()]
+        if changes:
+            Change.record(self, Change.Kind.EDITED, name=self.username, **changes)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete the account with its tokens; its open pages end."""
         with transaction.atomic():
             self.ring()
-            return super().delete(*args, **kwargs)
+            gone = Account(pk=self.pk)
+            deleted = super().delete(*args, **kwargs)
+            Change.record(gone, Change.Kind.DELETED, name=self.username)
+        return deleted
 
     def ring(self) -> None:
         """Tell the open pages of this account that its rights may have changed."""
@@ -173,8 +200,10 @@ class Ticket(models.Model):
     def issue(cls, account: Account, now: datetime) -> str:
         """Return the secret of a new ticket for `account`; expired ones are cleared away."""
         secret = secrets.token_urlsafe(32)
-        cls.objects.filter(expires_at__lte=now).delete()
-        cls.objects.create(digest=digest(secret), account=account, expires_at=now + TICKET_LIFE)
+        with transaction.atomic():
+            cls.objects.filter(expires_at__lte=now).delete()
+            cls.objects.create(digest=digest(secret), account=account, expires_at=now + TICKET_LIFE)
+            Change.record(account, Change.Kind.LINK, now=now, name=account.username)
         return secret
 
     @classmethod
@@ -231,6 +260,7 @@ class Token(models.Model):
             if ended:
                 self.revoked_at = now
                 self.account.ring()
+                Change.record(self, Change.Kind.REVOKED, now=now)
         return bool(ended)
 
     @classmethod
@@ -239,14 +269,17 @@ class Token(models.Model):
     ) -> tuple[Self, str]:
         """Return a new token and its full text, which can't be had again."""
         secret = secrets.token_hex(32)
-        token = cls.objects.create(
-            name=name,
-            digest=digest(secret),
-            account=account,
-            role=role,
-            created_at=now,
-            expires_at=now + life if life else None,
-        )
+        with transaction.atomic():
+            token = cls.objects.create(
+                name=name,
+                digest=digest(secret),
+                account=account,
+                role=role,
+                created_at=now,
+                expires_at=now + life if life else None,
+            )
+            told = {**differing(None, token, TOKEN_TOLD), "account": [None, account.username]}
+            Change.record(token, Change.Kind.CREATED, now=now, **told)
         return token, f"bach_{token.pk}_{secret}"
 
     @classmethod
@@ -357,17 +390,22 @@ SEEN_STEP = timedelta(minutes=1)
 
 
 @receiver(user_logged_in)
-def begin(request: HttpRequest, **_more: Any) -> None:
+def begin(request: HttpRequest, user: Account, **_more: Any) -> None:
     """Note in a fresh session when somebody signed in."""
     request.session[SIGNED_IN_AT] = request.session[SEEN_AT] = int(timezone.now().timestamp())
     request.session.pop(BY_TICKET, None)
+    how = "link" if "ticket" in request.POST else "password"
+    Change.record(user, Change.Kind.SIGNED_IN, by=user.username, name=user.username, how=how)
 
 
 @receiver(user_logged_out)
-def end(user: Account | None, **_more: Any) -> None:
+def end(request: HttpRequest, user: Account | None, **_more: Any) -> None:
     """Let the open pages of somebody who signed out look again."""
-    if user is not None:
-        user.ring()
+    if user is None:
+        return
+    user.ring()
+    if not is_over(request.session, timezone.now()):
+        Change.record(user, Change.Kind.SIGNED_OUT, by=user.username, name=user.username)
 
 
 def is_over(session: MutableMapping[str, Any], now: datetime) -> bool:

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from daemon_app import live
 from daemon_app.models import reasons
+from daemon_app.models.change import Change
 from daemon_app.models.job import Job
 
 SENTENCES: Final = {
@@ -149,6 +150,7 @@ class Incident(models.Model):
             )
             if moved:
                 live.changed("incidents")
+                Change.record(self, Change.Kind.SEEN, now=now, by=by, name=self.code)
         return bool(moved)
 
     def bring_back(self) -> bool:
@@ -158,4 +160,5 @@ class Incident(models.Model):
             moved = seen.update(acknowledged_at=None, acknowledged_by="")
             if moved:
                 live.changed("incidents")
+                Change.record(self, Change.Kind.UNSEEN, name=self.code)
         return bool(moved)

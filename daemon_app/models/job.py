@@ -293,7 +293,7 @@ class Job(models.Model):
         choices=GateAction.choices,
         default=GateAction.SKIP,
     )
-    # Where it came from when it moved in (`intake`): the same at each reading, so that it comes once.
+    # Where it came from when it moved in (`intake`): the same each time it is read.
     origin = models.CharField(max_length=60, blank=True, editable=False, db_index=True)
     # The skill this job runs instead of a command; such jobs come with the program.
     skill = models.CharField(max_length=40, blank=True, editable=False, db_index=True)
@@ -927,6 +927,10 @@ class Job(models.Model):
             )
             self.refresh_from_db(fields=["muted_until", "muted_by", "seen_failure"])
             live.changed("jobs", f"job:{self.pk}")
+            if until:
+                Change.record(self, Change.Kind.MUTED, by=by, until=until.isoformat())
+            else:
+                Change.record(self, Change.Kind.UNMUTED, by=by)
 
     def see_failure(self, run_id: int | None) -> None:
         """Tell of its failures no more up to that of run `run_id`; None tells of them again."""
@@ -934,6 +938,10 @@ class Job(models.Model):
             Job.objects.filter(pk=self.pk).update(seen_failure=run_id)
             self.seen_failure = run_id
             live.changed("jobs", f"job:{self.pk}")
+            if run_id:
+                Change.record(self, Change.Kind.MUTED, run=run_id)
+            else:
+                Change.record(self, Change.Kind.UNMUTED)
 
     def settle(self, now: datetime, code: str) -> None:
         """Record what was due by `now` and not looked at yet as missed, before the schedule ends.

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from daemon_app import doorbell, live, windows
+from daemon_app.models.change import Change, differing
 
 POOL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 # Services that a job can ask for, by the names of their checks.
@@ -211,12 +212,16 @@ class Policy(models.Model):
     def store(self, *, now: datetime, by: str) -> Self:
         """Write changed rules; raises ValidationError. A hold is not among them: see `set_hold`."""
         self.full_clean()
-        rules: dict[str, Any] = {f: getattr(self, f) for f in ("max_parallel", *KEPT, *WATCHED)}
+        names = ("max_parallel", *KEPT, *WATCHED)
+        rules: dict[str, Any] = {f: getattr(self, f) for f in names}
         rules |= {"updated_at": now, "updated_by": by}
         with transaction.atomic():
+            before = Policy.objects.select_for_update().filter(pk=1).first() or Policy(pk=1)
             Policy.objects.update_or_create(pk=1, defaults=rules)
             ring()
             _tick()
+            if changes := differing(before, self, names):
+                Change.record(before, Change.Kind.EDITED, now=now, by=by, **changes)
         return self
 
     def said_at(self, now: datetime) -> str:
@@ -244,6 +249,9 @@ class Policy(models.Model):
             changed = cls.objects.filter(pk=1).exclude(**said).update(**said, **about)
             if changed:
                 ring()
+                told = differing(rules, cls(**said), ("presence", "presence_until"))
+                what, subject = Change.Kind.SAID, Change.Subject.PRESENCE
+                Change.record(rules, what, now=now, by=by, subject=subject, **told)
         return bool(changed)
 
     @classmethod
@@ -263,6 +271,9 @@ class Policy(models.Model):
             changed = cls.objects.filter(pk=1).exclude(hold=hold).update(hold=hold, **held)
             if changed:
                 ring()
+                told = differing(rules, cls(hold=hold, **held), ("hold", "hold_note"))
+                what = Change.Kind.HELD if hold else Change.Kind.RELEASED
+                Change.record(rules, what, now=now, by=by, subject=Change.Subject.HOLD, **told)
         return bool(changed)
 
 
@@ -404,15 +415,22 @@ class Pool(models.Model):
         self.full_clean(exclude=["updated_at"])
         self.updated_at, self.updated_by = now, by
         with transaction.atomic():
+            before = Pool.objects.select_for_update().filter(pk=self.pk or 0).first()
             self.save()
             ring()
+            changes = differing(before, self, ("name", "size", "description"))
+            if changes or before is None:
+                kind = Change.Kind.EDITED if before else Change.Kind.CREATED
+                Change.record(self, kind, now=now, by=by, **changes)
         return self
 
     def remove(self) -> None:
         """Delete the pool; runs that need it wait, and say for what."""
+        gone = Pool(pk=self.pk, name=self.name)
         with transaction.atomic():
             self.delete()
             ring()
+            Change.record(gone, Change.Kind.DELETED)
 
 
 def ring() -> None:

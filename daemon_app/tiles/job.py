@@ -219,7 +219,7 @@ def job_changes(viewer: Viewer, arg: str | None, now: datetime) -> Context | Non
     job = job_of(arg)
     if job is None:
         return None
-    found = list(Change.objects.filter(job_id=job.pk)[: MOST_CHANGES + 1])
+    found = list(Change.objects.of_jobs(job.pk)[: MOST_CHANGES + 1])
     return {
         "job": job,
         "rows": change_rows(found[:MOST_CHANGES], now),

@@ -103,13 +103,13 @@ def actions(request: HttpRequest, pk: int) -> HttpResponse:
 def changes(request: HttpRequest, pk: int | None = None) -> HttpResponse:
     """List what people have changed of one job, or of all, deleted ones too; newest first."""
     job = get_object_or_404(Job, pk=pk) if pk else None
-    found = Change.objects.filter(job_id=pk) if pk else Change.objects.all()
+    found = Change.objects.of_jobs(pk)
     now, before = timezone.now(), number_in(request.GET.get("before"))
     if before:
         found = found.filter(pk__lt=before)
     rows = list(found[: CHANGES_PER_PAGE + 1])
     shown = rows[:CHANGES_PER_PAGE]
-    there = Job.objects.filter(pk__in={change.job_id for change in shown}).values_list("pk")
+    there = Job.objects.filter(pk__in={change.subject_id for change in shown}).values_list("pk")
     context = {
         "job": job,
         "rows": change_rows(shown, now),

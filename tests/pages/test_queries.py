@@ -77,7 +77,7 @@ def fill(first: int, last: int) -> None:
             host="werkstatt", at=now - timedelta(seconds=30 * n), values={"disk": 400.0}
         )
         Change.objects.create(
-            at=now, by="anna", kind="edited", job_id=1, job_name="job-0", version=n + 2, fields={}
+            at=now, by="anna", kind="edited", subject_id=1, name="job-0", version=n + 2, fields={}
         )
 
 
