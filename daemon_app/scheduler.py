@@ -470,7 +470,7 @@ def start(  # noqa: PLR0913 - who, how, when and two wishes
 def _record(run: Run, kind: Change.Kind, *, by: str, now: datetime, **told: Any) -> None:
     """Write down what somebody asked of a run, in the transaction that does it."""
     told = {"job": run.job_id, **told}
-    Change.record(run, kind, now=now, by=by, name=run.job_name, **told)
+    Change.record(run, kind, told, now=now, by=by, called=run.job_name)
 
 
 def force(run: Run, *, by: str, now: datetime) -> bool:

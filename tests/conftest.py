@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -33,7 +32,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     guard = import_module("daemon_app.migrations.0005_moving_in")
     empty = connection.ops.execute_sql_flush
 
-    def unlocked(statements: Iterable[str]) -> Any:
+    def unlocked(statements: Iterable[str]) -> None:
         with transaction.atomic(), connection.cursor() as cursor:
             for statement in guard.GONE[connection.vendor]:
                 cursor.execute(statement)
@@ -41,7 +40,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
             for statement in guard.KEPT[connection.vendor]:
                 cursor.execute(statement)
 
-    connection.ops.execute_sql_flush = unlocked  # type: ignore[method-assign]
+    connection.ops.execute_sql_flush = unlocked  # type: ignore[method-assign, assignment]
 
 
 @pytest.fixture(autouse=True)

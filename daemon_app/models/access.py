@@ -121,7 +121,10 @@ class Account(AbstractBaseUser):
         with transaction.atomic():
             before = Account.objects.select_for_update().filter(pk=self.pk or 0).first()
             # A password that is only hashed anew, at a sign-in, is the same password.
-            is_same = kwargs.get("update_fields") == ["password"] and self._password is None
+            is_same = (
+                kwargs.get("update_fields") == ["password"]
+                and getattr(self, "_password", None) is None
+            )
             super().save(*args, **kwargs)
             self.ring()
             self._record(before, is_same=is_same)
@@ -130,12 +133,12 @@ class Account(AbstractBaseUser):
         """Write down what the saving has changed; of a password only that it was."""
         changes = differing(before, self, TOLD)
         if before is None:
-            Change.record(self, Change.Kind.CREATED, name=self.username, **changes)
+            Change.record(self, Change.Kind.CREATED, changes, called=self.username)
             return
         if before.password != self.password and not is_same:
             changes[NEVER_TOLD] = [before.has_usable_password(), self.has_usable_password()]
         if changes:
-            Change.record(self, Change.Kind.EDITED, name=self.username, **changes)
+            Change.record(self, Change.Kind.EDITED, changes, called=self.username)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete the account with its tokens; its open pages end."""
@@ -143,7 +146,7 @@ class Account(AbstractBaseUser):
             self.ring()
             gone = Account(pk=self.pk)
             deleted = super().delete(*args, **kwargs)
-            Change.record(gone, Change.Kind.DELETED, name=self.username)
+            Change.record(gone, Change.Kind.DELETED, called=self.username)
         return deleted
 
     def ring(self) -> None:
@@ -203,7 +206,7 @@ class Ticket(models.Model):
         with transaction.atomic():
             cls.objects.filter(expires_at__lte=now).delete()
             cls.objects.create(digest=digest(secret), account=account, expires_at=now + TICKET_LIFE)
-            Change.record(account, Change.Kind.LINK, now=now, name=account.username)
+            Change.record(account, Change.Kind.LINK, now=now, called=account.username)
         return secret
 
     @classmethod
@@ -279,7 +282,7 @@ class Token(models.Model):
                 expires_at=now + life if life else None,
             )
             told = {**differing(None, token, TOKEN_TOLD), "account": [None, account.username]}
-            Change.record(token, Change.Kind.CREATED, now=now, **told)
+            Change.record(token, Change.Kind.CREATED, told, now=now)
         return token, f"bach_{token.pk}_{secret}"
 
     @classmethod
@@ -395,7 +398,7 @@ def begin(request: HttpRequest, user: Account, **_more: Any) -> None:
     request.session[SIGNED_IN_AT] = request.session[SEEN_AT] = int(timezone.now().timestamp())
     request.session.pop(BY_TICKET, None)
     how = "link" if "ticket" in request.POST else "password"
-    Change.record(user, Change.Kind.SIGNED_IN, by=user.username, name=user.username, how=how)
+    Change.record(user, Change.Kind.SIGNED_IN, by=user.username, called=user.username, how=how)
 
 
 @receiver(user_logged_out)
@@ -405,7 +408,7 @@ def end(request: HttpRequest, user: Account | None, **_more: Any) -> None:
         return
     user.ring()
     if not is_over(request.session, timezone.now()):
-        Change.record(user, Change.Kind.SIGNED_OUT, by=user.username, name=user.username)
+        Change.record(user, Change.Kind.SIGNED_OUT, by=user.username, called=user.username)
 
 
 def is_over(session: MutableMapping[str, Any], now: datetime) -> bool:

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from daemon_app.models.job import Job
 
@@ -216,12 +216,13 @@ class Change(models.Model):
         cls,
         of: models.Model,
         kind: str,
+        fields: Mapping[str, Any] | None = None,
         *,
         now: datetime | None = None,
         by: str | None = None,
-        subject: str | None = None,
-        name: str | None = None,
-        **fields: Any,
+        about: str | None = None,
+        called: str | None = None,
+        **more: Any,
     ) -> None:
         """Write down what was done with `of`, in the transaction that does it.
 
@@ -229,8 +230,8 @@ class Change(models.Model):
         here to the end of the transaction: it should be near.
         """
         asker = _asker.get()
-        about = str(of._meta.model_name) if subject is None else subject  # noqa: SLF001 - its kind
-        called = getattr(of, "name", "") if name is None else name
+        subject = str(of._meta.model_name) if about is None else about  # noqa: SLF001 - its kind
+        name = getattr(of, "name", "") if called is None else called
         cls(
             at=now or timezone.now(),
             by=(asker.who() if by is None else by)[:150],
@@ -238,11 +239,11 @@ class Change(models.Model):
             address=asker.address[:45],
             token_id=asker.token(),
             kind=kind,
-            subject=about,
+            subject=subject,
             subject_id=of.pk,
-            name=called[:150],
+            name=name[:150],
             version=getattr(of, "version", 0),
-            fields=json.loads(json.dumps(fields)),
+            fields=json.loads(json.dumps({**(fields or {}), **more})),
         ).save()
 
 

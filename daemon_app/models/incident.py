@@ -150,7 +150,7 @@ class Incident(models.Model):
             )
             if moved:
                 live.changed("incidents")
-                Change.record(self, Change.Kind.SEEN, now=now, by=by, name=self.code)
+                Change.record(self, Change.Kind.SEEN, now=now, by=by, called=self.code)
         return bool(moved)
 
     def bring_back(self) -> bool:
@@ -160,5 +160,5 @@ class Incident(models.Model):
             moved = seen.update(acknowledged_at=None, acknowledged_by="")
             if moved:
                 live.changed("incidents")
-                Change.record(self, Change.Kind.UNSEEN, name=self.code)
+                Change.record(self, Change.Kind.UNSEEN, called=self.code)
         return bool(moved)

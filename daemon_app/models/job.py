@@ -815,7 +815,7 @@ class Job(models.Model):
         if before.is_active != self.is_active:
             changes["is_active"] = [before.is_active, self.is_active]
         if changes:
-            Change.record(self, Change.Kind.EDITED, now=now, by=by, **changes)
+            Change.record(self, Change.Kind.EDITED, changes, now=now, by=by)
 
     def _start_schedule(self, now: datetime) -> None:
         """Let the schedule begin at `now`: nothing is owed, a pause is over."""
@@ -875,7 +875,7 @@ class Job(models.Model):
             )
             self.refresh_from_db()
             told = {"until": until.isoformat(), "note": note}
-            Change.record(self, Change.Kind.PAUSED, now=now, by=by, **told)
+            Change.record(self, Change.Kind.PAUSED, told, now=now, by=by)
             self.ring()
 
     def resume(self, *, now: datetime) -> bool:

@@ -221,7 +221,7 @@ class Policy(models.Model):
             ring()
             _tick()
             if changes := differing(before, self, names):
-                Change.record(before, Change.Kind.EDITED, now=now, by=by, **changes)
+                Change.record(before, Change.Kind.EDITED, changes, now=now, by=by)
         return self
 
     def said_at(self, now: datetime) -> str:
@@ -251,7 +251,7 @@ class Policy(models.Model):
                 ring()
                 told = differing(rules, cls(**said), ("presence", "presence_until"))
                 what, subject = Change.Kind.SAID, Change.Subject.PRESENCE
-                Change.record(rules, what, now=now, by=by, subject=subject, **told)
+                Change.record(rules, what, told, now=now, by=by, about=subject)
         return bool(changed)
 
     @classmethod
@@ -273,7 +273,7 @@ class Policy(models.Model):
                 ring()
                 told = differing(rules, cls(hold=hold, **held), ("hold", "hold_note"))
                 what = Change.Kind.HELD if hold else Change.Kind.RELEASED
-                Change.record(rules, what, now=now, by=by, subject=Change.Subject.HOLD, **told)
+                Change.record(rules, what, told, now=now, by=by, about=Change.Subject.HOLD)
         return bool(changed)
 
 
@@ -421,7 +421,7 @@ class Pool(models.Model):
             changes = differing(before, self, ("name", "size", "description"))
             if changes or before is None:
                 kind = Change.Kind.EDITED if before else Change.Kind.CREATED
-                Change.record(self, kind, now=now, by=by, **changes)
+                Change.record(self, kind, changes, now=now, by=by)
         return self
 
     def remove(self) -> None:
