@@ -33,7 +33,7 @@ ASSIGNMENT = re.compile(
     r"""(?:"(?P<double>[^"=]*)"|'(?P<single>[^'=]*)'|(?P<bare>[^\s='"][^\s=]*))\s*=\s*(?P<value>.*?)\s*""",
     re.ASCII,
 )
-QUOTED = re.compile(r"""(["'])(.*?)\1\s*""", re.ASCII)
+QUOTED = re.compile(r"""(["'])((?:(?!\1).)*)\1\s*""", re.ASCII)
 FIELD = re.compile(r"[0-9*][0-9A-Za-z*,/~#?-]*|[A-Za-z]{3}[0-9A-Za-z,/#-]*|\?", re.ASCII)
 USER = re.compile(r"[A-Za-z_][\w.-]*\$?(?::[\w.-]+)?(?:/[\w.-]+)?", re.ASCII)
 # What makes a comment an entry that somebody has switched off, not a description.

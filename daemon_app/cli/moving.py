@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -270,10 +271,12 @@ def database(file: str, no_runs: bool, **asked: Any) -> int:
     """Plan for the database of an original BACH."""
     with project.database():
         from django.conf import settings
+        from django.utils import timezone
 
         from daemon_app import legacy
         from daemon_app.intake import from_legacy
         from daemon_app.intake.past import Past
+        from daemon_app.models import Policy
 
         path = Path(file).expanduser()
         zone = settings.TIME_ZONE
@@ -284,12 +287,13 @@ def database(file: str, no_runs: bool, **asked: Any) -> int:
                 runs = {} if no_runs else source.newest_runs(jobs, from_legacy.RUNS_OF_A_JOB)
                 drafts = from_legacy.drafts(found, runs, zone=zone)
                 later = from_legacy.others_beside(path.resolve()) | found.others
+                since = timezone.now() - timedelta(days=Policy.current().keep_days)
                 return _carry_on(
                     drafts,
                     from_legacy.NOTES,
                     later=later,
                     has_more=found.has_more,
-                    before=Past(source, zone),
+                    before=Past(source, zone, since),
                     **asked,
                 )
         except legacy.LegacyError as error:
@@ -356,11 +360,12 @@ def _carry_on(  # noqa: PLR0913 - what was asked for, and what is known of the s
 
     from daemon_app import intake
     from daemon_app.intake.words import REMARKS
+    from daemon_app.models import Policy
 
     now = timezone.now()
     plan = intake.plan(drafts, active=active, now=now)
-    zone = timezone.get_current_timezone_name()
-    said = [str(REMARKS[note]) % {"zone": zone} for note in notes] if drafts else []
+    facts = {"zone": timezone.get_current_timezone_name(), "days": Policy.current().keep_days}
+    said = [str(REMARKS[note]) % facts for note in notes] if drafts else []
     told = _Told(plan, said, later or {}, has_more=has_more)
     new = plan.of("new")
     if not as_json:
@@ -385,6 +390,11 @@ def _carry_on(  # noqa: PLR0913 - what was asked for, and what is known of the s
     terminal.say(
         ngettext("%(n)s job has come.", "%(n)s jobs have come.", len(new)) % {"n": len(new)}
     )
+    if before is not None and before.came:
+        terminal.say(
+            ngettext("%(n)s run came with them.", "%(n)s runs came with them.", before.came)
+            % {"n": before.came}
+        )
     if switched_on < len(new):
         off = len(new) - switched_on
         terminal.say(

@@ -6,6 +6,8 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from django.utils.translation import gettext as _t
+
 from daemon_app import crontab
 from daemon_app.intake.drafts import Draft, Remark, name_of, named, origin, told_apart
 from daemon_app.models.job import RESERVED_VARIABLES, VARIABLE
@@ -49,9 +51,9 @@ def drafts(files: Mapping[str, str], *, me: str, zone: str, system: bool = False
             refused = Draft(fault.text[:40] or "?", "", "")
             limit = LIMITS.get(fault.code)
             of_file.append((fault.line, refused.refused(fault.code, limit=limit)))
-        where = f"{name}:{{}}" if name else "{}"
         for line, draft in sorted(of_file, key=lambda each: each[0]):
-            found.append(replace(draft, where=where.format(line)))
+            where = f"{name}:{line}" if name else _t("line %(n)s") % {"n": line}
+            found.append(replace(draft, where=where))
     return named(told_apart(found))
 
 

@@ -30,7 +30,7 @@ BESIDE: Final = {
 RUNS_OF_A_JOB: Final = 1_000
 MOST_RUNS: Final = 20_000  # of all jobs together
 # What is otherwise for all of them, said once.
-NOTES: Final = ("bach_zone",)
+NOTES: Final = ("bach_zone", "bach_keep")
 LONGEST: Final = {"command": MAX_COMMAND, "script_path": 1024, "arguments": 4096}
 
 

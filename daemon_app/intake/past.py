@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from daemon_app.legacy import Database, Row
 
 BATCH: Final = 200
-EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
+EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)  # no clock that was right said less
 STATES: Final = {
     **dict.fromkeys(("success", "succeeded", "ok", "completed", "done", "0"), Run.State.SUCCEEDED),
     **dict.fromkeys(("failed", "failure", "error", "fail", "exception"), Run.State.FAILED),
@@ -41,11 +41,17 @@ BY_HAND: Final = {"manual", "api", "cli", "user", "gui"}
 
 @dataclass
 class Past:
-    """Where the runs of drafts can be read; `told` hears how many of them have been."""
+    """Where the runs of drafts can be read, and what of them is worth the way.
+
+    What ended before `since` would be tidied away at once; of each job the newest comes all the
+    same. `told` hears how many have been read, `came` counts those that came.
+    """
 
     source: Database
     zone: str
+    since: datetime = EARLIEST
     told: Callable[[int], None] = lambda _n: None
+    came: int = 0
 
 
 @dataclass
@@ -67,6 +73,8 @@ def pack(past: Past, numbers: Iterable[int], aside: Path, *, now: datetime) -> P
         for row in past.source.runs(some):
             run = _run(row, zone, now)
             if run is None:
+                continue
+            if row.number != oldest_first[-1] and (run.ended_at or now) < past.since:
                 continue
             while run.due_at in taken:  # of a schedule's instants there is one run each
                 run.due_at += timedelta(microseconds=1)

@@ -155,4 +155,6 @@ def carry_out(
             if stored:
                 live.changed("runs")
         past.settle_in(stored)
+        if before is not None:
+            before.came = sum(len(runs.runs) for runs in packed if runs)
     return made

@@ -9,12 +9,10 @@ from django.utils.translation import gettext_lazy as _
 REMARKS: Final = {
     # ── It comes, and something is different here ────────────────────────────────────────────────
     "renamed": _("There it is called “%(name)s”."),
-    "mail": _(
-        "Cron mailed the output to %(to)s; here it is kept with each run, and nothing is sent."
-    ),
+    "mail": _("There its output was mailed to %(to)s."),
     "zone": _("Its times are meant in %(zone)s."),
     "stdin": _("What cron gave it to read stands in the command."),
-    "shell": _("It is run by %(shell)s, as cron did."),
+    "shell": _("It is run by %(shell)s, as there."),
     "variable": _("%(names)s can't be set for a job, and is left out."),
     "minutes": _("“%(text)s” without a unit means minutes."),
     "random": _("The random delay of the timer is left out."),
@@ -22,8 +20,8 @@ REMARKS: Final = {
     "left_out": _("Its service says more, which is left out: %(names)s."),
     "persistent": _("What is missed is caught up once, as the timer did."),
     "timeout": _("No time limit was given; it gets %(seconds)s s."),
-    "history": _("%(n)s of its runs come too."),
-    "history_cut": _("Of its %(n)s runs the newest %(kept)s come."),
+    "history": _("Its runs come too, up to %(n)s."),
+    "history_cut": _("Of its %(n)s runs at most the newest %(kept)s come."),
     "was_off": _("It was switched off there."),
     "parameters": _("Of its parameters only texts and numbers can come; left out: %(names)s."),
     "profile": _("The profile “%(name)s” comes with sessions, which are not there yet."),
@@ -33,10 +31,16 @@ REMARKS: Final = {
         "Cron starts a command again while it still runs. Here such a start is skipped, unless you "
         "choose otherwise in the job."
     ),
-    "cron_mail": _("Cron mails what a command says. Here it is kept with each run."),
+    "cron_mail": _(
+        "Cron mails what a command says. Here that is kept with each run, and nobody gets mail."
+    ),
     "timer_stays": _(
         "Timers are only read. Switch one off before you switch its job on: "
         "systemctl --user disable --now NAME.timer"
+    ),
+    "bach_keep": _(
+        "Runs that ended more than %(days)s days ago stay where they are: here they would be "
+        "tidied away."
     ),
     "bach_zone": _("Times without a zone are meant in %(zone)s."),
     # ── It can't come ────────────────────────────────────────────────────────────────────────────
