@@ -169,7 +169,7 @@ def test_percent_signs_are_what_they_are_to_cron(text: str) -> None:
     assert (entry.command, entry.stdin) == (command.strip(), stdin)
 
 
-def variable_by_steps(line: str) -> tuple[str, str] | None:
+def variable_by_steps(line: str) -> tuple[str, str] | None:  # noqa: C901 - as it is in cron
     parts, state, quote, at = ["", ""], 0, "", 0
     # States: 0 name begins, 1 name, 2 "=" is wanted, 3 blanks, 4 value begins, 5 value, 6 done.
     while at < len(line):

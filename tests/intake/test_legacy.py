@@ -27,6 +27,10 @@ def code(path: Path, ours: Path | None = None) -> str:
     return caught.value.code
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
 @pytest.mark.parametrize("generation", ["daemon", "scheduler"])
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_both_generations_are_read_and_nothing_is_left_behind(
@@ -42,7 +46,7 @@ def test_both_generations_are_read_and_nothing_is_left_behind(
     assert found.jobs[0].where == f"{generation}_jobs, 1"
     assert (found.runs, found.others) == (3, {"toolchains": 2})
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["bach.db"]
+    assert set(contents(tmp_path)) == {"bach.db"}
 
 
 def test_what_the_other_bach_has_not_put_into_its_file_yet_is_read_too(tmp_path: Path) -> None:
@@ -157,11 +161,11 @@ def test_one_whose_writer_died_in_the_middle_is_not_mended_by_us(tmp_path: Path)
         "os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", die, path], check=True)
-    left = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    left = contents(tmp_path)
     assert "bach.db-journal" in left
 
     assert code(path) == "half_written"
-    assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == left
+    assert contents(tmp_path) == left
 
 
 def test_tables_that_would_do_something_are_no_tables(tmp_path: Path) -> None:
