@@ -4,6 +4,7 @@ from django.urls import path
 
 from daemon_app.views import (
     access,
+    audit,
     calendar,
     columns,
     find,
@@ -17,6 +18,7 @@ from daemon_app.views import (
     runs,
     settings,
     system,
+    tokens,
 )
 
 urlpatterns = [
@@ -63,6 +65,10 @@ urlpatterns = [
     path("settings/pools/new/", settings.pool_new, name="pool-new"),
     path("settings/pools/<int:pk>/", settings.pool, name="pool"),
     path("settings/pools/<int:pk>/delete/", settings.pool_delete, name="pool-delete"),
+    path("audit/", audit.audit, name="audit"),
+    path("audit/export/", audit.export, name="audit-export"),
+    path("tokens/", tokens.tokens, name="tokens"),
+    path("tokens/<int:pk>/revoke/", tokens.revoke, name="token-revoke"),
     path("find/", find.find, name="find"),
     path("icons.<slug:fingerprint>.svg", overview.sprite, name="icons"),
     path("login/", access.sign_in, name="login"),

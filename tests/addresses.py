@@ -16,6 +16,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "daemon/runs/": ("", "state=unhappy", "state=missed", "job={job}", "trigger=manual", "page=2"),
     "daemon/runs/<int:pk>/log/search/": ("q=done",),
     "daemon/calendar/": ("", "day=2026-11-24"),
+    "daemon/audit/": ("", "subject=job&via=page&since=2026-01-01"),
     "daemon/find/": ("q=job", "q=backup", "q=1"),
     "daemon/meanwhile/": ("since=2026-11-22T03:00:00Z",),
     "daemon/system/": ("", "range=7d", "range=30d"),

@@ -13,6 +13,7 @@ import click
 
 from daemon_app.cli import (
     access,
+    audit,
     clicks,
     demo,
     doctor,
@@ -90,6 +91,7 @@ for command in (
     doctor.unit,
     access.login,
     access.token,
+    audit.audit,
 ):
     daemon.add_command(command)
 for part in (start.up, start.gui, daemon, moving.import_, progress.progress, demo.demo):

@@ -81,6 +81,22 @@ class ChangeQuerySet(models.QuerySet["Change"]):
         found = self.filter(subject=Change.Subject.JOB)
         return found if pk is None else found.filter(subject_id=pk)
 
+    def chosen(self, wanted: Mapping[str, Any]) -> Self:
+        """Those that `wanted` asks for: subject, kind, via, by, name, since, until; all optional.
+
+        `name` is part of what it is about, the rest as it stands in the rows; the times are
+        instants.
+        """
+        exact = {key: wanted[key] for key in ("subject", "kind", "via", "by") if wanted.get(key)}
+        found = self.filter(**exact)
+        if wanted.get("name"):
+            found = found.filter(name__icontains=wanted["name"])
+        if wanted.get("since"):
+            found = found.filter(at__gte=wanted["since"])
+        if wanted.get("until"):
+            found = found.filter(at__lt=wanted["until"])
+        return found
+
     def update(self, **_values: Any) -> NoReturn:
         """Refuse."""
         raise AppendOnlyError
@@ -336,8 +352,12 @@ def newest() -> Change | None:
     return Change.objects.order_by("-id").first()
 
 
-def lines(rows: models.QuerySet[Change]) -> Iterator[str]:
-    """Yield rows as lines of JSON, each with its number and the digests of the chain."""
-    for row in rows.order_by("id").iterator(chunk_size=PER_PIECE):
-        told = {"id": row.pk, **row.told(), "previous": row.previous, "digest": row.digest}
-        yield json.dumps(told, ensure_ascii=False) + "\n"
+def line(row: Change) -> str:
+    """Return a row as a line of JSON, with its number and the digests of the chain."""
+    told = {"id": row.pk, **row.told(), "previous": row.previous, "digest": row.digest}
+    return json.dumps(told, ensure_ascii=False) + "\n"
+
+
+def lines(rows: ChangeQuerySet) -> Iterator[str]:
+    """Yield rows as lines of JSON, the oldest first, in constant memory."""
+    return map(line, rows.order_by("id").iterator(chunk_size=PER_PIECE))

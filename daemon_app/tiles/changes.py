@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import Field
+from django.db.models import Field, Model
 from django.utils import timezone
 from django.utils.translation import gettext as _t
+from django.utils.translation import gettext_lazy
 
 from daemon_app import formats, schedules
-from daemon_app.models import Change, Job
-from daemon_app.models.change import SECRET
+from daemon_app.models import Account, Change, Job, Policy, Pool, Token
+from daemon_app.models.change import NEVER_TOLD, SECRET
 from daemon_app.schedules import ScheduleError
 from daemon_app.tiles.marks import Mark
 from daemon_app.tiles.regions import current_language
@@ -26,6 +27,43 @@ SIGNS = {
     Change.Kind.PAUSED: ("pause", "is-quiet"),
     Change.Kind.RESUMED: ("power", "is-ok"),
     Change.Kind.DELETED: ("trash-2", "is-fail"),
+    Change.Kind.MUTED: ("bell-off", "is-quiet"),
+    Change.Kind.UNMUTED: ("bell", "is-quiet"),
+    Change.Kind.STARTED: ("play", "is-ok"),
+    Change.Kind.CANCELLED: ("square", "is-fail"),
+    Change.Kind.FORCED: ("play", "is-warn"),
+    Change.Kind.HELD: ("hand", "is-warn"),
+    Change.Kind.RELEASED: ("play", "is-ok"),
+    Change.Kind.SEEN: ("eye", "is-quiet"),
+    Change.Kind.LINK: ("key-round", "is-warn"),
+    Change.Kind.SIGNED_IN: ("circle-user", "is-quiet"),
+    Change.Kind.SIGNED_OUT: ("log-out", "is-quiet"),
+    Change.Kind.REVOKED: ("ban", "is-fail"),
+}
+OTHER_SIGN = ("pencil", "is-quiet")
+# What the fields of other subjects than jobs belong to.
+MODELS: dict[str, type[Model]] = {
+    Change.Subject.POOL: Pool,
+    Change.Subject.POLICY: Policy,
+    Change.Subject.HOLD: Policy,
+    Change.Subject.PRESENCE: Policy,
+    Change.Subject.ACCOUNT: Account,
+    Change.Subject.TOKEN: Token,
+}
+# Fields without a name of their own, and words beside what was done.
+LABELS = {
+    "hold": gettext_lazy("hold"),
+    "hold_note": gettext_lazy("note"),
+    "presence": gettext_lazy("presence"),
+    "presence_until": gettext_lazy("until"),
+}
+HOW = {
+    "link": gettext_lazy("by a one-time link"),
+    "password": gettext_lazy("by password"),
+    "first": gettext_lazy("to the front"),
+    "up": gettext_lazy("one place up"),
+    "down": gettext_lazy("one place down"),
+    "last": gettext_lazy("to the end"),
 }
 # Texts that are read as they were typed.
 TYPED = {
@@ -64,12 +102,15 @@ def change_rows(changes: Iterable[Change], now: datetime) -> list[ChangeRow]:
 def _row(change: Change, now: datetime) -> ChangeRow:
     kind = Change.Kind(change.kind)
     word = str(kind.label)
-    mark = Mark(word[:1].upper() + word[1:], *SIGNS[kind], calm=True)
+    mark = Mark(word[:1].upper() + word[1:], *SIGNS.get(kind, OTHER_SIGN), calm=True)
     by = change.by or _t("by itself")
-    if kind == Change.Kind.PAUSED:
+    if kind in {Change.Kind.PAUSED, Change.Kind.MUTED}:
         return ChangeRow(change, mark, by, _pause(change.fields, now))
-    found = [_difference(name, pair) for name, pair in change.fields.items() if _is_pair(pair)]
-    return ChangeRow(change, mark, by, differences=found)
+    model = MODELS.get(change.subject, Job)
+    fields = change.fields.items()
+    found = [_difference(name, pair, model) for name, pair in fields if _is_pair(pair)]
+    how = HOW.get(change.fields.get("how") or change.fields.get("to") or "", "")
+    return ChangeRow(change, mark, by, str(how), differences=found)
 
 
 def _pause(fields: dict[str, Any], now: datetime) -> str:
@@ -87,14 +128,16 @@ def _is_pair(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2
 
 
-def _difference(name: str, pair: list[Any]) -> Difference:
+def _difference(name: str, pair: list[Any], model: type[Model] = Job) -> Difference:
     try:
-        known = Job._meta.get_field(name)  # noqa: SLF001 - its fields
+        known = model._meta.get_field(name)  # noqa: SLF001 - its fields
     except FieldDoesNotExist:  # of an older version of the program
         known = None
-    label = str(getattr(known, "verbose_name", name))
+    label = str(LABELS[name] if name in LABELS else getattr(known, "verbose_name", name))
     label = label[:1].upper() + label[1:]
     old, new = pair
+    if name == NEVER_TOLD:
+        return Difference(label, "", "", remark=_t("was changed"))
     if name in SECRET:
         return _of_names(label, old or [], new or [])
     said = _words_of(name, known if isinstance(known, Field) else None)
