@@ -34,7 +34,7 @@ LIMITS: Final = {
     "variables": crontab.MOST_VARIABLES,
 }
 # What is otherwise for all of them, said once.
-NOTES: Final = ("cron_overlap", "cron_mail")
+NOTES: Final = ("cron_overlap", "cron_mail", "cron_stays")
 
 
 def drafts(files: Mapping[str, str], *, me: str, zone: str, system: bool = False) -> list[Draft]:

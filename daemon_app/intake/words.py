@@ -34,6 +34,9 @@ REMARKS: Final = {
     "cron_mail": _(
         "Cron mails what a command says. Here that is kept with each run, and nobody gets mail."
     ),
+    "cron_stays": _(
+        "Entries of a crontab are only read. Take one out before you switch its job on: crontab -e"
+    ),
     "timer_stays": _(
         "Timers are only read. Switch one off before you switch its job on: "
         "systemctl --user disable --now NAME.timer"
@@ -52,7 +55,7 @@ REMARKS: Final = {
         "It runs as %(user)s, jobs here run as %(me)s. Import it with a BACH of %(user)s, or let "
         "the command use sudo."
     ),
-    "not_ours": _("%(message)s"),
+    "not_ours": "%(message)s",  # in the words of who refused it
     "chain": _("It is a chain; those come with a later version."),
     "event": _("It waits for an event; those come with a later version."),
     "kind": _("“%(kind)s” is no kind of schedule that is known here."),
