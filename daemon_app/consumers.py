@@ -49,6 +49,7 @@ class Live(AsyncWebsocketConsumer):
 
     page: hub.Page | None = None
     writer: asyncio.Task[None] | None = None
+    ending: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -74,6 +75,11 @@ class Live(AsyncWebsocketConsumer):
             self.page = hub.Page(viewer, session, check)
             here.join(self.page)
             self.writer = asyncio.create_task(self.write(self.page))
+            # No bell rings when a token's time is over.
+            left = await here.ask(partial(life_left, token)) if token else None
+            if left is not None and self.page is not None:
+                loop = asyncio.get_running_loop()
+                self.ending = loop.call_later(left, here.suspect, self.page)
 
     async def write(self, page: hub.Page) -> None:
         """Send what the hub has for this page until it says that it ends."""
@@ -136,6 +142,8 @@ class Live(AsyncWebsocketConsumer):
             self.hub.leave(self.page)
         if self.writer is not None:
             self.writer.cancel()
+        if self.ending is not None:
+            self.ending.cancel()
 
 
 class Nowhere(AsyncWebsocketConsumer):
@@ -192,6 +200,15 @@ def viewer_by_token(text: str) -> Viewer | None:
         return None
     role = min(token.role, token.account.role, key=Role.values.index)
     return Viewer(role, settings.LANGUAGE_CODE, token.account.pk, token.account.username)
+
+
+def life_left(text: str) -> float | None:
+    """Return for how many seconds more this API token is valid; None for one without an end."""
+    now = timezone.now()
+    token = Token.find(text, now)
+    if token is None:
+        return 0
+    return (token.expires_at - now).total_seconds() if token.expires_at else None
 
 
 def bearer_token(headers: list[tuple[bytes, bytes]]) -> str:

@@ -224,6 +224,12 @@ class Hub:
         if self._task is None:
             self._task = self.loop.create_task(self._work())
 
+    def suspect(self, page: Page) -> None:
+        """Look anew whether `page` may still be served."""
+        if page in self.pages:
+            self._suspects.add(page)
+            self._news.set()
+
     def leave(self, page: Page) -> None:
         """Forget `page`; with the last one the hub falls asleep."""
         if page not in self.pages:

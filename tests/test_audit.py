@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import DatabaseError, connection, transaction
+from django.db.migrations.executor import MigrationExecutor
 from django.test import Client
 from django.utils import timezone, translation
 
@@ -349,6 +350,36 @@ def test_what_is_cut_off_at_the_end_only_a_digest_kept_elsewhere_shows(
     code, _out, err = bach("daemon", "audit", "verify", "--head", head)
     assert code == Code.FAILED
     assert "the end was cut off" in err
+
+
+def test_the_triggers_are_there_after_all_migrations() -> None:
+    found = connection.introspection.table_names()
+    assert "daemon_changes" in found
+    if connection.vendor != "sqlite":
+        pytest.skip("asked of SQLite's own table")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger' ORDER BY name")
+        names = [name for (name,) in cursor.fetchall() if name.startswith("daemon_changes")]
+    assert names == [f"daemon_changes_{name}" for name in ("no_delete", "no_replace", "no_update")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_changes_from_before_the_log_get_their_places_in_the_chain() -> None:
+    executor = MigrationExecutor(connection)
+    executor.migrate([("daemon_app", "0004_dashboard")])
+    try:
+        old = executor.loader.project_state([("daemon_app", "0004_dashboard")]).apps
+        earlier = old.get_model("daemon_app", "Change")
+        for n in range(3):
+            earlier.objects.create(
+                at=NOON, by="ä", kind="edited", job_id=7, job_name="x", version=n, fields={"b": [n]}
+            )
+    finally:
+        executor = MigrationExecutor(connection)
+        executor.migrate(executor.loader.graph.leaf_nodes())
+
+    assert (change.verify().rows, change.verify().broken) == (3, None)
+    assert [row.version for row in Change.objects.of_jobs(7).order_by("id")] == [0, 1, 2]
 
 
 @pytest.mark.django_db(transaction=True)

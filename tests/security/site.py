@@ -62,6 +62,12 @@ def stored(key, **changes):
     session.update(changes)
     session.save()
 
+def command(*arguments):
+    import contextlib, io
+    from daemon_app import cli
+    with contextlib.redirect_stdout(io.StringIO()):
+        return int(cli.run([*arguments]))
+
 def ticket(pk, now=None):
     return Ticket.issue(account(pk), now or timezone.now())
 

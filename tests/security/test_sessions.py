@@ -401,6 +401,49 @@ def test_a_revoked_token_ends_with_its_next_word(site: Site) -> None:
     assert site.get("/api/daemon/jobs", None, bearer).status == 401
 
 
+@pytest.mark.parametrize("way", ["page", "administration", "command line"])
+def test_a_token_revoked_by_any_way_ends_what_is_open(site: Site, way: str) -> None:
+    chef, person = site.person("admin"), site.person("operator")
+    token = person.token.split("_")[1]
+
+    with site.socket(token=person.token) as program:
+        served(program)
+        if way == "page":
+            assert site.post(f"/daemon/tokens/{token}/revoke/", chef).status == 303
+        elif way == "administration":
+            chosen = {"action": "revoke", "_selected_action": token}
+            assert site.post("/admin/daemon_app/token/", chef, **chosen).status == 302
+        else:
+            assert site.tell(f"command('daemon', 'token', 'revoke', '{token}')") == 0
+        assert ended(program) == 4401
+
+
+def test_a_role_taken_in_the_administration_ends_open_pages(site: Site) -> None:
+    chef, person = site.person("admin"), site.person("operator")
+
+    with site.socket(session=person.session, origin=site.origin) as page:
+        served(page)
+        fields = {"username": person.name, "role": "viewer", "is_active": "on"}
+        answer = site.post(f"/admin/daemon_app/account/{person.pk}/change/", chef, **fields)
+        assert answer.status == 302
+        assert ended(page) == 4403
+
+
+def test_a_token_whose_time_is_over_ends_what_is_open(site: Site) -> None:
+    person = site.person("viewer")
+    # Nobody rings for this: it is the clock alone.
+    site.tell(
+        f"Token.objects.filter(account={person.pk})"
+        ".update(expires_at=timezone.now() + timedelta(seconds=1.5))"
+    )
+
+    with site.socket(token=person.token) as program:
+        assert ended(program) == 4401
+
+    bearer = ("Authorization", f"Bearer {person.token}")
+    assert site.get("/api/daemon/jobs", None, bearer).status == 401
+
+
 # ── Row 5: what a page may say ───────────────────────────────────────────────────────────────────
 def test_nothing_said_on_a_socket_changes_anything(site: Site) -> None:
     person = site.person("admin")
