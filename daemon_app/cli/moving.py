@@ -334,6 +334,7 @@ def _unreadable(error: Any, file: str) -> Refusal:
         "too_long": _("%(file)s takes too long to read."),
     }[error.code]
     ways = {
+        "no_database": _("If it is a crontab: bach import crontab FILE"),
         "locked": _("Stop the other BACH first, or import a copy of the file."),
         "half_written": _("Start and stop the other BACH once; it puts that right. Then again."),
         "damaged": _("Nothing has been changed. sqlite3 FILE .recover may save what is left."),

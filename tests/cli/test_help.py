@@ -18,6 +18,11 @@ from tests.cli.bach import ROOT, Bach
 OFFERED = {
     "bach",
     "bach up",
+    "bach import",
+    "bach import crontab",
+    "bach import timers",
+    "bach import definitions",
+    "bach import database",
     "bach progress",
     "bach demo",
     "bach demo gpu-service",
