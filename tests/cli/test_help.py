@@ -62,6 +62,9 @@ OFFERED = {
     "bach daemon token create",
     "bach daemon token list",
     "bach daemon token revoke",
+    "bach daemon audit",
+    "bach daemon audit verify",
+    "bach daemon audit export",
 }
 ENGLISH = re.compile(r"\b(the|and|Usage|Options|Commands|Examples|Show this|required|default)\b")
 
