@@ -276,7 +276,7 @@ def differing(
     found = {}
     for name in names:
         old, new = getattr(before, name, None), getattr(after, name)
-        if old == new:
+        if old == new or (before is None and new in ("", None)):
             continue
         if name in SECRET:
             old, new = sorted(old or ()), sorted(new)
