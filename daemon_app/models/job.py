@@ -968,8 +968,9 @@ class Job(models.Model):
         with transaction.atomic():
             runs = Run.objects.filter(job=self).count()
             self.ring()
-            Change.record(self, Change.Kind.DELETED, now=now, by=by)
+            gone = Job(pk=self.pk, name=self.name, version=self.version)
             self.delete()
+            Change.record(gone, Change.Kind.DELETED, now=now, by=by)
         return runs
 
     def _withdraw(self, now: datetime) -> list[datetime]:
