@@ -107,7 +107,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuse an alias."""
         if self.check_event(yaml.events.AliasEvent):
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem=_t("aliases are not read"), problem_mark=mark)
         return super().compose_node(parent, index)
 
@@ -227,7 +227,8 @@ def plan(found: Iterable[Definition], *, now: datetime) -> list[Move]:
     skills are nobody's to define; they are left out.
     """
     jobs = {job.name: job for job in Job.objects.filter(skill="")}
-    moves, places = [], {}
+    moves: list[Move] = []
+    places: dict[str, str] = {}
     for each in found:
         if each.name in places:
             twice = _t("“%(name)s” stands in %(where)s, too.")
@@ -248,7 +249,8 @@ def _move(definition: Definition, before: Job | None, now: datetime) -> Move:
                 setattr(job, kept.attname, getattr(before, kept.attname))
     for name in FIELDS:
         setattr(job, name, definition.said.get(name, _default(name)))
-    job.anchor = job.anchor or now
+    if before is None:
+        job.anchor = now
     try:
         job.full_clean(exclude=["anchor", "created_at", "updated_at"])
     except ValidationError as error:
