@@ -15,7 +15,8 @@ from daemon_app.tiles.regions import Context, Viewer, current_language, number_i
 from daemon_app.tiles.rows import Filter, pager, run_rows, upcoming_jobs
 
 RUNS_PER_PAGE = 50
-
+# States that are asked for together.
+GROUPS = {"unhappy": Run.UNHAPPY, "active": Run.ACTIVE}
 
 # What no index answers is looked for among so many of the newest, and further on request.
 LOOKED_AT = 20_000
@@ -23,12 +24,19 @@ DAYS_OFFERED = 7
 TIMES = {"today": (0, 1), "yesterday": (-1, 0), "7d": (-6, 1), "30d": (-29, 1)}  # days from today
 
 
-def filtered_runs(wanted: Filter, now: datetime, lowest: int = 0) -> QuerySet[Run]:
-    """Return the runs a filter shows, newest first; none with a number below `lowest`."""
+Span = tuple[datetime | None, datetime | None]  # from when up to when; None: without a bound
+
+
+def filtered_runs(
+    wanted: Filter, now: datetime, lowest: int = 0, span: Span | None = None
+) -> QuerySet[Run]:
+    """Return the runs a filter shows, newest first; none with a number below `lowest`.
+
+    `span` takes the place of the filter's time.
+    """
     runs: QuerySet[Run] = Run.objects.all()
-    groups = {"unhappy": Run.UNHAPPY, "active": Run.ACTIVE}
-    if wanted.state in groups:
-        runs = runs.filter(state__in=groups[wanted.state])
+    if wanted.state in GROUPS:
+        runs = runs.filter(state__in=GROUPS[wanted.state])
     elif wanted.state == "unusual":
         runs = runs.filter(unusual__in=Run.Unusual.values)
     elif wanted.state in Run.State.values:
@@ -37,7 +45,7 @@ def filtered_runs(wanted: Filter, now: datetime, lowest: int = 0) -> QuerySet[Ru
         runs = runs.filter(job_id=wanted.job)
     if wanted.trigger in Run.Trigger.values:
         runs = runs.filter(trigger=wanted.trigger)
-    if span := span_of(wanted.time, now):
+    if span := span or span_of(wanted.time, now):
         runs = _queued_in(runs, *span, lowest)
     elif lowest:
         runs = runs.filter(pk__gte=lowest)
@@ -66,25 +74,28 @@ def span_of(text: str, now: datetime) -> tuple[datetime, datetime] | None:
         return None
 
 
-def _queued_in(runs: QuerySet[Run], begin: datetime, end: datetime, lowest: int) -> QuerySet[Run]:
+def _queued_in(
+    runs: QuerySet[Run], begin: datetime | None, end: datetime | None, lowest: int
+) -> QuerySet[Run]:
     """Return those of these runs that were put in line from `begin` up to `end`.
 
     Numbers ascend with that time, so that two looks into an index find the first and the last. One
     lower bound is given in all: of two, a database may take the one that bounds less.
     """
-    first, after = _first_since(begin), _first_since(end)
+    first = first_since(begin) if begin else 0
+    after = first_since(end) if end else None
     if first is None:
         return runs.none()
     return runs.filter(pk__gte=max(first, lowest), **({"pk__lt": after} if after else {}))
 
 
-def _first_since(at: datetime) -> int | None:
+def first_since(at: datetime) -> int | None:
     """Return the first run that was put in line at `at` or later; None for none."""
     since = Run.objects.filter(queued_at__gte=at).order_by("queued_at")
     return since.values_list("pk", flat=True).first()
 
 
-def _is_searched(wanted: Filter) -> bool:
+def is_searched(wanted: Filter) -> bool:
     """Return whether runs are chosen by what no index answers."""
     return bool(wanted.q or wanted.trigger or wanted.state == "unusual")
 
@@ -116,9 +127,9 @@ def runs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
     wanted = Filter.read(arg)
     newest, lowest = wanted.until, 0
     span = span_of(wanted.time, now)
-    if _is_searched(wanted):
+    if is_searched(wanted):
         newest = wanted.below or newest or Run.objects.aggregate(last=Max("pk"))["last"] or 0
-        if span and (after := _first_since(span[1])):
+        if span and (after := first_since(span[1])):
             newest = min(newest, after - 1)
         lowest = max(0, newest - LOOKED_AT + 1)
     runs = filtered_runs(wanted, now, lowest)
@@ -152,7 +163,7 @@ def runs_news(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # noq
     count = 0
     if span is None or span[0] <= now < span[1]:
         lowest = (wanted.until or 0) + 1
-        if _is_searched(wanted):
+        if is_searched(wanted):
             last = Run.objects.aggregate(last=Max("pk"))["last"] or 0
             lowest = max(lowest, last - LOOKED_AT + 1)
         new = filtered_runs(replace(wanted, time=""), now, lowest)
