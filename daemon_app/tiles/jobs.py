@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from datetime import datetime
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _t
 
 from daemon_app.ends import bad_ends, suspects
@@ -17,6 +17,7 @@ from daemon_app.tiles.rows import Filter, Tab, job_row, pager, rules, waiting_ru
 from daemon_app.tiles.strip import latest_runs
 
 JOBS_PER_PAGE, JOBS_IN_BRIEF = 50, 25
+STATES = ("running", "failed", "waiting", "paused")
 # The columns a browser may leave out, and those that are there unless it has chosen others.
 COLUMNS_COOKIE = "daemon_columns"
 JOB_COLUMNS = ("strip", "plan", "next", "last", "success")
@@ -37,22 +38,10 @@ def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
     wanted = Filter.read(arg)
     most = JOBS_IN_BRIEF if wanted.brief else JOBS_PER_PAGE
     wanted = replace(wanted, brief=False)  # the page knows that of itself
-    jobs = Job.objects.all()
-    if wanted.q:
-        jobs = jobs.filter(Q(name__icontains=wanted.q) | Q(description__icontains=wanted.q))
-    running_ids = set(Run.objects.running().values_list("job_id", flat=True))
-    waiting_ids = set(waiting_runs(now).values_list("job_id", flat=True)) - running_ids
-    failing = suspects()
-    by_state = {
-        "": jobs,
-        "running": jobs.filter(pk__in=running_ids),
-        "failed": jobs.filter(pk__in=bad_ends() if failing is None else failing),
-        "waiting": jobs.filter(pk__in=waiting_ids),
-        "paused": jobs.filter(is_active=False),
-    }
+    by_state = in_states(found(wanted.q), now)
     state = wanted.state if wanted.state in by_state else ""
     # One by one: together they read all jobs for what a few indexes know.
-    counts = {key or "all": found.count() for key, found in by_state.items()}
+    counts = {key or "all": jobs.count() for key, jobs in by_state.items()}
     labels = {
         "": _t("All"),
         "running": _t("Running"),
@@ -81,6 +70,28 @@ def jobs_table(viewer: Viewer, arg: str | None, now: datetime) -> Context:  # no
         "total": total,
         "suggestion": _similar_name(wanted.q) if wanted.q and not total else None,
         **pager(wanted, page, pages),
+    }
+
+
+def found(words: str) -> QuerySet[Job]:
+    """Return the jobs that have `words` in their name or description; all for none."""
+    jobs = Job.objects.all()
+    if not words:
+        return jobs
+    return jobs.filter(Q(name__icontains=words) | Q(description__icontains=words))
+
+
+def in_states(jobs: QuerySet[Job], now: datetime) -> dict[str, QuerySet[Job]]:
+    """Return those of `jobs` that are in each of STATES; all of them for ""."""
+    running_ids = set(Run.objects.running().values_list("job_id", flat=True))
+    waiting_ids = set(waiting_runs(now).values_list("job_id", flat=True)) - running_ids
+    failing = suspects()
+    return {
+        "": jobs,
+        "running": jobs.filter(pk__in=running_ids),
+        "failed": jobs.filter(pk__in=bad_ends() if failing is None else failing),
+        "waiting": jobs.filter(pk__in=waiting_ids),
+        "paused": jobs.filter(is_active=False),
     }
 
 
