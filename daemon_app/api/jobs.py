@@ -18,7 +18,7 @@ from daemon_app.api import serializers
 from daemon_app.api.endpoint import Endpoint, asking, following, may, trigger_of
 from daemon_app.api.errors import Problem, refused
 from daemon_app.api.schema import NOT_STARTED, SEED_JOB, answers
-from daemon_app.api.serializers import JobSerializer, RunSerializer
+from daemon_app.api.serializers import JobSerializer, RunSerializer, StartedRun
 from daemon_app.models import Job
 from daemon_app.schedules import ScheduleError
 
@@ -52,6 +52,7 @@ class Jobs(Endpoint):
         return Response(
             {
                 "jobs": JobSerializer(shown, many=True, context=_rights(request)).data,
+                "count": len(shown),
                 "next": following(request, after=shown[-1].pk) if len(page) > limit else None,
             }
         )
@@ -74,14 +75,14 @@ class Jobs(Endpoint):
                 request_only=True,
             ),
         ],
-        responses=answers({201: JobSerializer}, 409, changes=True),
+        responses=answers({201: serializers.CreatedJob}, 409, changes=True),
     )
     def post(self, request: Request) -> Response:
         """Create a job; it takes effect at once."""
         with transaction.atomic():
             job = JobSerializer().write(Job(), request.data, now=self.now, by=asking(request))
         return Response(
-            _job(request, job),
+            serializers.CreatedJob(job, context=_rights(request)).data,
             status=201,
             headers={"Location": reverse("api:job", args=[job.pk])},
         )
@@ -232,8 +233,8 @@ class RunJob(Endpoint):
         ],
         responses=answers(
             {
-                200: OpenApiResponse(RunSerializer, "The run that this key has started before."),
-                202: OpenApiResponse(RunSerializer, "The new run; it starts at once."),
+                200: OpenApiResponse(StartedRun, "The run that this key has started before."),
+                202: OpenApiResponse(StartedRun, "The new run; it starts at once."),
                 409: OpenApiResponse(NOT_STARTED, "It can't start: why, and what is in its way."),
             },
             404,
@@ -279,7 +280,7 @@ class RunJob(Endpoint):
                 blocking_run=None,
             )
         return Response(
-            RunSerializer(started.run, context=context).data,
+            StartedRun(started.run, context=context).data,
             status=200 if started.code == "repeated" else 202,
             headers={"Location": reverse("api:run", args=[started.run.pk])},
         )

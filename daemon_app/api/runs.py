@@ -54,6 +54,7 @@ class Runs(Endpoint):
         return Response(
             {
                 "runs": RunSerializer(shown, many=True, context={"now": self.now}).data,
+                "count": len(shown),
                 "next": following(request, before=shown[-1].pk) if len(page) > limit else None,
             }
         )

@@ -6,7 +6,7 @@ command line alike.
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -14,7 +14,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from daemon_app import admission
-from daemon_app.api import machine
+from daemon_app.api import machine, original
 from daemon_app.api.errors import by_field, refused
 from daemon_app.api.fields import (
     CheckNames,
@@ -42,7 +42,7 @@ LARGEST_PIECE = 16 * 1024 * 1024
 
 
 # ── Jobs ─────────────────────────────────────────────────────────────────────────────────────────
-class JobSerializer(serializers.ModelSerializer[Job], Strict):
+class JobSerializer(original.JobNames, serializers.ModelSerializer[Job], Strict):
     """A job."""
 
     serializer_choice_field = Choice
@@ -82,6 +82,7 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
     needs_services = CheckNames(
         required=False, help_text="Checks that must be ok: gpu_service, ollama."
     )
+    job_type = original.JobType(choices=Job.Kind.choices, required=False)
 
     class Meta:
         model = Job
@@ -149,6 +150,7 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
             "created_at",
             "updated_at",
             "updated_by",
+            *original.JOB_FIELDS,
         )
         extra_kwargs: ClassVar = {
             "name": {"help_text": "Unique. Letters, digits, blanks and - _ . : + @ ( )."},
@@ -216,7 +218,7 @@ class JobSerializer(serializers.ModelSerializer[Job], Strict):
         told: dict[str, Any] = super().to_representation(instance)
         if not instance.is_active:
             # The row still holds the instant it would have had.
-            told["next_due_at"] = None
+            told |= dict.fromkeys(("next_due_at", "next_run"))
         return told if self.context.get("may_edit") else told | hidden(told)
 
     def write(self, job: Job, data: Any, *, now: datetime, by: str) -> Job:
@@ -266,10 +268,23 @@ class Pause(Strict):
     note = Text(required=False, allow_blank=True, max_length=200, help_text="Why, for people.")
 
 
+class CreatedJob(JobSerializer):
+    """A job that has just been created."""
+
+    status = serializers.SerializerMethodField(help_text="created, as the original says it.")
+
+    class Meta(JobSerializer.Meta):
+        fields = (*JobSerializer.Meta.fields, "status")  # type: ignore[assignment] # more
+
+    def get_status(self, job: Job) -> Literal["created"]:
+        return "created"
+
+
 class Jobs(serializers.Serializer[Any]):
     """A page of jobs by id."""
 
     jobs = JobSerializer(many=True)
+    count = serializers.IntegerField(help_text="How many are on this page.")
     next = serializers.CharField(allow_null=True, help_text="Where the next page is; null: none.")
 
 
@@ -284,7 +299,7 @@ class WaitingSerializer(serializers.Serializer[admission.Waiting]):
     sentence = serializers.CharField(help_text="Why it waits, for people.")
 
 
-class RunSerializer(serializers.ModelSerializer[Run]):
+class RunSerializer(original.RunNames, serializers.ModelSerializer[Run]):
     """A run. The context holds `now`, and keeps what several runs of an answer need."""
 
     serializer_field_mapping: ClassVar[dict[Any, Any]] = {
@@ -361,6 +376,7 @@ class RunSerializer(serializers.ModelSerializer[Run]):
             "output_removed",
             "output_lines",
             "last_line",
+            *original.RUN_FIELDS,
         )
         read_only_fields = fields
         extra_kwargs: ClassVar = {
@@ -495,6 +511,19 @@ class OneRun(RunSerializer):
         return run.progress_token if self.context["may_operate"] else None
 
 
+class StartedRun(RunSerializer):
+    """A run that was just asked for."""
+
+    status = serializers.SerializerMethodField(help_text="started, as the original says it.")
+
+    class Meta(RunSerializer.Meta):
+        fields = (*RunSerializer.Meta.fields, "status")
+        read_only_fields = fields
+
+    def get_status(self, run: Run) -> Literal["started"]:
+        return "started"
+
+
 class StartRun(Strict):
     """How to start a job by hand."""
 
@@ -522,6 +551,7 @@ class Runs(serializers.Serializer[Any]):
     """A page of runs, newest first."""
 
     runs = RunSerializer(many=True)
+    count = serializers.IntegerField(help_text="How many are on this page.")
     next = serializers.CharField(allow_null=True, help_text="Where the next page is; null: none.")
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, NoReturn
 
-from django.urls import path, re_path
+from django.urls import path, re_path, reverse
 from django.utils.translation import gettext as _t
 from rest_framework.request import Request
 
@@ -10,6 +10,7 @@ from daemon_app.api import (
     health,
     incidents,
     jobs,
+    original,
     presence,
     queue,
     rules,
@@ -29,7 +30,10 @@ class Nowhere(Endpoint):
     rights: ClassVar = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), "view")
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> NoReturn:
-        """Say that there is nothing."""
+        """Say that there is nothing, or not yet."""
+        below = request.path.removeprefix(reverse("api:nowhere"))
+        if later := original.not_yet(below):
+            raise Problem(404, "not_in_this_version", later)
         message = _t("There is nothing at this address.")
         if request.path.endswith("/"):
             message += " " + _t("Addresses here have no slash at the end.")
@@ -70,5 +74,5 @@ urlpatterns = [
     path("presence", presence.Presence.as_view(), name="presence"),
     path("status", status.ReadStatus.as_view(), name="status"),
     path("openapi.json", schema.OpenAPI.as_view(), name="openapi"),
-    re_path(r"", Nowhere.as_view()),
+    re_path(r"", Nowhere.as_view(), name="nowhere"),
 ]
