@@ -27,6 +27,9 @@ SHORTHANDS: Final = {
     "annually": "0 0 1 1 *",
 }
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+WHOLE_DAYS: Final = (
+    *("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"),
+)
 UNITS: Final = {
     **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
     **dict.fromkeys(("m", "min", "minute", "minutes"), 60),
@@ -34,7 +37,8 @@ UNITS: Final = {
     **dict.fromkeys(("d", "day", "days"), 86_400),
     **dict.fromkeys(("w", "week", "weeks"), 604_800),
 }
-SPAN = re.compile(r"(?:\s*\d+\s*[a-z]*)+", re.ASCII)
+# What is matched is not given back: else a long row of digits would take for ever.
+SPAN = re.compile(r"(?:\s*+\d++\s*+[a-z]*+)+", re.ASCII)
 PART = re.compile(r"(\d+)\s*([a-z]*)", re.ASCII)
 # A value of a calendar field: *, 5, 1,15, 8..17, 0/15, 8..17/2
 NUMBER = r"(?:\d{1,4}(?:\.\.\d{1,4})?(?:/\d{1,4})?)"
@@ -248,10 +252,11 @@ def _for_shell(word: str) -> str:
 
 def span(text: str) -> int:
     """Return the seconds of a time span: "1h 30min", "90". Raises UnreadableError."""
-    if not SPAN.fullmatch(text.strip().lower()):
+    # A capital M is a month.
+    if not SPAN.fullmatch(text.strip()):
         raise UnreadableError("span_odd", text[:100])
     total = 0
-    for number, name in PART.findall(text.lower()):
+    for number, name in PART.findall(text):
         if (name or "s") not in UNITS:
             raise UnreadableError("span_odd", text[:100])
         total += int(number[:12]) * UNITS[name or "s"]
@@ -294,8 +299,9 @@ def calendar(text: str) -> tuple[str, str]:
 def _days(text: str) -> str:
     found = []
     for part in text.lower().split(","):
-        ends = [DAYS.index(end[:3]) if end[:3] in DAYS else -1 for end in part.split("..")]
-        if len(ends) > 2 or -1 in ends:
+        # A single dash is what ranges were written with once.
+        ends = [_day(end, text) for end in re.split(r"\.\.|-", part)]
+        if len(ends) > 2:
             raise UnreadableError("calendar_odd", text[:100])
         first, last = ends[0], ends[-1]
         if first < last < 6:
@@ -305,6 +311,13 @@ def _days(text: str) -> str:
             count = (last - first) % 7 + 1
             found += [DAYS[(first + n) % 7].upper() for n in range(count)]
     return ",".join(found)
+
+
+def _day(name: str, text: str) -> int:
+    for names in (DAYS, WHOLE_DAYS):
+        if name in names:
+            return names.index(name)
+    raise UnreadableError("calendar_odd", text[:100])
 
 
 def _date(date: str, text: str) -> Iterable[str]:

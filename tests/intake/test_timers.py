@@ -21,6 +21,8 @@ SERVICE = "[Service]\nType=oneshot\nExecStart=/usr/bin/true\n"
         ("*-*-* 6,18:00", "0 6,18 * * *", ""),
         ("Sun *-*-* 03:10:00", "10 3 * * SUN", ""),
         ("Mon..Fri 22:30", "30 22 * * MON-FRI", ""),
+        ("Mon-Fri 22:30", "30 22 * * MON-FRI", ""),
+        ("Monday,thursday 22:30", "30 22 * * MON,THU", ""),
         ("Sat..Sun 08:00", "0 8 * * SAT,SUN", ""),
         ("Fri..Mon 08:00 Europe/Berlin", "0 8 * * FRI,SAT,SUN,MON", "Europe/Berlin"),
         ("*:0/15", "*/15 * * * *", ""),
@@ -44,6 +46,8 @@ def test_a_calendar_becomes_a_cron_expression(text: str, cron: str, zone: str) -
         ("*-*-*/2", "calendar_odd"),
         ("noon", "calendar_odd"),
         ("Mon Tue", "calendar_odd"),
+        ("Monkey 08:00", "calendar_odd"),
+        ("Mon..Tue..Wed 08:00", "calendar_odd"),
     ],
 )
 def test_what_cron_can_not_say_is_refused(text: str, code: str) -> None:
@@ -70,6 +74,8 @@ def test_the_times_of_a_timer_are_read() -> None:
         ("[Unit]\nDescription=x", "timer_none"),
         ("[Timer]\nnonsense", "unit_odd"),
         ("[Timer]\nOnUnitActiveSec=soon", "span_odd"),
+        ("[Timer]\nOnUnitActiveSec=1M", "span_odd"),  # a month, and no minute
+        (f"[Timer]\nOnUnitActiveSec={'1' * 60}!", "span_odd"),
     ],
 )
 def test_a_timer_that_can_not_be_said_is_refused(text: str, code: str) -> None:
