@@ -1,12 +1,11 @@
 """`bach daemon here` and `away`: say that you are here, or away, for a time."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
-from daemon_app.cli import language, project, terminal
+from daemon_app.cli import language, project, terminal, times
 from daemon_app.cli.clicks import Command
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.outcome import Code, Refusal
@@ -86,7 +85,7 @@ def _say(
             raise Refusal(
                 _("Give one of --for, --until and --clear, not several."), code=Code.USAGE
             )
-        end = _after(length, now) if length else _at(until, now) if until else None
+        end = times.after(length, now) if length else times.at(until, now) if until else None
         said = "" if clear else presence
         try:
             changed = Policy.set_presence(said, now=now, by=project.user()[:150], until=end)
@@ -114,43 +113,3 @@ def _say(
         terminal.say(words[presence] % facts)
         terminal.say(_("Take it back: %(bach)s daemon %(word)s --clear") % facts)
     return Code.OK
-
-
-def _after(text: str, now: datetime) -> datetime:
-    """Return the end of a length of time. Raises Refusal."""
-    from daemon_app.schedules.errors import ScheduleError
-    from daemon_app.schedules.interval import Interval
-
-    try:
-        length: timedelta = Interval.read(text.strip(), "UTC").period
-    except ScheduleError as error:
-        spoken = language.current()
-        raise Refusal(error.message(spoken), error.hint(spoken), code=Code.USAGE) from error
-    return now + length
-
-
-def _at(text: str, now: datetime) -> datetime:
-    """Return the instant that a text names, the next one of a time of day. Raises Refusal."""
-    from django.utils import timezone
-
-    local = timezone.localtime(now)
-    try:
-        clock = datetime.strptime(text.strip(), "%H:%M").time()  # noqa: DTZ007 - a time of day
-    except ValueError:
-        pass
-    else:
-        today = datetime.combine(local.date(), clock, local.tzinfo)
-        return (
-            today
-            if today > now
-            else datetime.combine(local.date() + timedelta(days=1), clock, local.tzinfo)
-        )
-    try:
-        instant = datetime.fromisoformat(text.strip())
-    except ValueError as error:
-        raise Refusal(
-            _("“%(text)s” is no time. For example: 18:00 or 2026-12-24T18:00")
-            % {"text": terminal.shown(text)[:60]},
-            code=Code.USAGE,
-        ) from error
-    return instant if instant.tzinfo else instant.replace(tzinfo=local.tzinfo)
