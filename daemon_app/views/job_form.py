@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 from django.conf import settings
@@ -22,10 +21,10 @@ from django.utils.translation import gettext as _t
 from django.views.decorators.http import require_http_methods, require_safe
 
 from daemon_app import (
-    forecast,
     formats,
     overlaps,
     preflight,
+    previews,
     scheduler,
     schedules,
     starters,
@@ -322,23 +321,7 @@ def preview_of(kind: str, text: str, tz: str, subject: Job | None, now: datetime
     elif not text.strip():
         return {"kind": kind, "empty": True, "tz": tz}
     try:
-        plan = schedules.parse(kind, text, tz)
-        # An interval counts from the saving, unless it already counts and stays as it is.
-        same = subject is not None and (subject.job_type, subject.schedule, subject.timezone) == (
-            kind,
-            plan.text,
-            tz,
-        )
-        anchor = subject.anchor if subject is not None and same else now
-        times = list(plan.upcoming(now, SHOWN, anchor=anchor))
-        return {
-            "kind": kind,
-            "tz": tz,
-            "words": plan.describe(language),
-            "times": times,
-            "warnings": [warning.sentence(language) for warning in plan.warnings(now)],
-            **_meetings(times, subject, tz),
-        }
+        found = previews.preview(kind, text, tz, of=subject, now=now, language=language, most=SHOWN)
     except ScheduleError as error:
         return {
             "kind": kind,
@@ -346,25 +329,15 @@ def preview_of(kind: str, text: str, tz: str, subject: Job | None, now: datetime
             "message": error.message(language),
             "hint": error.hint(language),
         }
-
-
-def _meetings(times: list[datetime], subject: Job | None, tz: str) -> dict[str, Any]:
-    """Return which other jobs run at these times, and whether the job would meet itself."""
-    if not times:
-        return {}
-    usual = forecast.usual_lengths([subject.pk]) if subject else {}
-    length = timedelta(seconds=usual.get(subject.pk, 0) if subject else 0)
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    if gaps and length > min(gaps):
-        span = formats.duration(length.total_seconds(), tiles.current_language())
-        return {"longer": span}
-    if gaps and max(gaps) < timedelta(hours=1):
-        return {}  # it runs beside everything anyway
-    others = [plan for plan in forecast.plans() if subject is None or plan.id != subject.pk]
-    found = overlaps.overlaps(times, length, others)
     return {
-        "overlaps": [(each, _span(each, times[0], tz)) for each in found[:TOLD]],
-        "more": max(0, len(found) - TOLD),
+        "kind": kind,
+        "tz": tz,
+        "words": found.words,
+        "times": found.times,
+        "warnings": found.warnings,
+        "longer": formats.duration(found.longer, language) if found.longer else "",
+        "overlaps": [(each, _span(each, found.times[0], tz)) for each in found.overlaps[:TOLD]],
+        "more": max(0, len(found.overlaps) - TOLD),
     }
 
 
