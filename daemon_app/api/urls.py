@@ -17,6 +17,7 @@ from daemon_app.api import (
     runs,
     schema,
     status,
+    switch,
     why,
 )
 from daemon_app.api.endpoint import Endpoint
@@ -60,6 +61,8 @@ urlpatterns = [
     path("queue", queue.ReadQueue.as_view(), name="queue"),
     path("hold", queue.HoldAll.as_view(), name="hold"),
     path("resume", queue.Resume.as_view(), name="resume"),
+    path("start", switch.Start.as_view(), name="start-daemon"),
+    path("stop", switch.Stop.as_view(), name="stop-daemon"),
     path("policy", rules.Rules.as_view(), name="policy"),
     path("pools", rules.Pools.as_view(), name="pools"),
     path("pools/<slug:name>", rules.ReadPool.as_view(), name="pool"),

@@ -37,6 +37,8 @@ def test_it_names_every_address_and_its_rules() -> None:
         "queue",
         "hold",
         "resume",
+        "start",
+        "stop",
         "policy",
         "pools",
         "pools/{name}",

@@ -88,6 +88,8 @@ INTERFACE = {
     "api/daemon/queue": {"GET": READ},
     "api/daemon/hold": {"POST": OPERATE},
     "api/daemon/resume": {"POST": OPERATE},
+    "api/daemon/start": {"POST": OPERATE},
+    "api/daemon/stop": {"POST": OPERATE},
     "api/daemon/activity": {"POST": OPERATE},
     "api/daemon/presence": {"GET": READ, "PUT": OPERATE},
     "api/daemon/policy": {"GET": READ, "PUT": EDIT, "PATCH": EDIT},
