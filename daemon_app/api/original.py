@@ -6,7 +6,6 @@ is the table for people.
 
 from typing import Any, ClassVar, Final
 
-from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
@@ -16,12 +15,12 @@ from daemon_app.models import Job, Run
 # Kinds of jobs that come with later versions, and what lies below these addresses there.
 LATER_KINDS: Final = ("chain", "event")
 LATER: Final = {
-    "chains": _("chains"),
-    "events": _("events"),
-    "recurring": _("recurring tasks"),
-    "session": _("sessions"),
-    "prompts": _("prompts"),
-    "backup": _("backups"),
+    "chains": _("This version has no chains yet."),
+    "events": _("This version has no jobs that wait for events yet."),
+    "recurring": _("This version has no recurring tasks yet."),
+    "session": _("This version starts no sessions yet."),
+    "prompts": _("This version has no prompts yet."),
+    "backup": _("This version makes no backups yet."),
 }
 # How a run ended; of what it knew no word for, ours stands.
 RESULTS: Final = {
@@ -103,5 +102,4 @@ class RunNames(serializers.Serializer[Run]):
 
 def not_yet(address: str) -> str:
     """Return what to say of an address the original had, below ours; "" when it had none such."""
-    what = LATER.get(address.strip("/").partition("/")[0])
-    return _t("This version has no %(what)s yet.") % {"what": what} if what else ""
+    return str(LATER.get(address.strip("/").partition("/")[0], ""))

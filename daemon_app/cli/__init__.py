@@ -21,6 +21,7 @@ from daemon_app.cli import (
     incidents,
     jobs,
     moving,
+    original,
     presence,
     progress,
     queue,
@@ -46,6 +47,7 @@ clicks.translate_click()
     ),
     epilog=_("More about a command: bach COMMAND --help"),
     context_settings={"help_option_names": ["-h", "--help"]},
+    later=original.LATER,
 )
 @click.version_option(package_name="bach-daemon", prog_name="bach", message="%(prog)s %(version)s")
 def bach() -> None:
@@ -60,6 +62,7 @@ def bach() -> None:
         ("bach daemon status", ""),
         ("bach daemon run nightly-backup --follow", ""),
     ),
+    later=original.LATER_OF_DAEMON,
 )
 def daemon() -> None:
     """Hold the commands about the daemon."""
@@ -110,7 +113,7 @@ def run(arguments: list[str]) -> int:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        code = bach.main(arguments, prog_name="bach", standalone_mode=False)
+        code = bach.main(original.with_topic(arguments), prog_name="bach", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as asked:
         asked.show()

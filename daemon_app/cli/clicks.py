@@ -1,6 +1,7 @@
 """Click in our words: its own messages from our catalogue, numbers that say what they want."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ import click.parser
 import click.types
 
 from daemon_app.cli.language import gettext, gettext_noop, ngettext
+from daemon_app.cli.outcome import Code, Refusal
 
 # Digits; a number in the database has 64 bits.
 LONGEST_NUMBER = 19
@@ -101,11 +103,20 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """The same for a group; it lists its commands in the order in which they were added."""
+    """The same for a group; it lists its commands in the order in which they were added.
+
+    `later`: words that are no commands here yet, with what to say of each.
+    """
 
     command_class = Command
 
-    def __init__(self, *arguments: Any, examples: Examples = (), **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        examples: Examples = (),
+        later: Mapping[str, str] = MappingProxyType({}),
+        **options: Any,
+    ) -> None:
         options |= {
             "options_metavar": gettext("[OPTIONS]"),
             "subcommand_metavar": gettext("COMMAND [ARGUMENTS]"),
@@ -113,6 +124,19 @@ class Group(click.Group):
         }
         super().__init__(*arguments, **options)
         self.examples = examples
+        self.later = later
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is meant; refuse one of a later version as that."""
+        known = not args or args[0] in self.commands or ctx.resilient_parsing
+        if not known and args[0] in self.later:
+            what_there_is = gettext("What there is: %(command)s") % {
+                "command": f"{ctx.command_path} --help"
+            }
+            raise Refusal(self.later[args[0]], what_there_is, code=Code.USAGE)
+        return super().resolve_command(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
