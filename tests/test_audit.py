@@ -484,7 +484,7 @@ def written(response: Any) -> bytes:
 
 def test_the_page_exports_what_it_shows(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(8)
-    monkeypatch.setattr("daemon_app.views.audit.PER_PIECE", 3)
+    monkeypatch.setattr(change, "PER_PIECE", 3)
 
     whole = admin.get("/daemon/audit/export/")
     some = admin.get("/daemon/audit/export/?by=user-1")

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from asgiref.sync import sync_to_async
 from django.db import connection, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
     from daemon_app.models.job import Job
 
@@ -361,3 +362,17 @@ def line(row: Change) -> str:
 def lines(rows: ChangeQuerySet) -> Iterator[str]:
     """Yield rows as lines of JSON, the oldest first, in constant memory."""
     return map(line, rows.order_by("id").iterator(chunk_size=PER_PIECE))
+
+
+async def pieces(rows: ChangeQuerySet) -> AsyncIterator[str]:
+    """Yield rows as lines of JSON, the oldest first, so many at a time."""
+    last: int | None = 0
+    while last is not None:
+        text, last = await sync_to_async(_piece)(rows, last)
+        yield text
+
+
+def _piece(rows: ChangeQuerySet, after: int) -> tuple[str, int | None]:
+    """Return the lines after row `after`, and after which to go on; None when that was all."""
+    found = list(rows.filter(pk__gt=after).order_by("id")[:PER_PIECE])
+    return "".join(map(line, found)), found[-1].pk if len(found) == PER_PIECE else None

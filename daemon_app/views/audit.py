@@ -1,19 +1,17 @@
 """The audit log, for administrators: to look at, and as a file."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.utils.dateparse import parse_date
 from django.views.decorators.http import require_safe
 
-from daemon_app.models import Change
-from daemon_app.models.change import PER_PIECE, ChangeQuerySet, Via, line, newest
+from daemon_app.models import Change, change
+from daemon_app.models.change import ChangeQuerySet, Via, newest
 from daemon_app.permissions import requires
 from daemon_app.tiles.changes import change_rows
 from daemon_app.tiles.regions import number_in
@@ -57,7 +55,7 @@ def audit(request: HttpRequest) -> HttpResponse:
 def export(request: HttpRequest) -> HttpResponseBase:
     """Return what the address asks for as lines of JSON, the oldest first."""
     response = StreamingHttpResponse(
-        _pieces(_wanted(request)), content_type="application/x-ndjson; charset=utf-8"
+        change.pieces(_chosen(_wanted(request))), content_type="application/x-ndjson; charset=utf-8"
     )
     response["Content-Disposition"] = 'attachment; filename="audit.jsonl"'
     response["X-Content-Type-Options"] = "nosniff"
@@ -87,18 +85,3 @@ def _beginning_of(day: str, later: int) -> datetime | None:
         return timezone.make_aware(datetime.combine(read + timedelta(days=later), time()))
     except (ValueError, OverflowError):
         return None
-
-
-async def _pieces(wanted: dict[str, str]) -> AsyncIterator[str]:
-    """Yield the lines of the export, so many rows at a time."""
-    last: int | None = 0
-    while last is not None:
-        text, last = await sync_to_async(_piece)(wanted, last)
-        yield text
-
-
-def _piece(wanted: dict[str, str], after: int) -> tuple[str, int | None]:
-    """Return the lines after row `after`, and after which to go on; None when that was all."""
-    rows = list(_chosen(wanted).filter(pk__gt=after).order_by("id")[:PER_PIECE])
-    text = "".join(map(line, rows))
-    return text, rows[-1].pk if len(rows) == PER_PIECE else None
