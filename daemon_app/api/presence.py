@@ -127,8 +127,10 @@ class Presence(Endpoint):
         tags=["presence"],
         request=SaidPresence,
         examples=[
-            OpenApiExample("Away for two hours", {"state": "away", "minutes": 120}),
-            OpenApiExample("Take it back", {"state": ""}),
+            OpenApiExample(
+                "Away for two hours", {"state": "away", "minutes": 120}, request_only=True
+            ),
+            OpenApiExample("Take it back", {"state": ""}, request_only=True),
         ],
         responses=answers({200: NowPresent}, changes=True),
     )

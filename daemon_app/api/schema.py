@@ -7,12 +7,13 @@ from django.conf import settings
 from django.utils import translation
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, inline_serializer
+from drf_spectacular.utils import OpenApiResponse, extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from daemon_app.api.endpoint import Endpoint
+from daemon_app.api.examples import operations
 from daemon_app.api.serializers import RunSerializer
 
 SEED_JOB = {
@@ -39,6 +40,8 @@ def _error(name: str, **more: serializers.Field[Any, Any, Any, Any]) -> Any:
     return inline_serializer(name, {"error": body})
 
 
+Schema = dict[str, Any]
+
 ERROR = _error("Error")
 NOT_STARTED = _error("NotStarted", blocking_run=RunSerializer(allow_null=True))
 
@@ -54,17 +57,29 @@ MEANINGS = {
     415: "The body is not application/json.",
     429: "Too many changes within a minute; Retry-After says when to go on.",
 }
-EXAMPLES = {
-    400: {
-        "code": "invalid",
-        "message": "Bitte prüfen Sie: schedule.",
-        "fields": {"schedule": ["„60“ hat keine Einheit. Meinten Sie 60m?"]},
+# Headers of answers, which of them come with a status, and which with that of an operation.
+HEADS: Schema = {
+    "Location": {
+        "description": "Where to look after it.",
+        "schema": {"type": "string", "format": "uri-reference"},
     },
-    403: {
-        "code": "forbidden",
-        "message": "Jobs und Regeln zu ändern erfordert die Rolle Administrator.",
-        "fields": {},
+    "Retry-After": {
+        "description": "After how many seconds to try again.",
+        "schema": {"type": "integer", "minimum": 1},
     },
+    "WWW-Authenticate": {
+        "description": "How to sign in.",
+        "schema": {"type": "string"},
+    },
+}
+HEADERS_OF: dict[str, tuple[str, ...]] = {
+    "201": ("Location",),
+    "401": ("WWW-Authenticate",),
+    "429": ("Retry-After",),
+}
+HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("run_job", "200"): ("Location",),
+    ("run_job", "202"): ("Location",),
 }
 
 
@@ -74,12 +89,21 @@ def answers(success: dict[Any, Any], *errors: int, changes: bool = False) -> dic
     `changes`: it takes a body, with what can be wrong with bodies.
     """
     codes = sorted({400, 401, 403, 406, *errors} | ({413, 415, 429} if changes else set()))
-    described = {code: OpenApiResponse(ERROR, MEANINGS[code], _examples(code)) for code in codes}
-    return described | success
+    return {code: OpenApiResponse(ERROR, MEANINGS[code]) for code in codes} | success
 
 
-def _examples(code: int) -> list[OpenApiExample]:
-    return [OpenApiExample(str(code), {"error": EXAMPLES[code]})] if code in EXAMPLES else []
+def complete(result: Schema, **_about: Any) -> Schema:
+    """Return the description with what no serializer says (a hook of its maker)."""
+    shapes: dict[str, Schema] = result["components"]["schemas"]
+    for operation in operations(result):
+        for code, answer in operation["responses"].items():
+            for name in HEADERS.get((operation["operationId"], code), HEADERS_OF.get(code, ())):
+                answer.setdefault("headers", {}).setdefault(name, HEADS[name])
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        if body and "$ref" in body["schema"]:
+            # A name that is not known is refused: a slip must not look like success.
+            shapes[body["schema"]["$ref"].rpartition("/")[2]]["additionalProperties"] = False
+    return result
 
 
 class _Token(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

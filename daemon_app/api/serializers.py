@@ -249,7 +249,9 @@ def hidden(told: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 class JobsQuery(Strict):
     """Which jobs."""
 
-    name = serializers.CharField(required=False, help_text="The job with exactly this name.")
+    name = serializers.CharField(
+        required=False, allow_blank=True, help_text="The job with exactly this name."
+    )
     is_active = FlagWord(required=False, help_text="Only those that start by themselves, or not.")
     limit = Count(min_value=1, max_value=1000, required=False, help_text="200 unless given.")
     after = Count(min_value=0, required=False, help_text="Only jobs with a higher id.")
