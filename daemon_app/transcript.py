@@ -21,6 +21,7 @@ from daemon_app import output
 if TYPE_CHECKING:
     from pathlib import Path
 
+PLACES = ("offset", "before", "line", "before_line", "around")
 BYTES = 64 * 1024  # of output in one piece
 BYTES_BEFORE = 128 * 1024  # … in one that was asked for by its end: who scrolls up reads fast
 LINES = 4000  # … at most: a page makes so many rows in a moment, and holds a few times as many
@@ -63,6 +64,28 @@ def around(folder: Path, line: int) -> tuple[int, int]:
     if before.data:
         offset = _last_lines(_at_line(before), CONTEXT_LINES).offset
     return offset, output.line_at(folder, offset)
+
+
+def at_place(
+    folder: Path, run: int, place: str, number: int | None, *, ended: bool
+) -> tuple[int, Piece | None]:
+    """Return the piece at one of PLACES and the offset it was looked for at; None for nothing.
+
+    "offset" and "before" take a byte, where it begins or ends; "line", "before_line" and "around"
+    a line. Without a number "offset" is the beginning of the newest lines.
+    """
+    if place.startswith("before"):
+        end = number or 0
+        if place == "before_line":
+            end = output.offset_of_line(folder, end)
+        return end, piece_before(folder, run, end)
+    if place == "around":
+        offset, line = around(folder, number or 1)
+    else:
+        if place == "line":
+            number = output.offset_of_line(folder, number or 1)
+        offset, line = begin(folder, number)
+    return offset, piece(folder, run, offset, line, ended=ended)
 
 
 def piece(folder: Path, run: int, offset: int, line: int, *, ended: bool) -> Piece | None:

@@ -216,7 +216,7 @@ class ReadLog(Endpoint):
         query = self.query
         if "lines" in query and "offset" in query:
             raise refused({"lines": [_t("Give either lines or offset, not both.")]})
-        folder, size, dropped = _written(run, query.get("attempt"))
+        folder, size, dropped = output_of(run, query.get("attempt"))
         limit = query.get("limit", LARGEST_PIECE)
         if "lines" in query:
             start, data = output.tail(folder, query["lines"], limit)
@@ -239,7 +239,7 @@ class ReadLog(Endpoint):
         )
 
 
-def _written(run: Run, number: int | None) -> tuple[Path, int, int]:
+def output_of(run: Run, number: int | None) -> tuple[Path, int, int]:
     """Return where the output of one attempt is, how long it was and how much was not kept.
 
     Raises Problem (404) for an attempt there was not, (410) when its output is gone.

@@ -147,23 +147,11 @@ def _piece(request: HttpRequest, pk: int, folder: Path, *, ended: bool) -> HttpR
     if len(given) > 1 or -1 in given.values():
         return _bad_bound()
     place, number = next(iter(given.items()), ("from", None))
-    offset = 0
-    if place.startswith("before"):
-        end = number or 0
-        if place == "before_line":
-            end = output.offset_of_line(folder, end)
-        piece = transcript.piece_before(folder, pk, end)
-    else:
-        if place == "line":
-            number = output.offset_of_line(folder, number or 1)
-        offset, line = (
-            transcript.around(folder, number or 1)
-            if place == "around"
-            else transcript.begin(folder, number)
-        )
-        piece = transcript.piece(folder, pk, offset, line, ended=ended)
+    place = "offset" if place == "from" else place
+    offset, piece = transcript.at_place(folder, pk, place, number, ended=ended)
     if piece is None:
         is_end = ended and not place.startswith("before")
+        offset = 0 if place.startswith("before") else offset
         return _no_store({"log": {"run": pk, "offset": offset, "next": offset, "end": is_end}})
     response = HttpResponse("{" + piece.body[1:] + "}", content_type="application/json")
     response["Cache-Control"] = "no-store"
