@@ -1,9 +1,9 @@
 """Settings. The only module that reads the environment.
 
 Variables a person may set: BACH_DATA_DIR, BACH_HOST, BACH_PORT, BACH_ORIGINS, BACH_TLS,
-BACH_TRUSTED_PROXIES, BACH_TIME_ZONE, BACH_MAX_PARALLEL, BACH_PUBLIC_STATUS, BACH_API_WRITES,
-BACH_ON_STOP, BACH_DRAIN_SECONDS, BACH_TICK_SECONDS, GPU_SERVICE_URL, OLLAMA_URL, DATABASE_URL
-(`docs/settings.md`).
+BACH_TRUSTED_PROXIES, BACH_TIME_ZONE, BACH_MAX_PARALLEL, BACH_PUBLIC_STATUS, BACH_API_READS,
+BACH_API_WRITES, BACH_LOG_STREAMS, BACH_ON_STOP, BACH_DRAIN_SECONDS, BACH_TICK_SECONDS,
+GPU_SERVICE_URL, OLLAMA_URL, DATABASE_URL (`docs/settings.md`).
 """
 
 import os
@@ -74,12 +74,16 @@ ORIGINS = frozenset(machine.origins("https" if TLS else "http", HOST, PORT, EXTR
 ALLOWED_HOSTS = sorted({machine.hostname(origin) for origin in ORIGINS})
 CSRF_TRUSTED_ORIGINS = sorted(ORIGINS)
 PUBLIC_STATUS = flag("BACH_PUBLIC_STATUS", "1")
+API_READS_PER_MINUTE = number("BACH_API_READS", 6000, 0, 1_000_000)
 API_WRITES_PER_MINUTE = number("BACH_API_WRITES", 3000, 0, 1_000_000)
+# Outputs that are followed over REST at one time: in all, and by one token or account.
+LOG_STREAMS = number("BACH_LOG_STREAMS", 50, 0, 10_000)
+LOG_STREAMS_EACH = 10
 
 # ── The application ──────────────────────────────────────────────────────────────────────────────
 INSTALLED_APPS = [
     "daemon_app.apps.DaemonConfig",
-    "daemon_app.apps.AdministrationConfig",
+    "bachweb.apps.AdministrationConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -91,6 +95,12 @@ INSTALLED_APPS = [
     "lucide",
     "rest_framework",
     "drf_spectacular",
+]
+# For a command that serves no page and starts no part: the rest takes as long to load as Django.
+APPS_OF_COMMANDS = [
+    "daemon_app.apps.DaemonConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
 ]
 MIDDLEWARE = [
     "daemon_app.compression.Compressed",
@@ -266,6 +276,13 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "0.1.0",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    # What is sent has other fields than what comes back: those that the daemon sets are refused.
+    "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "daemon_app.api.schema.complete",
+        "daemon_app.api.examples.fill",
+    ],
     "ENUM_NAME_OVERRIDES": {
         "StateEnum": "daemon_app.models.Run.State",
         "AttemptStateEnum": "daemon_app.models.Attempt.STATES",
@@ -276,13 +293,6 @@ SPECTACULAR_SETTINGS = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    # What is sent has other fields than what comes back: those that the daemon sets are refused.
-    "COMPONENT_SPLIT_REQUEST": True,
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "daemon_app.api.schema.complete",
-        "daemon_app.api.examples.fill",
-    ],
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},

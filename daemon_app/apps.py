@@ -1,7 +1,6 @@
 """How Django knows this application."""
 
 from django.apps import AppConfig
-from django.contrib.admin.apps import AdminConfig
 from django.utils.translation import gettext_lazy as _
 
 
@@ -11,9 +10,3 @@ class DaemonConfig(AppConfig):
     name = "daemon_app"
     verbose_name = _("Daemon")
     default_auto_field = "django.db.models.BigAutoField"
-
-
-class AdministrationConfig(AdminConfig):
-    """Django's admin with our rules and models alone."""
-
-    default_site = "daemon_app.administration.Administration"

@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from daemon_app.api import machine
+from daemon_app.api import glance, machine
 from daemon_app.api.endpoint import Endpoint, following, may
 from daemon_app.api.schema import answers
 from daemon_app.models import Displacement
@@ -26,13 +26,13 @@ class ReadHealth(Endpoint):
     )
     def get(self, request: Request) -> Response:
         """Return what each check found at the last tick."""
-        newest = machine.newest(self.now)
+        newest = glance.newest(self.now)
         admin = may(request, "edit")
         return Response(
             {
                 "host": newest.host if newest else None,
-                "at": machine.iso(newest.at if newest else None),
-                "health": machine.health_told(newest, self.now, known=True, admin=admin),
+                "at": glance.iso(newest.at if newest else None),
+                "health": glance.health_told(newest, self.now, known=True, admin=admin),
             }
         )
 
@@ -102,7 +102,7 @@ class Displacements(Endpoint):
         shown = page[:limit]
         return Response(
             {
-                "times": machine.displacements_told(self.now, **about),
+                "times": glance.displacements_told(self.now, **about),
                 "displacements": machine.MadeWay(shown, many=True).data,
                 "next": following(request, before=shown[-1].pk) if len(page) > limit else None,
             }
@@ -122,5 +122,5 @@ class ListSkills(Endpoint):
     )
     def get(self, request: Request) -> Response:
         """Return the skills, each with its newest run."""
-        newest = machine.newest(self.now)
-        return Response({"skills": machine.skills_told(newest, known=True)})
+        newest = glance.newest(self.now)
+        return Response({"skills": glance.skills_told(newest, known=True)})

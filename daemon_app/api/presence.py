@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 
-from daemon_app.api import machine
+from daemon_app.api import glance, machine
 from daemon_app.api.endpoint import Endpoint, asking
 from daemon_app.api.errors import Fields, by_field, refused
 from daemon_app.api.fields import Choice, Instant, Strict, Text, Whole
@@ -174,10 +174,10 @@ def _told(now: datetime) -> dict[str, Any]:
     node = Node.latest()
     alive = node is not None and node.is_alive(now)
     return {
-        "presence": machine.presence_told(Policy.current(), now, known=True),
-        **machine.idle_told(node, now, known=True),
+        "presence": glance.presence_told(Policy.current(), now, known=True),
+        **glance.idle_told(node, now, known=True),
         "users": node.users if node and alive else 0,
-        "active_at": machine.iso(node.active_at if node else None),
+        "active_at": glance.iso(node.active_at if node else None),
         "host": node.host if node else None,
     }
 

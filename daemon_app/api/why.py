@@ -14,7 +14,7 @@ from daemon_app import why
 from daemon_app.api.endpoint import Endpoint
 from daemon_app.api.errors import refused
 from daemon_app.api.fields import Instant, InstantWord, Strict
-from daemon_app.api.machine import iso
+from daemon_app.api.glance import iso
 from daemon_app.api.schema import answers
 from daemon_app.models import Job, Run
 

@@ -45,26 +45,26 @@ def health(length: str | None, as_json: bool) -> int:
         from django.utils import timezone
 
         from daemon_app import gauges
-        from daemon_app.api import machine
+        from daemon_app.api import glance, machine
         from daemon_app.models import Policy, Snapshot
 
         now = timezone.now()
         node = gauges.host(now)
         newest = Snapshot.objects.newest(now, node.host) if node else None
-        found = machine.health_told(newest, now, known=True, admin=True)
+        found = glance.health_told(newest, now, known=True, admin=True)
         if as_json:
             told = {
                 "host": node.host if node else None,
                 "at": newest.at if newest else None,
-                **machine.idle_told(node, now, known=True),
-                "presence": machine.presence_told(Policy.current(), now, known=True),
+                **glance.idle_told(node, now, known=True),
+                "presence": glance.presence_told(Policy.current(), now, known=True),
                 "health": found,
             }
             if length:
                 told["history"] = machine.history_told({"range": length}, now)
             terminal.say_json(told)
             return Code.OK
-        say_idle(machine.idle_told(node, now, known=True), now)
+        say_idle(glance.idle_told(node, now, known=True), now)
         terminal.say()
         wanted = {"range": length or "1h", "points": 4 * BAR_COUNT}
         course = machine.history_told(wanted, now)
@@ -210,10 +210,10 @@ def skills(as_json: bool) -> int:
         from django.utils import timezone
 
         from daemon_app import formats
-        from daemon_app.api import machine
+        from daemon_app.api import glance
 
         now, spoken = timezone.now(), language.current()
-        found = machine.skills_told(machine.newest(now), known=True)
+        found = glance.skills_told(glance.newest(now), known=True)
         if as_json:
             terminal.say_json(found)
             return Code.OK

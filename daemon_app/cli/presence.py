@@ -77,7 +77,7 @@ def _say(
         from django.utils import timezone
 
         from daemon_app import formats
-        from daemon_app.api import machine
+        from daemon_app.api import glance
         from daemon_app.models import Policy
 
         now = timezone.now()
@@ -93,7 +93,7 @@ def _say(
             raise Refusal(" ".join(error.messages), code=Code.USAGE) from error
         policy = Policy.current()
         if as_json:
-            terminal.say_json(machine.presence_told(policy, now, known=True))
+            terminal.say_json(glance.presence_told(policy, now, known=True))
             return Code.OK
         if clear:
             terminal.say(

@@ -45,17 +45,49 @@ def user() -> str:
 
 
 def configure() -> None:
-    """Set up Django, and let it speak our language; done again it does nothing.
+    """Set up all of Django, and let it speak our language; done again it does nothing.
 
     Raises Refusal for settings that can't be right.
     """
     import django
+
+    with _settings_said():
+        django.setup()
+    _speak()
+
+
+def configure_models(*, queue: bool) -> None:
+    """Set up what works with the database, and with the queue if asked: half of `configure`.
+
+    No page, admin or REST interface is there then. Nothing happens where Django is set up.
+    """
+    from django.apps import apps
+    from django.conf import settings
+
+    if not apps.ready:
+        with _settings_said():
+            logging.basicConfig(format="{asctime} {levelname} {name}: {message}", style="{")
+            apps.populate([*settings.APPS_OF_COMMANDS, *(["django_q"] if queue else [])])
+    _speak()
+
+
+def configure_settings() -> None:
+    """Read the settings alone, for a command that needs neither database nor models."""
+    from django.conf import settings
+
+    with _settings_said():
+        _folder = settings.DATA_DIR
+    _speak()
+
+
+@contextlib.contextmanager
+def _settings_said() -> Iterator[None]:
+    """Say what is wrong with settings as a Refusal."""
     from django.core.exceptions import ImproperlyConfigured
-    from django.utils import translation
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bachweb.settings")
     try:
-        django.setup()
+        yield
     except ImproperlyConfigured as error:
         raise Refusal(str(error)) from error
     except OSError as error:
@@ -64,16 +96,22 @@ def configure() -> None:
             % {"path": error.filename, "error": error.strerror},
             _("Choose another folder for the data in BACH_DATA_DIR, or mend its rights."),
         ) from error
+
+
+def _speak() -> None:
+    from django.utils import translation
+
     translation.activate(language.current())
 
 
 @contextlib.contextmanager
-def database() -> Iterator[None]:
+def database(*, queue: bool = True) -> Iterator[None]:
     """Work with the database; say what to do when it is not there yet, or too old.
 
-    Raises Refusal.
+    Without `queue` nothing can be started or asked to stop, and it takes less time. Raises
+    Refusal.
     """
-    configure()
+    configure_models(queue=queue)
     from django.db import DatabaseError, IntegrityError, connection
 
     # A command says itself what it did; the log is for what goes on by itself.

@@ -180,7 +180,7 @@ def _say_status(
     from django.utils import timezone
 
     from daemon_app import admission, formats, notices, tiles
-    from daemon_app.api.status import status_at
+    from daemon_app.api.glance import status_at
     from daemon_app.models import Job, Run
 
     zone, spoken = timezone.get_current_timezone(), language.current()
@@ -294,7 +294,7 @@ def _say_status_as_json(
     process: "Holder | None", node: "Node | None", now: datetime, running: bool
 ) -> None:
     from daemon_app import notices
-    from daemon_app.api.status import status_at
+    from daemon_app.api.glance import status_at
     from daemon_app.cli.jobs import run_as_json
     from daemon_app.models import Run
 

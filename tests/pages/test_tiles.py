@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone, translation
 
 from daemon_app import idleness, tiles
-from daemon_app.api import machine
+from daemon_app.api import glance
 from daemon_app.gates.conditions import Conditions
 from daemon_app.models import Node, Policy, Snapshot
 from daemon_app.readings import Reading, State
@@ -284,7 +284,7 @@ def test_a_daemon_that_measures_nothing_any_more_knows_nothing_of_idleness(db: N
         "unknown",
         ["Nothing has been measured for 1\u00a0min 30\u00a0s."],
     )
-    assert machine.idle_told(Node.latest(), later, known=True)["idle"] is None
+    assert glance.idle_told(Node.latest(), later, known=True)["idle"] is None
     assert Conditions.current(later).idle is None
     assert told(later)["active_users"].startswith("Active users Unknown")
 
