@@ -1,6 +1,8 @@
 """What all endpoints share: rights, strict bodies, strict query strings."""
 
+import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from django.http import HttpRequest
@@ -12,11 +14,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from daemon_app.api import preconditions
 from daemon_app.api.errors import Problem, refused
-from daemon_app.api.fields import Strict
+from daemon_app.api.fields import SHOWN_CHARACTERS, Strict
 from daemon_app.api.parsers import StrictJSON
-from daemon_app.api.throttle import Writes
+from daemon_app.api.throttle import Reads, Writes
 from daemon_app.models import Account, Run, Token
+
+CHARSET = re.compile(r"charset\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
 
 
 class Endpoint(APIView):
@@ -26,9 +31,13 @@ class Endpoint(APIView):
     # What may stand behind the question mark of a GET; each name is one of this class's fields.
     query_class: ClassVar[type[Strict]] = Strict
     parser_classes = (StrictJSON,)
-    throttle_classes = (Writes,)
+    throttle_classes = (Writes, Reads)
+    # Methods that heed If-Match and If-None-Match; the other changes refuse them.
+    conditional: ClassVar[frozenset[str]] = frozenset()
 
     query: dict[str, Any]
+    # Of what the answer shows, where it has one: the part of its ETag that If-Match looks at.
+    version: str | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Let in who may, then refuse what is not well formed."""
@@ -36,11 +45,28 @@ class Endpoint(APIView):
         self.now = timezone.now()
         if request.method not in SAFE_METHODS:
             _require_json(request)
+            preconditions.refuse_unheeded(request, heeded=request.method in self.conditional)
         self.query, wrong = self.query_class().read(
             dict(request.query_params.items()), kind="parameter"
         )
+        for name, values in request.query_params.lists():
+            if len(values) > 1:
+                wrong[name[:SHOWN_CHARACTERS]] = [_t("Give this parameter once.")]
         if wrong:
             raise refused(wrong)
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        """Give what is shown its ETag, or say that whoever asks has it already."""
+        answer = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in getattr(request, "allowance", {}).items():
+            answer[name] = value
+        if hasattr(answer, "add_post_render_callback"):  # output of a run is no such answer
+            answer.add_post_render_callback(
+                partial(preconditions.tagged, request, version=self.version)
+            )
+        return answer
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         """Answer with the methods there are, in the header Allow."""
@@ -50,8 +76,14 @@ class Endpoint(APIView):
 def _require_json(request: Request) -> None:
     # An empty body needs no type, but a wrong type is refused even so: a page elsewhere can send
     # forms and plain text without being asked first.
-    media_type = request.content_type.partition(";")[0].strip().lower()
+    media_type, _semicolon, rest = request.content_type.partition(";")
+    media_type = media_type.strip().lower()
     if media_type and media_type != StrictJSON.media_type:
+        raise UnsupportedMediaType(media_type)
+    charset = CHARSET.search(rest)
+    if charset and charset[1].lower() not in {"utf-8", "utf8"}:
+        raise UnsupportedMediaType(request.content_type)
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise UnsupportedMediaType(media_type)
     if not media_type and request.headers.get("Content-Length", "0") not in {"", "0"}:
         raise UnsupportedMediaType(media_type)

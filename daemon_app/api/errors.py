@@ -107,6 +107,7 @@ class Problem(exceptions.APIException):
         message: str,
         *,
         fields: Fields | None = None,
+        headers: Mapping[str, str] | None = None,
         **more: Any,
     ) -> None:
         super().__init__(message, code)
@@ -114,6 +115,7 @@ class Problem(exceptions.APIException):
         self.code = code
         self.message = message
         self.fields = fields or {}
+        self.headers = headers or {}
         self.more = more
 
 
@@ -149,7 +151,7 @@ def _said(error: ValidationError) -> list[str]:
 def handle(exc: Exception, context: Mapping[str, Any]) -> Response:
     """Return the answer to any exception a view raised (REST_FRAMEWORK's EXCEPTION_HANDLER)."""
     problem = _problem(exc, context)
-    headers = {}
+    headers = {**problem.headers}
     challenge = getattr(exc, "auth_header", None)
     if challenge:
         if isinstance(exc, exceptions.AuthenticationFailed):

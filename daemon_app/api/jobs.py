@@ -1,7 +1,7 @@
 """Jobs: list, create, read, change, delete, switch on and off, run."""
 
 import re
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from daemon_app import scheduler
-from daemon_app.api import serializers
+from daemon_app.api import preconditions, serializers
 from daemon_app.api.endpoint import Endpoint, asking, following, may, trigger_of
 from daemon_app.api.errors import Problem, refused
 from daemon_app.api.schema import NOT_STARTED, SEED_JOB, answers
@@ -92,6 +92,7 @@ class OneJob(Endpoint):
     """One job."""
 
     rights: ClassVar = {"GET": "view", "PATCH": "edit", "DELETE": "edit"}
+    conditional = frozenset({"PATCH", "DELETE"})
 
     @extend_schema(
         operation_id="read_job",
@@ -101,7 +102,7 @@ class OneJob(Endpoint):
     )
     def get(self, request: Request, pk: int) -> Response:
         """Return a job."""
-        return Response(_job(request, get_object_or_404(Job, pk=pk)))
+        return _shown(self, request, get_object_or_404(Job, pk=pk))
 
     @extend_schema(
         operation_id="change_job",
@@ -114,9 +115,9 @@ class OneJob(Endpoint):
     def patch(self, request: Request, pk: int) -> Response:
         """Change the fields that are given. A changed schedule starts anew and owes nothing."""
         with transaction.atomic():
-            job = get_object_or_404(Job.objects.select_for_update(), pk=pk)
+            job = _locked(request, pk)
             job = JobSerializer().write(job, request.data, now=self.now, by=asking(request))
-        return Response(_job(request, job))
+        return _shown(self, request, job)
 
     @extend_schema(
         operation_id="delete_job",
@@ -129,9 +130,9 @@ class OneJob(Endpoint):
     )
     def delete(self, request: Request, pk: int) -> Response:
         """Delete a job with its runs and their output; what still runs of it is stopped."""
-        job = get_object_or_404(Job, pk=pk)
         try:
-            scheduler.remove(job, by=asking(request), now=self.now)
+            with transaction.atomic():
+                scheduler.remove(_locked(request, pk), by=asking(request), now=self.now)
         except ValidationError as error:  # it comes with the program
             raise Problem(409, "of_a_skill", " ".join(error.messages)) from error
         return Response(status=204)
@@ -141,6 +142,7 @@ class ToggleJob(Endpoint):
     """A job's schedule, on or off."""
 
     rights: ClassVar = {"PUT": "operate"}
+    conditional = frozenset({"PUT"})
 
     @extend_schema(
         operation_id="toggle_job",
@@ -156,20 +158,21 @@ class ToggleJob(Endpoint):
         if wrong:
             raise refused(wrong)
         with transaction.atomic():
-            job = get_object_or_404(Job.objects.select_for_update(), pk=pk)
+            job = _locked(request, pk)
             try:
                 job.set_active(
                     values.get("is_active", not job.is_active), now=self.now, by=asking(request)
                 )
             except ScheduleError as error:
                 raise refused({"schedule": [error.message("de")]}) from error
-        return Response(_job(request, job))
+        return _shown(self, request, job)
 
 
 class PauseJob(Endpoint):
     """A job's schedule, off for a while."""
 
     rights: ClassVar = {"POST": "operate"}
+    conditional = frozenset({"POST"})
 
     @extend_schema(
         operation_id="pause_job",
@@ -196,7 +199,7 @@ class PauseJob(Endpoint):
         if wrong:
             raise refused(wrong)
         with transaction.atomic():
-            job = get_object_or_404(Job.objects.select_for_update(), pk=pk)
+            job = _locked(request, pk)
             try:
                 job.pause(
                     values["until"],
@@ -206,7 +209,7 @@ class PauseJob(Endpoint):
                 )
             except ValidationError as error:
                 raise refused({"until": error.messages}) from error
-        return Response(_job(request, job))
+        return _shown(self, request, job)
 
 
 class RunJob(Endpoint):
@@ -286,9 +289,18 @@ class RunJob(Endpoint):
         )
 
 
-def _job(request: Request, job: Job) -> dict[str, Any]:
-    """Return a job as whoever asks may see it."""
-    return JobSerializer(job, context=_rights(request)).data
+def _locked(request: Request, pk: int) -> Job:
+    """Return a job that nobody else changes until the transaction ends, if it is as wished."""
+    job = get_object_or_404(Job.objects.select_for_update(), pk=pk)
+    preconditions.require(request, job.version)
+    return job
+
+
+def _shown(view: Endpoint, request: Request, job: Job) -> Response:
+    """Return a job as whoever asks may see it, wherever that was."""
+    view.version = str(job.version)
+    told = JobSerializer(job, context=_rights(request)).data
+    return Response(told, headers={"Content-Location": reverse("api:job", args=[job.pk])})
 
 
 def _rights(request: Request) -> dict[str, bool]:

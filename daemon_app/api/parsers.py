@@ -1,4 +1,4 @@
-"""JSON bodies, within bounds."""
+"""JSON bodies, within bounds and of one meaning."""
 
 import json
 from collections.abc import Mapping
@@ -12,10 +12,11 @@ from rest_framework.parsers import BaseParser
 from daemon_app.api.errors import Problem
 
 MAX_DEPTH = 32
+SHOWN_CHARACTERS = 60
 
 
 class StrictJSON(BaseParser):
-    """Reads UTF-8 JSON: bounded in size and depth, without NaN and half characters."""
+    """Reads UTF-8 JSON: bounded in size and depth, each name once, no NaN, no half characters."""
 
     media_type = "application/json"
 
@@ -30,7 +31,9 @@ class StrictJSON(BaseParser):
         if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             raise RequestDataTooBig
         try:
-            value = json.loads(body.decode(), parse_constant=_no_constant)
+            value = json.loads(
+                body.decode(), parse_constant=_no_constant, object_pairs_hook=_once_each
+            )
         except RecursionError:
             raise _too_deep() from None
         except json.JSONDecodeError as error:
@@ -62,6 +65,21 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
         if not level:
             return False
     return True
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Which of two is meant nobody knows, and programs on the way may take the other one.
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    names = [name for name, _value in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    shown = twice[:SHOWN_CHARACTERS].encode(errors="replace").decode()
+    raise Problem(
+        400,
+        "duplicate_name",
+        _t("The body holds the name “%(name)s” twice in one object.") % {"name": shown},
+    )
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -1,8 +1,10 @@
 """The rules for all jobs, and the pools of what there is only so much of."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
@@ -10,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from daemon_app import admission
-from daemon_app.api import serializers
+from daemon_app.api import preconditions, serializers
 from daemon_app.api.endpoint import Endpoint, asking
 from daemon_app.api.errors import Fields, by_field, refused
 from daemon_app.api.fields import Strict
@@ -23,6 +25,7 @@ class Rules(Endpoint):
     """The rules for all jobs."""
 
     rights: ClassVar = {"GET": "view", "PUT": "edit", "PATCH": "edit"}
+    conditional = frozenset({"PUT", "PATCH"})
 
     @extend_schema(
         operation_id="read_policy",
@@ -32,7 +35,7 @@ class Rules(Endpoint):
     )
     def get(self, request: Request) -> Response:
         """Return the rules in force."""
-        return Response(PolicySerializer(Policy.current()).data)
+        return self._shown()
 
     @extend_schema(
         operation_id="replace_policy",
@@ -44,10 +47,7 @@ class Rules(Endpoint):
     )
     def put(self, request: Request) -> Response:
         """Set all rules; what is left out gets its default."""
-        policy = Policy.current()
-        for name in _writable(PolicySerializer()):
-            setattr(policy, name, getattr(Policy(), name))
-        return self._store(policy, request)
+        return self._store(request, _writable(PolicySerializer()))
 
     @extend_schema(
         operation_id="change_policy",
@@ -59,13 +59,25 @@ class Rules(Endpoint):
     )
     def patch(self, request: Request) -> Response:
         """Change the rules that are given; they hold at once."""
-        return self._store(Policy.current(), request)
+        return self._store(request, ())
 
-    def _store(self, policy: Policy, request: Request) -> Response:
+    def _store(self, request: Request, anew: Iterable[str]) -> Response:
+        """Set what the request says, and the rules `anew` to their defaults."""
         values, wrong = PolicySerializer().read(request.data)
-        _apply(policy, values, wrong)
-        policy.store(now=self.now, by=asking(request))
-        return Response(PolicySerializer(Policy.current()).data)
+        with transaction.atomic():
+            # All rules are written together: nobody else may change another one meanwhile.
+            Policy.objects.get_or_create(pk=1)
+            policy = Policy.objects.select_for_update().get(pk=1)
+            preconditions.require(request, preconditions.version_of_rules(policy))
+            defaults = {name: getattr(Policy(), name) for name in anew}
+            _apply(policy, defaults | values, wrong)
+            policy.store(now=self.now, by=asking(request))
+        return self._shown()
+
+    def _shown(self) -> Response:
+        policy = Policy.current()
+        self.version = preconditions.version_of_rules(policy)
+        return Response(PolicySerializer(policy).data)
 
 
 class Pools(Endpoint):
@@ -97,13 +109,16 @@ class Pools(Endpoint):
         values, wrong = PoolSerializer().read(request.data)
         pool = _apply(Pool(), values, wrong).store(now=self.now, by=asking(request))
         where = reverse("api:pool", args=[pool.name])
-        return Response(_told(pool), status=201, headers={"Location": where})
+        answer = _shown(self, pool, status=201)
+        answer["Location"] = answer["Content-Location"] = where
+        return answer
 
 
 class ReadPool(Endpoint):
     """One pool."""
 
     rights: ClassVar = {"GET": "view", "PUT": "edit", "PATCH": "edit", "DELETE": "edit"}
+    conditional = frozenset({"PUT", "PATCH", "DELETE"})
 
     @extend_schema(
         operation_id="read_pool",
@@ -113,7 +128,7 @@ class ReadPool(Endpoint):
     )
     def get(self, request: Request, name: str) -> Response:
         """Return a pool, with the jobs that are too big for it."""
-        return Response(_told(get_object_or_404(Pool, name=name)))
+        return _shown(self, get_object_or_404(Pool, name=name))
 
     @extend_schema(
         operation_id="put_pool",
@@ -123,20 +138,29 @@ class ReadPool(Endpoint):
         examples=[OpenApiExample("Two", {"size": 2}, request_only=True)],
         responses=answers(
             {200: OnePool, 201: OpenApiResponse(OnePool, "There was none of this name.")},
+            404,
             409,
             changes=True,
         ),
     )
     def put(self, request: Request, name: str) -> Response:
-        """Set a pool; what is left out gets its default."""
+        """Set a pool; what is left out gets its default.
+
+        With “If-None-Match: *” it is only created.
+        """
         values, wrong = PoolChange().read(request.data)
-        pool = Pool.objects.filter(name=name).first()
-        is_new = pool is None
-        pool = pool or Pool(name=name)
         for field in _writable(PoolChange()):
             values.setdefault(field, getattr(Pool(), field))
-        _apply(pool, values, wrong).store(now=self.now, by=asking(request))
-        return Response(_told(pool), status=201 if is_new else 200)
+        with transaction.atomic():
+            there = Pool.objects.select_for_update().filter(name=name).first()
+            present = preconditions.version_of_pool(there) if there else None
+            preconditions.require(request, present)
+            pool = _apply(there or Pool(name=name), values, wrong)
+            pool.store(now=self.now, by=asking(request))
+        answer = _shown(self, pool, status=200 if there else 201)
+        if there is None:
+            answer["Location"] = reverse("api:pool", args=[name])
+        return answer
 
     @extend_schema(
         operation_id="change_pool",
@@ -147,9 +171,11 @@ class ReadPool(Endpoint):
     )
     def patch(self, request: Request, name: str) -> Response:
         """Change what is given. Jobs that need more than there is then are named in the answer."""
-        pool = get_object_or_404(Pool, name=name)
         values, wrong = PoolChange().read(request.data)
-        return Response(_told(_apply(pool, values, wrong).store(now=self.now, by=asking(request))))
+        with transaction.atomic():
+            pool = _apply(_locked(request, name), values, wrong)
+            pool.store(now=self.now, by=asking(request))
+        return _shown(self, pool)
 
     @extend_schema(
         operation_id="delete_pool",
@@ -160,8 +186,8 @@ class ReadPool(Endpoint):
     )
     def delete(self, request: Request, name: str) -> Response:
         """Delete a pool; the answer names the jobs that can't start without it."""
-        pool = get_object_or_404(Pool, name=name)
-        pool.remove()
+        with transaction.atomic():
+            _locked(request, name).remove()
         return Response({"name": name, "impossible_jobs": _too_big(name, 0)})
 
 
@@ -182,14 +208,23 @@ def _apply(row: Any, values: dict[str, Any], wrong: Fields) -> Any:
     raise refused(wrong)
 
 
+def _locked(request: Request, name: str) -> Pool:
+    """Return a pool that nobody else changes until the transaction ends, if it is as wished."""
+    pool = get_object_or_404(Pool.objects.select_for_update(), name=name)
+    preconditions.require(request, preconditions.version_of_pool(pool))
+    return pool
+
+
 def _taken() -> dict[str, Any]:
     room, _running = admission.current_room()
     return {"taken": room.of_pool}
 
 
-def _told(pool: Pool) -> dict[str, Any]:
+def _shown(view: Endpoint, pool: Pool, *, status: int = 200) -> Response:
+    view.version = preconditions.version_of_pool(pool)
     told = PoolSerializer(pool, context=_taken()).data
-    return {**told, "impossible_jobs": _too_big(pool.name, pool.size)}
+    too_big = _too_big(pool.name, pool.size)
+    return Response({**told, "impossible_jobs": too_big}, status=status)
 
 
 def _too_big(name: str, size: int) -> list[dict[str, Any]]:

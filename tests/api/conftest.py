@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from daemon_app.api.throttle import Writes
+from daemon_app.api.throttle import Limit
 from daemon_app.models import Account, Token
 from daemon_app.models.access import Role
 from tests.api.caller import ORIGIN, Caller, Maker
@@ -19,8 +19,8 @@ def account(role: str) -> Account:
 
 @pytest.fixture(autouse=True)
 def forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody has changed anything yet: numbers of tokens come again in each test."""
-    monkeypatch.setattr(Writes, "buckets", {})
+    """Nobody has asked for anything yet: numbers of tokens come again in each test."""
+    monkeypatch.setattr(Limit, "buckets", {})
 
 
 @pytest.fixture(autouse=True)
