@@ -23,7 +23,7 @@ from django.contrib.sessions.models import Session
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, Sum
 
-from daemon_app import live
+from daemon_app import arrivals, live
 from daemon_app.models import Attempt, Incident, Job, Policy, Run, Ticket
 from daemon_app.models.run import folder_of
 
@@ -133,6 +133,7 @@ class Tidier:
     def _steps(self) -> Steps:
         policy = Policy.current()
         yield from self._bury()  # what a kill left
+        yield from self._settle()
         yield from self._remove_expired(policy)
         yield from self._thin_out(policy)
         yield from self._save_room(policy)
@@ -290,6 +291,15 @@ class Tidier:
                     with suppress(OSError):
                         bucket.rmdir()
             self._buckets.clear()
+
+    def _settle(self) -> Steps:
+        """Give runs that moved in the output that waits for them since a kill."""
+        begun = time.monotonic()
+        for run_id in arrivals.settle_what_was_left():
+            live.changed(f"run:{run_id}")
+            if time.monotonic() - begun > REMOVING:
+                yield BUSY
+                begun = time.monotonic()
 
     # ── The database ─────────────────────────────────────────────────────────────────────────────
     @contextmanager

@@ -1,6 +1,7 @@
 """`bach import`: jobs that another program knew move in."""
 
 import contextlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -287,13 +288,16 @@ def database(file: str, no_runs: bool, **asked: Any) -> int:
                 runs = {} if no_runs else source.newest_runs(jobs, from_legacy.RUNS_OF_A_JOB)
                 drafts = from_legacy.drafts(found, runs, zone=zone)
                 later = from_legacy.others_beside(path.resolve()) | found.others
-                since = timezone.now() - timedelta(days=Policy.current().keep_days)
+                rules = Policy.current()
+                since = timezone.now() - timedelta(days=rules.keep_days)
+                free = shutil.disk_usage(settings.DATA_DIR).free
+                room = min(rules.keep_output_mb << 20, free // 2)
                 return _carry_on(
                     drafts,
                     from_legacy.NOTES,
                     later=later,
                     has_more=found.has_more,
-                    before=Past(source, zone, since),
+                    before=Past(source, zone, since, room),
                     **asked,
                 )
         except legacy.LegacyError as error:

@@ -1,28 +1,22 @@
 """The runs that jobs had before they moved in: rows of ours, with their output.
 
 The output is first written aside; once the rows are committed it moves to where their numbers
-belong. Whenever that is cut short, a row says that its output is gone, and none has another's.
+belong (`daemon_app.arrivals`).
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from django.conf import settings
-
 from daemon_app import output
 from daemon_app.models import Job, Run
-from daemon_app.models.run import folder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from daemon_app.legacy import Database, Row
 
@@ -44,12 +38,14 @@ class Past:
     """Where the runs of drafts can be read, and what of them is worth the way.
 
     What ended before `since` would be tidied away at once; of each job the newest comes all the
-    same. `told` hears how many have been read, `came` counts those that came.
+    same. `room` are the bytes that all their output together may take; the newest of each job has
+    it first. `told` hears how many have been read, `came` counts those that came.
     """
 
     source: Database
     zone: str
     since: datetime = EARLIEST
+    room: int = 10_000_000_000
     told: Callable[[int], None] = lambda _n: None
     came: int = 0
 
@@ -67,21 +63,24 @@ def pack(past: Past, numbers: Iterable[int], aside: Path, *, now: datetime) -> P
     packed = Packed()
     zone = ZoneInfo(past.zone)
     taken: set[datetime] = set()
-    oldest_first = sorted(numbers)
-    for start in range(0, len(oldest_first), BATCH):
-        some = oldest_first[start : start + BATCH]
+    newest_first = sorted(numbers, reverse=True)
+    for start in range(0, len(newest_first), BATCH):
+        some = newest_first[start : start + BATCH]
         for row in past.source.runs(some):
             run = _run(row, zone, now)
             if run is None:
                 continue
-            if row.number != oldest_first[-1] and (run.ended_at or now) < past.since:
+            if packed.runs and (run.ended_at or now) < past.since:
                 continue
             while run.due_at in taken:  # of a schedule's instants there is one run each
-                run.due_at += timedelta(microseconds=1)
+                run.due_at -= timedelta(microseconds=1)
             taken.add(run.due_at)
             run.not_before = run.due_at
-            packed.runs.append((run, _stored(row, run, aside / str(row.number))))
+            folder = _stored(row, run, aside / str(row.number), past.room)
+            past.room -= run.output_bytes - run.dropped_bytes if folder else 0
+            packed.runs.append((run, folder))
         past.told(len(some))
+    packed.runs.reverse()
     return packed
 
 
@@ -91,15 +90,17 @@ def _run(row: Row, zone: ZoneInfo, now: datetime) -> Run | None:
     if begun is None:
         return None
     took = row.number_in("duration_seconds") or row.number_in("duration") or 0
-    ended = _instant(row.text("finished_at", "ended_at", "end_time", "completed_at"), zone, now)
+    said = row.text("finished_at", "ended_at", "end_time", "completed_at")
+    ended = _instant(said, zone, now)
+    if ended is not None and ended < begun:
+        ended = _instant(said, zone, now, fold=1)  # it began before the clocks were put back
     if ended is None or ended < begun:
-        ended = begun + timedelta(seconds=min(max(took, 0), 365 * 86_400))
+        ended = min(begun + timedelta(seconds=min(max(took, 0), 365 * 86_400)), now)
     exit_code = row.number_in("exit_code")
     if exit_code is None:
         exit_code = row.number_in("return_code")
-    said = row.text("status", "result", "state").strip().lower()
     otherwise = Run.State.SUCCEEDED if exit_code == 0 else Run.State.FAILED
-    state = STATES.get(said, otherwise)
+    state = STATES.get(row.text("status", "result", "state").strip().lower(), otherwise)
     code, facts = _reason(state, exit_code)
     by_hand = row.text("triggered_by", "trigger_type", "trigger").strip().lower() in BY_HAND
     return Run(
@@ -124,18 +125,22 @@ def _reason(state: str, exit_code: float | None) -> tuple[str, dict[str, Any]]:
     return ("moved_in_lost" if state == Run.State.LOST else "moved_in"), {}
 
 
-def _instant(text: str, zone: ZoneInfo, now: datetime) -> datetime | None:
+def _instant(text: str, zone: ZoneInfo, now: datetime, *, fold: int = 0) -> datetime | None:
     """Return what a stored time means, in UTC: without a zone it is the machine's."""
     try:
         read = datetime.fromisoformat(text.strip())
-        found = (read if read.tzinfo else read.replace(tzinfo=zone)).astimezone(UTC)
+        aware = read if read.tzinfo else read.replace(tzinfo=zone, fold=fold)
+        found = aware.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
     return found if EARLIEST <= found <= now else None
 
 
-def _stored(row: Row, run: Run, folder: Path) -> Path | None:
-    """Write what a run said into `folder` and measure it; None when it said nothing."""
+def _stored(row: Row, run: Run, folder: Path, room: int) -> Path | None:
+    """Write what a run said into `folder` and measure it; None when it said nothing.
+
+    What does not fit into `room` bytes is not kept, and the run says that it is gone.
+    """
     said = (
         (output.STDOUT, row.text("output", "stdout", "last_output")),
         (output.STDERR, row.text("error", "stderr", "error_message", "error_output")),
@@ -143,6 +148,9 @@ def _stored(row: Row, run: Run, folder: Path) -> Path | None:
     if not any(text for _stream, text in said):
         return None
     assert run.ended_at
+    if sum(len(text) for _stream, text in said) > room:
+        run.output_removed = True
+        return None
     folder.mkdir(mode=0o700)
     writer = output.Writer(str(folder))
     for stream, text in said:
@@ -159,50 +167,12 @@ def _stored(row: Row, run: Run, folder: Path) -> Path | None:
     return folder
 
 
-def store(job: Job, packed: Packed) -> list[tuple[int, Path]]:
-    """Write the rows of a job's runs; return which number has its output where."""
+def store(job: Job, packed: Packed) -> list[tuple[Run, Path]]:
+    """Write the rows of a job's runs; return which run has its output where."""
     for run, _folder in packed.runs:
         run.job, run.job_name, run.definition = job, job.name, job.definition()
         if job.job_type == Job.Kind.MANUAL:
             run.trigger = Run.Trigger.MANUAL
     made = Run.objects.bulk_create([run for run, _folder in packed.runs], batch_size=BATCH)
     folders = [folder for _run, folder in packed.runs]
-    return [(run.pk, folder) for run, folder in zip(made, folders, strict=True) if folder]
-
-
-@contextmanager
-def aside() -> Iterator[Path]:
-    """Give a folder on the disk of the runs; it is gone afterwards, and so is what a kill left."""
-    waiting = Path(settings.RUNS_DIR) / ".arriving"
-    waiting.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for left in waiting.iterdir():
-        if not _is_alive(left.name):
-            shutil.rmtree(left, ignore_errors=True)
-    mine = waiting / str(os.getpid())
-    shutil.rmtree(mine, ignore_errors=True)
-    mine.mkdir(mode=0o700)
-    try:
-        yield mine
-    finally:
-        shutil.rmtree(mine, ignore_errors=True)
-        with suppress(OSError):
-            waiting.rmdir()
-
-
-def _is_alive(name: str) -> bool:
-    try:
-        os.kill(int(name), 0)
-    except (ValueError, ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def settle_in(stored: Iterable[tuple[int, Path]]) -> None:
-    """Move output to the runs it belongs to, after their commit."""
-    for number, folder in stored:
-        place = folder_of(number)
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(OSError):  # the row says then that its output is gone
-            folder.rename(place)
+    return [(run, folder) for run, folder in zip(made, folders, strict=True) if folder]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from daemon_app import live
+from daemon_app import arrivals, live
 from daemon_app.intake import past
 from daemon_app.intake.drafts import LONGEST_NAME, Draft, Remark
 from daemon_app.models import Job
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from daemon_app.intake.past import Past
+    from daemon_app.models import Run
 
 NEW, KNOWN, REFUSED = "new", "known", "refused"
 
@@ -130,7 +131,7 @@ def carry_out(
     Raises OutdatedError; LegacyError and OSError for runs that can't be read or written.
     """
     new = found.of(NEW)
-    with past.aside() as aside:
+    with arrivals.waiting() as aside:
         # Reading and writing output takes its time; nobody waits for it.
         packed = [
             past.pack(before, step.draft.past, aside / str(number), now=now)
@@ -139,7 +140,7 @@ def carry_out(
             for number, step in enumerate(new)
         ]
         made: list[Job] = []
-        stored: list[tuple[int, Path]] = []
+        stored: list[tuple[Run, Path]] = []
         with transaction.atomic():
             known = set(Job.objects.exclude(origin="").values_list("origin", flat=True))
             for step, runs in zip(new, packed, strict=True):
@@ -153,8 +154,10 @@ def carry_out(
                 if runs is not None:
                     stored += past.store(job, runs)
             if stored:
+                arrivals.note(aside, stored)
                 live.changed("runs")
-        past.settle_in(stored)
+        for _moved in arrivals.settle(aside):
+            pass
         if before is not None:
             before.came = sum(len(runs.runs) for runs in packed if runs)
     return made

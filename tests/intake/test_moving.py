@@ -219,6 +219,49 @@ def test_runs_that_make_no_sense_stay_and_odd_ones_are_put_right(tmp_path: Path)
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("begun", "ended", "took", "at"),
+    [
+        # The clocks were put back meanwhile.
+        ("2026-10-25T02:50:00", "2026-10-25T02:10:00", 60, "2026-10-25T01:10:00Z"),
+        # It says that it has not ended yet.
+        ("2026-11-24T09:00:00", "2027-11-24T09:00:00", 9e9, NOON.isoformat()),
+        ("2026-11-24T09:00:00", "2026-11-24T08:00:00", 90, "2026-11-24T08:01:30Z"),
+    ],
+)
+def test_when_a_run_ended_is_never_before_it_began_and_never_to_come(
+    tmp_path: Path, begun: str, ended: str, took: float, at: str
+) -> None:
+    path = database(tmp_path / "bach.db", {"name": "a"})
+    change(
+        path,
+        "INSERT INTO daemon_runs (job_id, started_at, finished_at, duration_seconds) "
+        "VALUES (1, ?, ?, ?)",
+        *(begun, ended, took),
+    )
+
+    with of_database(path) as (drafts, before):
+        intake.carry_out(intake.plan(drafts, now=NOON), now=NOON, by="anna", before=before)
+
+    assert Run.objects.get().ended_at == datetime.fromisoformat(at)
+
+
+@pytest.mark.django_db
+def test_output_beyond_what_there_is_room_for_stays_the_oldest_first(tmp_path: Path) -> None:
+    path = database(tmp_path / "bach.db", {"name": "a"})
+    add_runs(path, 30)
+
+    with of_database(path) as (drafts, before):
+        before.room = 50
+        intake.carry_out(intake.plan(drafts, now=NOON), now=NOON, by="anna", before=before)
+
+    runs = list(Run.objects.order_by("id"))
+    assert [run.output_removed for run in runs] == [True] * 23 + [False] * 7
+    assert [run.folder.exists() for run in runs] == [False] * 23 + [True] * 7
+    assert [run.output_bytes for run in runs[:23]] == [0] * 23
+
+
+@pytest.mark.django_db
 def test_what_would_be_tidied_away_stays_but_the_newest(tmp_path: Path) -> None:
     path = database(tmp_path / "bach.db", {"name": "a"})
     add_runs(path, 20)
