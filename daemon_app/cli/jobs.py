@@ -14,6 +14,7 @@ from daemon_app.cli.clicks import Command, is_number
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import pgettext
 from daemon_app.cli.outcome import Code, Refusal
+from daemon_app.cli.times import Clock
 
 if TYPE_CHECKING:
     from daemon_app.models import Job, Run
@@ -40,65 +41,68 @@ NOT_STARTED = {"ENOENT": 127, "EACCES": 126, "ENOEXEC": 126}  # as a shell has i
 def jobs(as_json: bool) -> int:
     """Show every job."""
     with project.database():
-        from django.utils import timezone
+        from daemon_app.models import Job
 
-        from daemon_app import formats, tiles
-        from daemon_app.models import Job, Run
-
-        now = timezone.now()
         found = list(Job.objects.order_by("name"))
-        latest: dict[int, list[Run]] = {}
-        for some in batched(found):
-            latest |= tiles.latest_runs([job.pk for job in some], MOSTLY)
-        # Few jobs need more to be told by.
-        busy = set(Run.objects.active().order_by().values_list("job_id", flat=True))
-        unclear = [job for job in found if job.pk in busy or not is_clear(latest[job.pk])]
-        for some in batched(unclear):
-            latest |= tiles.latest_runs([job.pk for job in some], TOLD_BY)
-        if as_json:
-            newest = [runs[0].pk for runs in latest.values() if runs]
-            for start in range(0, len(newest), PORTION):
-                whole = Run.objects.in_bulk(newest[start : start + PORTION])
-                latest |= {run.job_id: [run] for run in whole.values()}
-            shared = {"now": now}
-            terminal.say_json([job_as_json(job, latest.get(job.pk, []), shared) for job in found])
-            return Code.OK
-        if not found:
+        if found or as_json:
+            say_list(found, as_json=as_json)
+        else:
             address = f"{project.origin()}/daemon/jobs/new/"
             terminal.say(_("No jobs yet. Create the first: %(address)s") % {"address": address})
-            return Code.OK
-        zone, spoken = timezone.get_current_timezone(), language.current()
-        rows = []
-        for job in found:
-            runs = latest.get(job.pk, [])
-            mark = tiles.job_mark(job, runs, now)
-            last = next((run for run in runs if run.started_at), None)
-            rows.append(
-                (
-                    str(job.pk),
-                    job.name,
-                    (terminal.marked(mark.word, mark.tone), mark.tone),
-                    job.describe(),
-                    formats.moment(job.next_due_at, now, zone, spoken)
-                    if job.is_active and job.next_due_at
-                    else "–",
-                    formats.relative(last.started_at, now, spoken)
-                    if last and last.started_at
-                    else "–",
-                )
-            )
-        terminal.table(
-            (
-                pgettext("column", "ID"),
-                pgettext("column", "Job"),
-                pgettext("column", "State"),
-                pgettext("column", "Schedule"),
-                pgettext("column", "Next run"),
-                pgettext("column", "Last run"),
-            ),
-            rows,
-        )
     return Code.OK
+
+
+def say_list(found: "list[Job]", *, as_json: bool) -> None:
+    """Write these jobs as a table, or as JSON."""
+    from django.utils import timezone
+
+    from daemon_app import formats, tiles
+    from daemon_app.models import Run
+
+    now = timezone.now()
+    latest: dict[int, list[Run]] = {}
+    for some in batched(found):
+        latest |= tiles.latest_runs([job.pk for job in some], MOSTLY)
+    # Few jobs need more to be told by.
+    busy = set(Run.objects.active().order_by().values_list("job_id", flat=True))
+    unclear = [job for job in found if job.pk in busy or not is_clear(latest[job.pk])]
+    for some in batched(unclear):
+        latest |= tiles.latest_runs([job.pk for job in some], TOLD_BY)
+    if as_json:
+        newest = [runs[0].pk for runs in latest.values() if runs]
+        for start in range(0, len(newest), PORTION):
+            whole = Run.objects.in_bulk(newest[start : start + PORTION])
+            latest |= {run.job_id: [run] for run in whole.values()}
+        shared = {"now": now}
+        terminal.say_json([job_as_json(job, latest.get(job.pk, []), shared) for job in found])
+        return
+    clock, spoken = Clock.here(now), language.current()
+    rows = []
+    for job in found:
+        runs = latest.get(job.pk, [])
+        mark = tiles.job_mark(job, runs, now)
+        last = next((run for run in runs if run.started_at), None)
+        rows.append(
+            (
+                str(job.pk),
+                job.name,
+                (terminal.marked(mark.word, mark.tone), mark.tone),
+                job.describe(),
+                clock.moment(job.next_due_at if job.is_active else None),
+                formats.relative(last.started_at, now, spoken) if last and last.started_at else "–",
+            )
+        )
+    terminal.table(
+        (
+            pgettext("column", "ID"),
+            pgettext("column", "Job"),
+            pgettext("column", "State"),
+            pgettext("column", "Schedule"),
+            clock.column(pgettext("column", "Next run")),
+            pgettext("column", "Last run"),
+        ),
+        rows,
+    )
 
 
 @click.command(
