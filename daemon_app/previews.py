@@ -10,6 +10,7 @@ from daemon_app.models import Job
 from daemon_app.overlaps import Overlap
 
 HOUR = timedelta(hours=1)
+LOOKED_AT = 5  # times at which others may run
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def preview(  # noqa: PLR0913 - a schedule is three words
     same = of is not None and (of.job_type, of.schedule, of.timezone) == (kind, plan.text, tz)
     times = list(plan.upcoming(now, most, anchor=of.anchor if of is not None and same else now))
     said = [warning.sentence(language) for warning in plan.warnings(now)]
-    longer, others = _meetings(times, of)
+    longer, others = _meetings(times[:LOOKED_AT], of)
     return Preview(plan.text, plan.describe(language), times, said, longer, others)
 
 

@@ -15,7 +15,7 @@ from rest_framework import serializers
 
 from daemon_app import admission
 from daemon_app.api import machine, original
-from daemon_app.api.errors import by_field, refused
+from daemon_app.api.errors import Fields, by_field, refused
 from daemon_app.api.fields import (
     CheckNames,
     Choice,
@@ -226,12 +226,7 @@ class JobSerializer(original.JobNames, serializers.ModelSerializer[Job], Strict)
 
         Raises Problem with all that is wrong at once, in type or by the job's own rules.
         """
-        values, wrong = self.read(data)
-        if values.get("only_when_idle") and not job.only_when_idle:
-            # Work for the idle machine makes way, unless it is told otherwise.
-            values.setdefault("on_presence", Job.Presence.DISPLACE)
-        for name, value in values.items():
-            setattr(job, name, value)
+        wrong = self._fill(job, data)
         try:
             if not wrong:
                 return job.store(now=now, by=by)
@@ -239,6 +234,25 @@ class JobSerializer(original.JobNames, serializers.ModelSerializer[Job], Strict)
         except ValidationError as error:
             wrong = by_field(error) | wrong
         raise refused(wrong)
+
+    def faults(self, job: Job, data: Any, *, now: datetime) -> Fields:
+        """Apply what a client sent to a job that is not stored; return what is wrong with it."""
+        wrong = self._fill(job, data)
+        try:
+            job.check(now=now)
+        except ValidationError as error:
+            return by_field(error) | wrong
+        return wrong
+
+    def _fill(self, job: Job, data: Any) -> Fields:
+        """Set what a client sent, and return what is wrong in type."""
+        values, wrong = self.read(data)
+        if values.get("only_when_idle") and not job.only_when_idle:
+            # Work for the idle machine makes way, unless it is told otherwise.
+            values.setdefault("on_presence", Job.Presence.DISPLACE)
+        for name, value in values.items():
+            setattr(job, name, value)
+        return wrong
 
 
 def hidden(told: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -618,7 +632,10 @@ class HoldAll(Strict):
         help_text="drain (unless given): what runs goes on. stop: it is ended.",
     )
     note = Text(
-        max_length=200, required=False, help_text="Why, for the others; at most 200 characters."
+        max_length=200,
+        required=False,
+        allow_blank=True,
+        help_text="Why, for the others; at most 200 characters.",
     )
 
 

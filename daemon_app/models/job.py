@@ -806,6 +806,16 @@ class Job(models.Model):
             self.ring()
         return self
 
+    def check(self, *, now: datetime) -> None:
+        """Refuse what `store` would refuse (ValidationError); nothing is written."""
+        self.full_clean(exclude=["anchor", "created_at", "updated_at"])
+        before = Job.objects.filter(pk=self.pk).first() if self.pk else None
+        if before is None or any(getattr(before, f) != getattr(self, f) for f in self.WHEN):
+            self.anchor = now
+        elif not self.is_active or (before.is_active and not before.schedule_error):
+            return
+        self._start_schedule(now)
+
     def _record(self, before: "Job | None", *, now: datetime, by: str) -> None:
         """Write down what the storing has changed; nothing where nothing has."""
         if before is None:
