@@ -31,23 +31,13 @@ def status_at(now: datetime, *, known: bool, admin: bool) -> dict[str, Any]:
     node, policy = gauges.host(now), Policy.current()
     newest = Snapshot.objects.newest(now, node.host) if node else None
     running = node is not None and node.is_alive(now)
-    midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
-    today = Run.objects.filter(queued_at__gte=midnight).exclude(
-        state__in=[Run.State.SKIPPED, Run.State.MISSED]
-    )
     return {
         "running": running,
         "host": node.host if node else None,
         "since": iso(node.started_at) if node and running else None,
         "hold": policy.hold,
         "queue_length": Run.objects.queued().filter(due_at__lte=now).count(),
-        "stats": Job.objects.aggregate(
-            total_jobs=Count("pk"), active_jobs=Count("pk", filter=Q(is_active=True))
-        )
-        | today.aggregate(
-            runs_today=Count("pk"),
-            failed_today=Count("pk", filter=Q(state__in=Run.UNHAPPY)),
-        ),
+        "stats": counts_told(now),
         **idle_told(node, now, known=known),
         "users": node.users if node and running else 0,
         "presence": presence_told(policy, now, known=known),
@@ -56,6 +46,21 @@ def status_at(now: datetime, *, known: bool, admin: bool) -> dict[str, Any]:
         "health_history": last_hour_told(node.host if node else "", now),
         "displacements": displacements_told(now),
     }
+
+
+def counts_told(now: datetime) -> dict[str, int]:
+    """Return how many jobs there are, and how many runs today."""
+    midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = Run.objects.filter(queued_at__gte=midnight).exclude(
+        state__in=[Run.State.SKIPPED, Run.State.MISSED]
+    )
+    jobs = Job.objects.aggregate(
+        total_jobs=Count("pk"), active_jobs=Count("pk", filter=Q(is_active=True))
+    )
+    runs = today.aggregate(
+        runs_today=Count("pk"), failed_today=Count("pk", filter=Q(state__in=Run.UNHAPPY))
+    )
+    return jobs | runs
 
 
 def idle_told(node: Node | None, now: datetime, *, known: bool) -> dict[str, Any]:

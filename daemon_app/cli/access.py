@@ -1,9 +1,7 @@
 """`bach daemon login` and `bach daemon token`: who may use the pages and the REST interface."""
 
-import html
 import os
 import re
-import webbrowser
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +38,7 @@ LONGEST_NAME = 80
 @click.option("--print", "only_print", is_flag=True, help=_("Print the link, and nothing else."))
 def login(only_print: bool) -> int:
     """Make a one-time link, and open or print it."""
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app.models import Account, Ticket
@@ -73,6 +71,9 @@ def _opened(link: str) -> bool:
     A browser's command line is for every user of the machine to see, and whoever is first to use
     the link is signed in.
     """
+    import html
+    import webbrowser
+
     from django.conf import settings
 
     page = Path(settings.DATA_DIR) / "login.html"
@@ -148,7 +149,7 @@ def create(name: str, role: str, days: int, as_json: bool) -> int:
             % {"n": LONGEST_NAME},
             param_hint="--name",
         )
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app.models import Account, Token
@@ -176,7 +177,7 @@ def create(name: str, role: str, days: int, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
 def list_(as_json: bool) -> int:
     """Show every token."""
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app import formats
@@ -234,7 +235,7 @@ def revoke(number: str) -> int:
     """End a token's validity."""
     # Somebody may paste the token itself.
     written = re.fullmatch(r"(?:bach_)?([0-9]{1,18})(?:_.*)?", number.strip())
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app.models import Token

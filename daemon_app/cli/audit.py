@@ -81,7 +81,7 @@ def audit(context: click.Context, /, limit: int, as_json: bool, **wanted: Any) -
     """Show the newest rows, when no command about them follows."""
     if context.invoked_subcommand:
         return Code.OK
-    with project.database():
+    with project.database(queue=False):
         from daemon_app.models import Change
 
         found = list(Change.objects.chosen(_asked(wanted))[:limit])
@@ -181,7 +181,7 @@ def verify(head: str, as_json: bool) -> int:
             _("A digest has 64 characters of 0-9 and a-f, as “export --digest” prints it."),
             param_hint="--head",
         )
-    with project.database():
+    with project.database(queue=False):
         from daemon_app import formats
         from daemon_app.models import change
 
@@ -263,7 +263,7 @@ def verify(head: str, as_json: bool) -> int:
 @click.option("--digest", "only_digest", is_flag=True, help=_("Only the line to keep elsewhere."))
 def export(only_digest: bool, **wanted: Any) -> int:
     """Write rows, or the head."""
-    with project.database():
+    with project.database(queue=False):
         from daemon_app.models import Change, change
 
         if only_digest:

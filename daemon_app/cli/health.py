@@ -41,7 +41,7 @@ TONES = {"ok": "is-ok", "warn": "is-warn", "bad": "is-fail", "unknown": ""}
 @JSON
 def health(length: str | None, as_json: bool) -> int:
     """Show the newest readings, and the course of each."""
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app import gauges
@@ -206,7 +206,7 @@ def say_idle(told: dict[str, Any], now: datetime) -> None:
 @JSON
 def skills(as_json: bool) -> int:
     """Show every skill."""
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app import formats

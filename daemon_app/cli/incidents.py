@@ -38,7 +38,7 @@ def incidents(context: click.Context, every: bool, as_json: bool) -> int:
     """Show incidents, when no command about them follows."""
     if context.invoked_subcommand:
         return Code.OK
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app import formats
@@ -90,7 +90,7 @@ def incidents(context: click.Context, every: bool, as_json: bool) -> int:
 @JSON
 def seen(numbers: tuple[str, ...], as_json: bool) -> int:
     """Acknowledge incidents."""
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app.api.serializers import IncidentSerializer

@@ -36,16 +36,17 @@ LONGEST_NOTE = 200
 @JSON
 def queue(as_json: bool) -> int:
     """Show the line."""
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app import admission, formats
-        from daemon_app.api.serializers import Queue
         from daemon_app.models import Policy, Run
 
         now, policy = timezone.now(), Policy.current()
         line, running = admission.line(now), Run.objects.running().count()
         if as_json:
+            from daemon_app.api.serializers import Queue
+
             facts = {"held": policy, "parallel": policy.parallel, "running": running}
             terminal.say_json(Queue({**facts, "length": len(line), "waiting": line}).data)
             return Code.OK

@@ -97,7 +97,7 @@ def start(background: bool) -> int:
 )
 def stop() -> int:
     """Ask the daemon to end, and wait until it has."""
-    project.configure()
+    project.configure_models(queue=False)
     from daemon_app import pidfile
 
     running = pidfile.holder(project.daemon_file())
@@ -161,7 +161,7 @@ def stop_patience() -> float:
 @click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
 def status(as_json: bool) -> int:
     """Show the state of the daemon."""
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app import pidfile
@@ -179,8 +179,8 @@ def _say_status(
 ) -> None:
     from django.utils import timezone
 
-    from daemon_app import admission, formats, notices, tiles
-    from daemon_app.api.glance import status_at
+    from daemon_app import admission, formats, gauges, notices, tiles
+    from daemon_app.api import glance
     from daemon_app.models import Job, Run
 
     zone, spoken = timezone.get_current_timezone(), language.current()
@@ -200,11 +200,12 @@ def _say_status(
         said = f"{notice.title}: {notice.text}" if notice.text else notice.title
         terminal.say(terminal.shown(said), tone=tone)
 
-    state = status_at(now, known=True, admin=True)
     if running:
-        health.say_idle(state, now)
-        terminal.say(_("Checks: %(list)s") % {"list": health.in_short(state["health"])})
-    facts = state["stats"]
+        told, last = gauges.host(now), glance.newest(now)
+        health.say_idle(glance.idle_told(told, now, known=True), now)
+        checks = glance.health_told(last, now, known=True, admin=True)
+        terminal.say(_("Checks: %(list)s") % {"list": health.in_short(checks)})
+    facts = glance.counts_told(now)
     terminal.say(
         _("Jobs: %(all)s, %(active)s of them active. Today: %(runs)s runs, %(failed)s failed.")
         % {
@@ -349,7 +350,7 @@ def _ended() -> Any:
 @click.option("-f", "--follow", is_flag=True, help=_("Go on with what is added, until Ctrl+C."))
 def logs(lines: int, follow: bool) -> int:
     """Show the end of the log, and follow it."""
-    project.configure()
+    project.configure_settings()
     from django.conf import settings
 
     path = Path(settings.LOGS_DIR) / "daemon.log"

@@ -29,7 +29,8 @@ from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import validator_for
 from jsonschema_specifications import REGISTRY as METASCHEMAS
 
-SUFFIXES: Final = {".json": "JSON", ".yaml": "YAML", ".yml": "YAML", ".toml": "TOML"}
+from daemon_app.skills.faults import SUFFIXES, Fault
+
 LARGEST: Final = 5_000_000  # bytes
 MOST_FAULTS: Final = 20  # told of one file
 # A few lines of anchors may stand for more values than fit into any memory.
@@ -45,21 +46,6 @@ try:
     Composer: Any = yaml.CSafeLoader
 except AttributeError:  # PyYAML without libyaml
     Composer = yaml.SafeLoader
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Fault:
-    """What is wrong, and where; lines and columns count from 1, 0 means not known."""
-
-    line: int
-    column: int
-    text: str
-    is_grave: bool = True  # else it is only worth knowing
-
-    def at(self, file: Path | str) -> str:
-        """Return `path:line:column: what is wrong`, as editors read it."""
-        place = "".join(f":{number}" for number in (self.line, self.column) if number)
-        return f"{file}{place}: {self.text}"
 
 
 class _Unfit(Exception):  # noqa: N818 - carries what is told

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from daemon_app import progress
 from daemon_app.models import Incident, Job, Policy, Pool
 from daemon_app.skills import plugins
-from daemon_app.skills.documents import SUFFIXES, Examiner, Fault
+from daemon_app.skills.faults import SUFFIXES, Fault
 from daemon_app.skills.skill import (
     ERROR,
     INFO,
@@ -162,6 +162,9 @@ class _Work:
     # ── Files ────────────────────────────────────────────────────────────────────────────────────
     def check_files(self) -> None:
         """Look at all files of the folders that are named."""
+        # Readers and schemas take as long to load as Django; a list of skills needs neither.
+        from daemon_app.skills.documents import Examiner  # noqa: PLC0415
+
         files = sorted((_shown(file), file) for file in self._files())
         examiner = Examiner()
         for number, (name, file) in enumerate(files, 1):
