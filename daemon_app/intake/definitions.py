@@ -1,4 +1,4 @@
-"""Jobs as text that can live in git: written as YAML, and applied from it.
+"""Jobs as text that can live in git: written as YAML, and read from it.
 
     # nacht-backup.yaml
     name: nacht-backup
@@ -7,34 +7,35 @@
     command: |
       restic backup ~/
 
-One file holds one job, or `jobs:` with a list. What is not named has its default: the file says
-all there is to say of a job, so that applying it twice changes nothing.
+A document is one job, or it has `jobs`, a list of them, and beside it `pools`, `policy` and
+`defaults`. What is not named of a job has its default: the file says all there is to say of it, so
+that applying it twice changes nothing. What comes of it is decided in `applying`.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
-from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.conf import settings
+from django.db import models
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _t
 
-from daemon_app import scheduler
-from daemon_app.models import Job
-from daemon_app.models.change import difference
-from daemon_app.schedules import ScheduleError
+from daemon_app.intake import plain_yaml
+from daemon_app.intake.plain_yaml import Lined, YamlError
+from daemon_app.models import Job, Policy, Pool
+from daemon_app.models.policy import KEPT, WATCHED
+from daemon_app.schedules import ScheduleError, zones
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-LONGEST: Final = 2_000_000  # characters of one file
-MOST: Final = 10_000  # jobs
-DEEPEST: Final = 8  # levels of a document
+LONGEST: Final = 13_000_000  # characters of one file
+MOST: Final = 10_000  # jobs of one file
+MOST_FAULTS: Final = 100
 # What is said of a job: all that its form sets, in the order in which it is written.
 FIELDS: Final = (
     *("name", "description", "job_type", "schedule", "timezone", "is_active"),
@@ -49,243 +50,323 @@ FIELDS: Final = (
     *("keep_days", "keep_runs", "keep_output_mb"),
 )
 ALWAYS: Final = ("name", "job_type", "schedule", "timezone")
+# The name it had, under which it is found once more.
+FORMERLY: Final = "formerly"
+# Their values may be passwords: files can leave them out, and then they stay as they are.
+SECRET: Final = ("environment", "parameters")
+OF_A_POOL: Final = ("name", "size", "description")
+RULES: Final = ("max_parallel", *KEPT, *WATCHED)
+PARTS: Final = ("jobs", "pools", "policy", "defaults")
+JOB, POOL, POLICY = "job", "pool", "policy"
+MODELS: Final[dict[str, type[models.Model]]] = {JOB: Job, POOL: Pool, POLICY: Policy}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that can't be: in which file and line, and why, in the reader's language."""
+
+    where: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.why}"
 
 
 class DefinitionError(Exception):
-    """A file that can't be applied: which, where in it, and why, in the reader's language."""
+    """Files that can't be applied, with all that is wrong in them."""
 
-    def __init__(self, where: str, why: str) -> None:
-        super().__init__(f"{where}: {why}")
-        self.where, self.why = where, why
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, faults)))
 
 
 # ── Writing ──────────────────────────────────────────────────────────────────────────────────────
-class _Dumper(yaml.SafeDumper):
-    """Writes text of several lines as people do, and lists indented."""
+def as_mapping(job: Job, *, values: bool = True) -> dict[str, Any]:
+    """Return what a file says of a job: what differs from the default, and what names it.
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002 - theirs
-        super().increase_indent(flow, indentless=False)
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def as_mapping(job: Job) -> dict[str, Any]:
-    """Return what a file says of a job: what differs from the default, and what names it."""
-    said = {}
+    Without `values` those of its variables are None, which means that they stay as they are. A
+    pause is no part of it: the job is switched on, and goes on by itself.
+    """
+    said: dict[str, Any] = {}
     for name in FIELDS:
-        value = getattr(job, name)
-        if name in ALWAYS or value != _default(name):
-            said[name] = value.isoformat() if hasattr(value, "isoformat") else value
-    if job.job_type == Job.Kind.MANUAL:
-        said.pop("schedule", None)
+        value = is_on(job) if name == "is_active" else getattr(job, name)
+        if name in ALWAYS or value != default(name):
+            said[name] = _in_zone(value, job) if isinstance(value, datetime) else value
+        if name in SECRET and name in said and not values:
+            said[name] = dict.fromkeys(getattr(job, name))
+    if job.job_type == Job.Kind.MANUAL and not job.schedule:
+        del said["schedule"]
     return said
 
 
-def written(jobs: Iterable[Job]) -> str:
+def is_on(job: Job) -> bool:
+    """Return whether a job is switched on, or will be at the end of its pause."""
+    return bool(job.is_active or job.paused_until)
+
+
+def _in_zone(instant: datetime, job: Job) -> str:
+    try:
+        return instant.astimezone(zones.zone(job.timezone)).isoformat()
+    except ScheduleError:
+        return instant.isoformat()
+
+
+def of_all(jobs: Iterable[Job], *, values: bool = True) -> dict[str, Any]:
+    """Return what a file says of jobs, all pools and the rules for all jobs."""
+    pools = {
+        pool.name: {"size": pool.size}
+        | ({"description": pool.description} if pool.description else {})
+        for pool in Pool.objects.all()
+    }
+    rules = Policy.current()
+    return {
+        "policy": {name: getattr(rules, name) for name in RULES},
+        "pools": pools,
+        "jobs": [as_mapping(job, values=values) for job in jobs],
+    }
+
+
+def written(jobs: Iterable[Job], *, values: bool = True) -> str:
     """Return jobs as one YAML document: one as itself, several as a list under `jobs`."""
-    found = [as_mapping(job) for job in jobs]
-    told: Any = found[0] if len(found) == 1 else {"jobs": found}
-    return yaml.dump(told, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    found = [as_mapping(job, values=values) for job in jobs]
+    return as_text(found[0] if len(found) == 1 else {"jobs": found})
 
 
-def _default(name: str) -> Any:
-    found = Job._meta.get_field(name)  # noqa: SLF001 - its fields
+def as_text(said: Mapping[str, Any]) -> str:
+    """Return what `as_mapping` or `of_all` gave as YAML."""
+    if "jobs" not in said:
+        return "\n".join(_job_lines(said) if "name" in said else plain_yaml.lines(said)) + "\n"
+    found: list[str] = []
+    for part in ("policy", "pools"):
+        if said.get(part):
+            found += [*plain_yaml.lines({part: said[part]}), ""]
+    jobs = [_job_lines(job) for job in said["jobs"]]
+    found += ["jobs:", *plain_yaml.listed(jobs)] if jobs else ["jobs: []"]
+    return "\n".join(found) + "\n"
+
+
+def _job_lines(said: Mapping[str, Any]) -> list[str]:
+    command = said.get("command", "")
+    if "\n" in command:
+        said = {**said, "command": f"{command}\n"}  # "|" alone, as people write it
+    return plain_yaml.lines(said)
+
+
+def default(name: str, model: type[models.Model] = Job) -> Any:
+    """Return what a field has where nothing is said of it."""
+    found = model._meta.get_field(name)  # noqa: SLF001 - its fields
     assert isinstance(found, models.Field)
     return found.get_default()
 
 
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────
-class _Loader(yaml.SafeLoader):
-    """Reads plain data alone: no aliases (they can blow up), no key twice, no dates of its own."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuse an alias."""
-        if self.check_event(yaml.events.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem=_t("aliases are not read"), problem_mark=mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Refuse a key that is there twice."""
-        seen = set()
-        for key, _value in node.value:
-            if key.value in seen:
-                problem = _t("“%(key)s” is there twice") % {"key": key.value}
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
-
-
-# As in YAML 1.2: "22:00" is text and not 1320, "yes" is text and not true, a date is text.
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"~|null|", ["~", "n", ""]),
-    ("bool", r"true|false", ["t", "f"]),
-    ("int", r"[-+]?(?:0|[1-9][0-9]{0,17})", list("-+0123456789")),
-):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first
-    )
-
-
 @dataclass(frozen=True)
 class Definition:
-    """What a file says of one job, and where it says so."""
+    """What a file says of one job, pool or of the rules, and where it says so.
 
-    where: str
+    The values have the right types, and are not yet judged.
+    """
+
     said: dict[str, Any]
+    file: str = ""
+    line: int = 1
+    lines: Mapping[str, int] = field(default_factory=dict)
+    formerly: str = ""
+    kind: str = JOB
 
     @property
     def name(self) -> str:
-        """The job's name."""
-        return str(self.said["name"])
+        """The name of the job or pool."""
+        return str(self.said.get("name", ""))
+
+    @property
+    def where(self) -> str:
+        """The file and the line in which it begins."""
+        return _place(self.file, self.line)
+
+    def place_of(self, name: str) -> str:
+        """Return the file and the line in which a field stands; else those of the whole."""
+        return _place(self.file, self.lines.get(name, self.line))
 
 
-def read(text: str, where: str) -> list[Definition]:
-    """Return what a file says, `where` being its name. Raises DefinitionError."""
+def _place(file: str, line: int) -> str:
+    return f"{file}:{line}" if file else _t("Line %(line)s") % {"line": line}
+
+
+def read(text: str, where: str = "") -> list[Definition]:
+    """Return the jobs that a file of this name defines. Raises DefinitionError."""
+    return [each for each in read_all(text, where) if each.kind == JOB]
+
+
+def read_all(text: str, where: str = "") -> list[Definition]:
+    """Return all that a file of this name defines. Raises DefinitionError with all its faults."""
     if len(text) > LONGEST:
-        raise DefinitionError(where, _t("It is longer than %(n)s characters.") % {"n": LONGEST})
+        why = _t("It is longer than %(n)s characters.") % {"n": LONGEST}
+        raise DefinitionError([Fault(where, why)])
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{where}, {mark.line + 1}:{mark.column + 1}" if mark else where
-        raise DefinitionError(place, str(error.problem or error)) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise DefinitionError(where, str(error) or type(error).__name__) from error
-    if isinstance(document, dict) and isinstance(document.get("jobs"), list):
-        found = document["jobs"]
-        places = [f"{where}, jobs[{n}]" for n in range(len(found))]
-    else:
-        found, places = [document], [where]
-    if len(found) > MOST:
-        raise DefinitionError(where, _t("It holds more than %(n)s jobs.") % {"n": MOST})
-    return [
-        Definition(place, _checked(each, place)) for each, place in zip(found, places, strict=True)
-    ]
+        documents = plain_yaml.documents(text)
+    except YamlError as error:
+        raise DefinitionError([Fault(_place(where, error.line), error.why)]) from error
+    reading = _Reading(where)
+    found = [each for said, line in documents for each in reading.document(said, line)]
+    if sum(each.kind == JOB for each in found) > MOST:
+        reading.refuse(1, _t("It holds more than %(n)s jobs.") % {"n": MOST})
+    if reading.faults:
+        raise DefinitionError(reading.faults[:MOST_FAULTS])
+    return found
 
 
-def _checked(said: object, where: str) -> dict[str, Any]:
-    """Return the mapping of one job whose values have the right types. Raises DefinitionError."""
-    if not isinstance(said, dict):
-        raise DefinitionError(where, _t("A job is written as “name: …”, a line for each field."))
-    for name, value in said.items():
-        if name not in FIELDS:
-            close = get_close_matches(str(name), FIELDS, n=1)
-            meant = " " + _t("Did you mean “%(name)s”?") % {"name": close[0]} if close else ""
-            raise DefinitionError(
-                where, _t("“%(name)s” is no field of a job.") % {"name": name} + meant
-            )
-        if not _fits(name, value):
-            wanted = _t("The value of “%(name)s” has the wrong type: %(value)s")
-            raise DefinitionError(where, wanted % {"name": name, "value": repr(value)[:80]})
-    if not str(said.get("name") or "").strip():
-        raise DefinitionError(where, _t("A name is missing."))
-    return dict(said)
+class _Reading:
+    """Reads the documents of one file, and collects what is wrong in them."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.faults: list[Fault] = []
+
+    def refuse(self, line: int, why: str) -> None:
+        """Note what is wrong in a line."""
+        self.faults.append(Fault(_place(self.file, line), why))
+
+    def document(self, said: object, line: int) -> Iterator[Definition]:
+        """Yield what a document defines."""
+        if isinstance(said, list):
+            yield from self._jobs(said, line, {})
+        elif not isinstance(said, Lined):
+            self.refuse(line, _t("A job is written as “name: …”, a line for each field."))
+        elif "name" in said or not any(name in said for name in PARTS):
+            yield from self._job(said, {})
+        else:
+            yield from self._parts(said)
+
+    def _parts(self, said: Lined) -> Iterator[Definition]:
+        for name in said:
+            if name not in PARTS:
+                self._unknown(said.lines[name], name, PARTS)
+        defaults = self._mapping(said, "defaults")
+        if "name" in defaults:
+            self.refuse(defaults.lines["name"], _t("Each job has a name of its own."))
+        pools = self._mapping(said, "pools")
+        for name, value in pools.items():
+            size = value if isinstance(value, Lined) else Lined(pools.lines[name])
+            if not isinstance(value, Lined):
+                size["size"] = value
+            pool = {"name": name, **self._checked(size, POOL, ("size", "description"))}
+            lines = size.lines | {"name": pools.lines[name]}
+            yield Definition(pool, self.file, pools.lines[name], lines, kind=POOL)
+        if "policy" in said:
+            rules = self._mapping(said, "policy")
+            values = self._checked(rules, POLICY, RULES)
+            yield Definition(values, self.file, said.lines["policy"], rules.lines, kind=POLICY)
+        jobs = said.get("jobs")
+        if isinstance(jobs, list):
+            yield from self._jobs(jobs, said.lines["jobs"], defaults)
+        elif jobs is not None:
+            self.refuse(said.lines["jobs"], _t("Below “jobs:” each job begins with “- name: …”."))
+
+    def _mapping(self, said: Lined, name: str) -> Lined:
+        found = said.get(name)
+        if found is None or isinstance(found, Lined):
+            return Lined(said.line) if found is None else found
+        self.refuse(said.lines[name], _wrong_type(name, dict, found))
+        return Lined(said.line)
+
+    def _jobs(self, found: list[Any], line: int, defaults: dict[str, Any]) -> Iterator[Definition]:
+        for each in found:
+            if isinstance(each, Lined):
+                line = each.line
+                yield from self._job(each, defaults)
+            else:
+                self.refuse(line, _t("A job is written as “name: …”, a line for each field."))
+
+    def _job(self, said: Lined, defaults: dict[str, Any]) -> Iterator[Definition]:
+        whole = Lined(said.line)
+        whole.update({**defaults, **said})
+        whole.lines = {**getattr(defaults, "lines", {}), **said.lines}
+        formerly = whole.pop(FORMERLY, "") or ""
+        values = self._checked(whole, JOB, FIELDS)
+        values["name"] = name = " ".join(str(values.get("name", "")).split())
+        if not name:
+            self.refuse(said.line, _t("A name is missing."))
+        if "\n" in values.get("command", ""):
+            values["command"] = values["command"].strip()
+        if isinstance(deadline := values.get("deadline"), str):
+            values["deadline"] = self._instant(deadline, whole, values)
+        former = " ".join(str(formerly).split())
+        yield Definition(values, self.file, said.line, whole.lines, former)
+
+    def _instant(self, text: str, said: Lined, values: dict[str, Any]) -> datetime | None:
+        """Return an instant; without a zone it is meant in the job's."""
+        try:
+            found = parse_datetime(text)
+            if found is not None and found.tzinfo is None:
+                zone = values.get("timezone") or settings.TIME_ZONE
+                found = found.replace(tzinfo=zones.zone(str(zone)))
+        except ScheduleError:
+            return None  # said at the zone
+        except (ValueError, OverflowError):
+            found = None
+        if found is None:
+            why = _t("Give an instant with its zone, for example %(at)s (here: “%(text)s”).")
+            example = {"at": "2026-12-24T18:00:00+01:00", "text": text[:80]}
+            self.refuse(said.lines["deadline"], why % example)
+        return found
+
+    def _checked(self, said: Lined, kind: str, known: Sequence[str]) -> dict[str, Any]:
+        """Return those values that have the right types; note what is wrong with the others."""
+        found = {}
+        for name, value in said.items():
+            line = said.lines.get(name, said.line)
+            if name not in known:
+                self._unknown(line, name, known)
+                continue
+            field_ = MODELS[kind]._meta.get_field(name)  # noqa: SLF001 - its fields
+            assert isinstance(field_, models.Field)
+            wanted = _type_of(field_)
+            value = _taken(value, wanted, is_text_of=name in SECRET)  # noqa: PLW2901 - as meant
+            if not (value is None and field_.null) and type(value) is not wanted:
+                self.refuse(line, _wrong_type(name, wanted, value))
+                continue
+            found[name] = value
+        return found
+
+    def _unknown(self, line: int, name: str, known: Sequence[str]) -> None:
+        close = get_close_matches(name, known, n=1)
+        why = _t("There is no field “%(name)s” here.") % {"name": name[:80]}
+        if close:
+            why += " " + _t("Did you mean “%(name)s”?") % {"name": close[0]}
+        self.refuse(line, why)
 
 
-def _fits(name: str, value: object) -> bool:
-    found = Job._meta.get_field(name)  # noqa: SLF001 - its fields
-    if value is None:
-        return bool(found.null)
+def _type_of(found: models.Field[Any, Any]) -> type:
     if isinstance(found, models.BooleanField):
-        return isinstance(value, bool)
+        return bool
     if isinstance(found, models.IntegerField):
-        return isinstance(value, int) and not isinstance(value, bool)
+        return int
     if isinstance(found, models.JSONField):
-        return isinstance(value, type(found.get_default()))
-    return isinstance(value, str)
+        return type(found.get_default())
+    return str
 
 
-# ── Plan and deed ────────────────────────────────────────────────────────────────────────────────
-NEW, CHANGED, SAME, EXTRA = "new", "changed", "same", "extra"
+def _taken(value: Any, wanted: type, *, is_text_of: bool) -> Any:
+    """Return a value as it is meant: a number is text where text is wanted, and so on."""
+    if wanted is str and type(value) is int:
+        return str(value)
+    if wanted is dict and isinstance(value, Lined):
+        return {
+            name: str(each).lower() if is_text_of and isinstance(each, int) else each
+            for name, each in value.items()
+        }
+    return value
 
 
-@dataclass(frozen=True)
-class Move:
-    """What applying would do with one job: {field: [before, after]} of a changed one.
-
-    `job` is as it would be; of one that no file names, as it is.
-    """
-
-    what: str
-    job: Job
-    where: str = ""
-    changes: Mapping[str, Any] = field(default_factory=dict)
-
-
-def plan(found: Iterable[Definition], *, now: datetime) -> list[Move]:
-    """Return what applying these definitions would do; nothing is changed.
-
-    Raises DefinitionError for the first that can't be, or a name that is there twice. Jobs of
-    skills are nobody's to define; they are left out.
-    """
-    jobs = {job.name: job for job in Job.objects.filter(skill="")}
-    moves: list[Move] = []
-    places: dict[str, str] = {}
-    for each in found:
-        if each.name in places:
-            twice = _t("“%(name)s” stands in %(where)s, too.")
-            raise DefinitionError(
-                each.where, twice % {"name": each.name, "where": places[each.name]}
-            )
-        places[each.name] = each.where
-        moves.append(_move(each, jobs.get(each.name), now))
-    extra = [Move(EXTRA, job) for name, job in sorted(jobs.items()) if name not in places]
-    return moves + extra
-
-
-def _move(definition: Definition, before: Job | None, now: datetime) -> Move:
-    job = Job(pk=before.pk if before else None)
-    if before is not None:
-        for kept in before._meta.concrete_fields:  # noqa: SLF001 - what files do not say stays
-            if kept.attname not in FIELDS:
-                setattr(job, kept.attname, getattr(before, kept.attname))
-    for name in FIELDS:
-        setattr(job, name, definition.said.get(name, _default(name)))
-    if before is None:
-        job.anchor = now
-    try:
-        job.full_clean(exclude=["anchor", "created_at", "updated_at"])
-    except ValidationError as error:
-        told = " ".join(f"{name}: {' '.join(said)}" for name, said in error.message_dict.items())
-        raise DefinitionError(definition.where, told) from error
-    if before is None:
-        return Move(NEW, job, definition.where)
-    changes: dict[str, Any] = difference(before, job)
-    if before.is_active != job.is_active:
-        changes["is_active"] = [before.is_active, job.is_active]
-    return Move(CHANGED if changes else SAME, job, definition.where, changes)
-
-
-def apply(moves: Iterable[Move], *, prune: bool = False, now: datetime, by: str) -> int:
-    """Do what a plan says, all or nothing; return how many jobs it touched.
-
-    With `prune` jobs that no definition names are deleted, with their runs. Raises DefinitionError
-    when a job was changed since the plan was made.
-    """
-    touched = 0
-    with transaction.atomic():
-        for move in moves:
-            job = move.job
-            if move.what in {CHANGED, EXTRA}:
-                version = Job.objects.filter(pk=job.pk).values_list("version", flat=True).first()
-                if version != job.version:
-                    said = _t("“%(name)s” was changed meanwhile; nothing has been done.")
-                    raise DefinitionError(move.where, said % {"name": job.name})
-            if move.what in {NEW, CHANGED}:
-                try:
-                    job.store(now=now, by=by)
-                except (ValidationError, ScheduleError) as error:
-                    raise DefinitionError(move.where, str(error)) from error
-                touched += 1
-            elif move.what == EXTRA and prune:
-                scheduler.remove(job, now=now, by=by)
-                touched += 1
-    return touched
+def _wrong_type(name: str, wanted: type, value: object) -> str:
+    kinds: dict[type, Callable[[], str]] = {
+        bool: lambda: _t("“%(name)s” is true or false, not “%(value)s”."),
+        int: lambda: _t("“%(name)s” is a whole number, not “%(value)s”."),
+        str: lambda: _t("“%(name)s” is a text; put it in quotation marks (here: %(value)s)."),
+        list: lambda: _t("“%(name)s” is a list, each entry in a line with “- ” (here: %(value)s)."),
+        dict: lambda: _t("“%(name)s” has names with values below it (here: %(value)s)."),
+    }
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    shown = "null" if value is None else " ".join(text.split())[:60]
+    return kinds[wanted]() % {"name": name, "value": shown}

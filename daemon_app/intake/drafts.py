@@ -73,6 +73,11 @@ def origin(kind: str, *parts: object) -> str:
     return f"{kind}:{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"
 
 
+def came_from(origin: str) -> str:
+    """Return of `Job.origin` where the job came from; behind a plus stands what files define it."""
+    return origin.partition("+")[0]
+
+
 def told_apart(drafts: Iterable[Draft]) -> list[Draft]:
     """Return drafts without two of the same origin: what is there twice comes twice."""
     seen: dict[str, int] = {}

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from daemon_app import arrivals, live
 from daemon_app.intake import past
-from daemon_app.intake.drafts import LONGEST_NAME, Draft, Remark
+from daemon_app.intake.drafts import LONGEST_NAME, Draft, Remark, came_from
 from daemon_app.models import Job
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def plan(drafts: Iterable[Draft], *, active: bool = False, now: datetime) -> Pla
     have changed it. All others arrive switched off, unless they are to be `active` as they were.
     """
     jobs = list(Job.objects.all())
-    known = {job.origin: job for job in jobs if job.origin}
+    known = {came_from(job.origin): job for job in jobs if came_from(job.origin)}
     by_name = {job.name: job for job in jobs}
     taken = {job.name.casefold() for job in jobs}
     steps = []
@@ -142,7 +142,8 @@ def carry_out(
         made: list[Job] = []
         stored: list[tuple[Run, Path]] = []
         with transaction.atomic():
-            known = set(Job.objects.exclude(origin="").values_list("origin", flat=True))
+            origins = Job.objects.exclude(origin="").values_list("origin", flat=True)
+            known = set(map(came_from, origins))
             for step, runs in zip(new, packed, strict=True):
                 if step.draft.origin in known:
                     raise OutdatedError(step.draft.name)
