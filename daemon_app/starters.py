@@ -5,10 +5,14 @@ somebody has read it and switched it on.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -264,6 +268,17 @@ def missing() -> list[Starter]:
     """Return those of the first minute whose name no job has."""
     taken = set(Job.objects.filter(name__in=[each.key for each in FIRST]).values_list("name"))
     return [starter for starter in FIRST if (starter.key,) not in taken]
+
+
+def begin(*, now: datetime, by: str) -> list[Job]:
+    """Create the jobs of the first minute that are not there yet, switched off; return them."""
+    made = []
+    for starter in missing():
+        first = starter.job()
+        first.is_active = False
+        with suppress(ValidationError, IntegrityError):  # somebody else has just created it
+            made.append(first.store(now=now, by=by))
+    return made
 
 
 def free_name(wanted: str) -> str:

@@ -33,6 +33,16 @@ def found(text: str, viewer: Viewer, now: datetime) -> dict[str, list[Found]]:
     Each has `href`, `label`, `about`, `state`, `tone` and `sign`; a job that `viewer` may start
     has `start`, the address that starts it, and `verb`, the words for it.
     """
+    jobs, runs = looked_up(text)
+    history = latest_runs([job.pk for job in jobs])
+    return {
+        "jobs": [_of_job(job, job_mark(job, history[job.pk], now), viewer) for job in jobs],
+        "runs": [_of_run(run, now) for run in runs],
+    }
+
+
+def looked_up(text: str) -> tuple[Sequence[Job], Sequence[Run]]:
+    """Return the jobs and runs for what was typed; the recent ones for nothing."""
     text = " ".join(text.replace("\0", "").split())[:MAX_SEARCH]
     recent = _recent_jobs()
     number = NUMBER.fullmatch(text)
@@ -44,11 +54,7 @@ def found(text: str, viewer: Viewer, now: datetime) -> dict[str, list[Found]]:
         runs = list(Run.objects.order_by("-id")[:RUNS])
     elif jobs:
         runs = list(Run.objects.filter(job=jobs[0]).order_by("-id")[:2])
-    history = latest_runs([job.pk for job in jobs])
-    return {
-        "jobs": [_of_job(job, job_mark(job, history[job.pk], now), viewer) for job in jobs],
-        "runs": [_of_run(run, now) for run in runs],
-    }
+    return jobs, runs
 
 
 def _recent_jobs() -> list[int]:

@@ -8,8 +8,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.core.exceptions import ValidationError
-from django.db import IntegrityError
 from django.forms import RadioSelect
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
@@ -91,17 +89,10 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
 @requires("edit")
 def begin(request: HttpRequest) -> HttpResponse:
     """Create the jobs of the first minute that are not there yet, switched off."""
-    by, made = request.user.get_username(), []
-    for starter in starters.missing():
-        first = starter.job()
-        first.is_active = False
-        try:
-            made.append(first.store(now=timezone.now(), by=by).name)
-        except (ValidationError, IntegrityError):
-            continue  # somebody else has just created it
+    made = starters.begin(now=timezone.now(), by=request.user.get_username())
     if made:
         said = _t("Created, and switched off: %(jobs)s. Look at each, then switch it on.")
-        messages.success(request, said % {"jobs": ", ".join(made)})
+        messages.success(request, said % {"jobs": ", ".join(map(str, made))})
     else:
         messages.info(request, _t("These jobs are all there already."))
     return done(request, reverse("jobs"))
