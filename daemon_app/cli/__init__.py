@@ -19,9 +19,11 @@ from daemon_app.cli import (
     doctor,
     health,
     incidents,
+    job,
     jobs,
     moving,
     original,
+    output,
     presence,
     progress,
     queue,
@@ -77,6 +79,7 @@ for command in (
     why.why,
     jobs.jobs,
     jobs.run,
+    output.of_run,
     queue.queue,
     queue.move,
     queue.force,
@@ -97,7 +100,7 @@ for command in (
     audit.audit,
 ):
     daemon.add_command(command)
-for part in (start.up, start.gui, daemon, moving.import_, progress.progress, demo.demo):
+for part in (start.up, start.gui, daemon, job.job, moving.import_, progress.progress, demo.demo):
     bach.add_command(part)
 
 

@@ -24,6 +24,7 @@ PORTION = 200
 TOLD_BY, MOSTLY = 10, 2  # runs by which it is told how a job is doing
 SHORTEST_PART = 3  # letters of a name that are enough to guess it
 WAIT = 0.5  # seconds between looks when no bell rings
+JOB = click.argument("job", metavar=_("ID|NAME"))
 REMARK_AFTER = 3.0  # seconds a run waits before we say why
 NOT_STARTED = {"ENOENT": 127, "EACCES": 126, "ENOEXEC": 126}  # as a shell has it
 
@@ -124,7 +125,7 @@ def say_list(found: "list[Job]", *, as_json: bool) -> None:
     ),
     short_help=_("Start a job now."),
 )
-@click.argument("job", metavar=_("ID|NAME"))
+@JOB
 @click.option("-f", "--follow", is_flag=True, help=_("Show the output, and wait for the end."))
 @click.option(
     "--json",
@@ -172,7 +173,7 @@ def run(job: str, *, follow: bool, as_json: bool, beside: bool, force: bool) -> 
             return Code.OK
         if not as_json:
             terminal.note(_started(started.run))
-        return _followed(started.run, as_json=as_json)
+        return followed(started.run, as_json=as_json)
 
 
 def batched(jobs: "list[Job]") -> "Iterator[list[Job]]":
@@ -249,16 +250,16 @@ def _what_keeps(run: "Run") -> str:
 
 
 # ── Following ────────────────────────────────────────────────────────────────────────────────────
-def _followed(run: "Run", *, as_json: bool) -> int:
-    """Show the output of `run` until its end; return the exit code of its command."""
+def followed(run: "Run", *, as_json: bool, offset: int = 0) -> int:
+    """Show the output of `run` from `offset` on until its end; return its command's exit code."""
     from django.utils import timezone
 
     try:
         if as_json:
-            watch(run, lambda _data: None)
+            watch(run, lambda _data: None, offset)
         else:
             with terminal.output() as write:
-                watch(run, write)
+                watch(run, write, offset)
     except KeyboardInterrupt:
         terminal.note("")
         terminal.note(
@@ -273,8 +274,10 @@ def _followed(run: "Run", *, as_json: bool) -> int:
     return exit_code(run)
 
 
-def watch(run: "Run", write: Callable[[bytes], None]) -> None:
+def watch(run: "Run", write: Callable[[bytes], None], offset: int = 0) -> None:
     """Hand the output of `run` to `write` as it comes, attempt by attempt, until it has ended.
+
+    It begins at `offset` of the present attempt.
 
     The run is as in the database then.
     """
@@ -282,7 +285,7 @@ def watch(run: "Run", write: Callable[[bytes], None]) -> None:
 
     from daemon_app import doorbell
 
-    attempt, offset, begun, remarked = run.attempt, 0, time.monotonic(), False
+    attempt, begun, remarked = run.attempt, time.monotonic(), False
     with doorbell.Bell(doorbell.runtime_dir(settings.DATA_DIR), "live-*") as bell:
         while True:
             run.refresh_from_db()
@@ -290,13 +293,13 @@ def watch(run: "Run", write: Callable[[bytes], None]) -> None:
             ended = not run.is_active
             while attempt < run.attempt:
                 earlier = run.attempts.get(number=attempt)
-                _copy(earlier.folder, offset, write)
+                copied(earlier.folder, offset, write)
                 attempt, offset = attempt + 1, 0
                 waits = attempt == run.attempt and run.state == run.State.QUEUED
                 terminal.note(run.reason if waits else earlier.reason)
                 remarked = True
             if ended or _is_its_own(run):
-                offset = _copy(run.folder, offset, write)
+                offset = copied(run.folder, offset, write)
             if ended:
                 return
             if (
@@ -326,7 +329,8 @@ def _is_its_own(run: "Run") -> bool:
     return earlier is None or (run.folder / "attempts" / str(earlier.fence) / "lock").exists()
 
 
-def _copy(folder: Path, offset: int, write: Callable[[bytes], None]) -> int:
+def copied(folder: Path, offset: int, write: Callable[[bytes], None]) -> int:
+    """Hand what is kept of an output from `offset` on to `write`; return where it ends."""
     from daemon_app import formats, output
 
     while True:

@@ -1,7 +1,9 @@
 """Help, in both languages: complete, with examples, and there at once."""
 
 import ast
+import itertools
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +32,21 @@ OFFERED = {
     "bach demo control",
     "bach gui",
     "bach gui start",
+    "bach job",
+    "bach job add",
+    "bach job edit",
+    "bach job list",
+    "bach job show",
+    "bach job pause",
+    "bach job resume",
+    "bach job on",
+    "bach job off",
+    "bach job mute",
+    "bach job delete",
+    "bach job why",
+    "bach job next",
+    "bach job history",
+    "bach job logs",
     "bach daemon",
     "bach daemon start",
     "bach daemon stop",
@@ -39,6 +56,7 @@ OFFERED = {
     "bach daemon why",
     "bach daemon jobs",
     "bach daemon run",
+    "bach daemon log",
     "bach daemon queue",
     "bach daemon move",
     "bach daemon force",
@@ -121,14 +139,16 @@ def test_the_examples_are_commands_that_exist() -> None:
         for line, _purpose in command.examples:  # type: ignore[attr-defined]
             if not line.startswith("bach "):
                 continue
-            words = line.split()
+            words = shlex.split(line)
             known = max(
                 (name for name in TREE if words[: len(name.split())] == name.split()), key=len
             )
-            rest = words[len(known.split()) :]
+            # What comes after these is another program's.
+            mine = itertools.takewhile(lambda word: word not in {"--", "|"}, words)
+            rest = [*mine][len(known.split()) :]
             context = TREE[known].make_context(known, list(rest), resilient_parsing=True)
             assert {word for word in rest if word.startswith("-")} <= {
-                name for option in TREE[known].params for name in option.opts
+                name for option in TREE[known].get_params(context) for name in option.opts
             }, f"{path}: {line}"
             context.close()
 
