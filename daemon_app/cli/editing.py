@@ -10,7 +10,7 @@ import click
 
 from daemon_app.cli import editor, jobs, language, project, terminal
 from daemon_app.cli import fields as of_fields
-from daemon_app.cli.editor import UnfitError
+from daemon_app.cli.editor import Reason, UnfitError
 from daemon_app.cli.fields import OfFields
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import pgettext
@@ -213,11 +213,11 @@ class Draft:
         from daemon_app.models import Job
 
         try:
-            found = definitions.read(text, _("Your text"))
+            found = definitions.read_all(text)
         except DefinitionError as error:
-            raise UnfitError(str(error)) from error
-        if len(found) != 1:
-            raise UnfitError(_("Here is room for one job. For several: bach apply"))
+            raise UnfitError(*(Reason.of(str(fault)) for fault in error.faults)) from error
+        if len(found) != 1 or found[0].kind != definitions.JOB:
+            raise UnfitError(Reason(_("Here is room for one job. For several: bach apply")))
         with _undone(self.dry_run) as now:
             job = Job()
             if self.job.pk:
@@ -227,49 +227,50 @@ class Draft:
                 _take(job, found[0].said)
                 return _store(job, now, is_dry=self.dry_run)
             except ValidationError as error:
-                told = error.message_dict.items()
-                said = (f"{name}: {' '.join(messages)}" for name, messages in told)
-                raise UnfitError(*said) from error
+                raise UnfitError(
+                    *(
+                        Reason(f"{name}: {' '.join(said)}", found[0].lines.get(name))
+                        for name, said in error.message_dict.items()
+                    )
+                ) from error
 
     def _check(self, job: "Job") -> None:
         """Refuse what was written over somebody else's change, once. Raises UnfitError."""
         if not job.pk:
-            raise UnfitError(_("The job has been deleted meanwhile."), is_final=True)
+            raise UnfitError(Reason(_("The job has been deleted meanwhile.")), is_final=True)
         if job.version != self._seen:
             self._seen = job.version
             said = _(
                 "%(who)s changed this job while you were editing. Nothing has been saved; "
                 "saving again replaces those changes."
             )
-            raise UnfitError(said % {"who": job.updated_by or _("Somebody")})
+            raise UnfitError(Reason(said % {"who": job.updated_by or _("Somebody")}))
 
 
 def _take(job: "Job", said: Mapping[str, Any]) -> None:
-    """Let a job be what a text says; what it does not name is as in a new one."""
-    from datetime import datetime
+    """Let a job be what a text says; what it does not name is as in a new one.
 
-    from daemon_app.forms import zone_named
+    A value that is left out stays as it is, and so does a pause, of which a text does not speak.
+    """
     from daemon_app.intake import definitions
 
+    stored = {name: getattr(job, name) for name in definitions.SECRET}
+    is_paused = job.paused_until is not None
     for name in definitions.FIELDS:
-        value = said.get(name, _field(name).get_default())
-        if name == "deadline" and isinstance(value, str):
-            with suppress(ValueError):  # then the model says what is wrong with it
-                at = datetime.fromisoformat(value.strip())
-                zone = zone_named(str(said.get("timezone") or job.timezone))
-                value = at if at.tzinfo else at.replace(tzinfo=zone)
+        value = said.get(name, definitions.default(name))
+        if name in stored:
+            kept = stored[name]
+            value = {key: kept.get(key, "") if v is None else v for key, v in value.items()}
         setattr(job, name, value)
-
-
-def _field(name: str) -> Any:
-    from daemon_app.models import Job
-
-    return Job._meta.get_field(name)  # noqa: SLF001 - its fields
+    if is_paused and job.is_active:
+        job.is_active = False
 
 
 def _default_of(name: str) -> str:
     """Return the default of a field as YAML; "" for none."""
-    default = _field(name).get_default()
+    from daemon_app.intake import definitions
+
+    default = definitions.default(name)
     if isinstance(default, bool):
         return str(default).lower()
     return "" if default in (None, "") else str(default)

@@ -1,13 +1,15 @@
 """A text in somebody's editor, until it is taken or they give up; nothing written is lost."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -19,14 +21,30 @@ from daemon_app.cli.outcome import Code, Refusal
 EDITORS = ("editor", "nano", "vim", "vi")
 COMMENT, REASON = "#", "#!"  # begin the lines that say nothing, and those that say what is wrong
 
+LINE = re.compile(r"\w+ (\d{1,7}):")
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a text can't be taken, and the line that is meant; None for no single one."""
+
+    said: str
+    line: int | None = None
+
+    @classmethod
+    def of(cls, said: str) -> "Reason":
+        """Return a reason whose words begin with the line: "Zeile 3: …"."""
+        found = LINE.match(said)
+        return cls(said, int(found[1]) if found else None)
 
 
 class UnfitError(Exception):
     """A text that can't be taken, and why; with `is_final` no other text could be."""
 
-    def __init__(self, *reasons: str, is_final: bool = False) -> None:
-        super().__init__(*reasons)
+    def __init__(self, *reasons: Reason, is_final: bool = False) -> None:
+        super().__init__(*(each.said for each in reasons))
         self.reasons, self.is_final = reasons, is_final
 
 
@@ -46,7 +64,7 @@ def ask(name: str, text: str, take: Callable[[str], T]) -> T | None:
             code = _run(editor, file)
             written = file.read_text(errors="replace")
             if code:
-                refused = UnfitError(_("The editor ended with %(code)s.") % {"code": code})
+                refused = UnfitError(Reason(_("The editor ended with %(code)s.") % {"code": code}))
             elif not content(written) or written == shown:
                 if not refused.reasons:
                     file.unlink()
@@ -76,16 +94,23 @@ def content(text: str) -> str:
     return "\n".join(line for line in said if line.strip())
 
 
-def _with_reasons(text: str, reasons: tuple[str, ...]) -> str:
-    """Return a text with the reasons why it was refused above it, in place of earlier ones."""
-    own = [line for line in text.splitlines() if not line.startswith(REASON)]
-    told = [_("Not saved:"), *(f"  {' '.join(each.split())}" for each in reasons)]
-    return "\n".join([*(f"{REASON} {line}" for line in told), *own, ""])
+def _with_reasons(text: str, reasons: Sequence[Reason]) -> str:
+    """Return a text with each reason above the line that is meant, in place of earlier ones."""
+    lines = [f"{REASON} {_('Not saved:')}", *(_remark(each) for each in reasons if not each.line)]
+    for number, line in enumerate(text.splitlines(), start=1):
+        lines += [_remark(each) for each in reasons if each.line == number]
+        if not line.startswith(REASON):
+            lines.append(line)
+    return "\n".join([*lines, ""])
+
+
+def _remark(reason: Reason) -> str:
+    return f"{REASON}   {' '.join(LINE.sub('', reason.said).split())}"
 
 
 def _given_up(why: UnfitError, file: Path, text: str) -> Refusal:
     """Return what is said when nothing was taken; the file goes when nobody wrote into it."""
-    reasons = [terminal.shown(each) for each in why.reasons]
+    reasons = [terminal.shown(each.said) for each in why.reasons]
     if file.read_text(errors="replace") == text:
         file.unlink()
     else:
