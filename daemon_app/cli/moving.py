@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from daemon_app.intake import Draft, Plan
+    from daemon_app.intake.definitions import DefinitionError
     from daemon_app.intake.past import Past
 
 PATIENCE = 20.0  # seconds for `crontab -l`
 LONGEST = 13_000_000  # bytes of a file
+MOST_FAULTS = 20  # told at once
 MANY_RUNS = 1_000  # from here on it is worth to show how far it is
 SYSTEM_CRONTAB = Path("/etc/crontab")
 SYSTEM_CRON = Path("/etc/cron.d")
@@ -141,10 +143,10 @@ def _crontabs(file: str | None, *, system: bool) -> dict[str, str]:
     if file == "-":
         data = sys.stdin.buffer.read(LONGEST + 1)
         if len(data) > LONGEST:
-            raise _unreadable(files.FileError("too_big", str(LONGEST)), "-")
+            raise unreadable(files.FileError("too_big", str(LONGEST)), "-")
         return {"": files.decoded(data)}
     if file is not None:
-        return {"": _text(file)}
+        return {"": text_of(file)}
     if not system:
         return {"": _own_crontab()}
     found = [SYSTEM_CRONTAB] if SYSTEM_CRONTAB.exists() else []
@@ -152,7 +154,7 @@ def _crontabs(file: str | None, *, system: bool) -> dict[str, str]:
         # As cron does: names with other characters are left by package managers and editors.
         named = [each for each in SYSTEM_CRON.iterdir() if set(each.name).isdisjoint(".~#,")]
         found += sorted(named)
-    return {str(path): _text(str(path)) for path in found}
+    return {str(path): text_of(str(path)) for path in found}
 
 
 def _own_crontab() -> str:
@@ -248,10 +250,11 @@ def definitions(files: tuple[str, ...], **asked: Any) -> int:
         from daemon_app.intake import from_definitions
         from daemon_app.intake.definitions import DefinitionError
 
+        texts = {name: text_of(name, is_utf8=True) for name in files}
         try:
-            drafts = from_definitions.drafts({name: _text(name) for name in files})
+            drafts = from_definitions.drafts(texts)
         except DefinitionError as error:
-            raise Refusal(terminal.shown(str(error))) from error
+            raise faulty(error) from error
         return _carry_on(drafts, (), **asked)
 
 
@@ -282,7 +285,7 @@ def database(file: str, no_runs: bool, **asked: Any) -> int:
         path = Path(file).expanduser()
         zone = settings.TIME_ZONE
         try:
-            with legacy.opened(path, _own_database()) as source:
+            with legacy.opened(path, own_database()) as source:
                 found = source.read()
                 jobs = [row.number_of_job for row in found.jobs]
                 runs = {} if no_runs else source.newest_runs(jobs, from_legacy.RUNS_OF_A_JOB)
@@ -301,10 +304,10 @@ def database(file: str, no_runs: bool, **asked: Any) -> int:
                     **asked,
                 )
         except legacy.LegacyError as error:
-            raise _unreadable(error, file) from error
+            raise unreadable(error, file) from error
 
 
-def _own_database() -> Path | None:
+def own_database() -> Path | None:
     """Return the file we work with ourselves; None when it is none."""
     from django.db import connection
 
@@ -312,22 +315,32 @@ def _own_database() -> Path | None:
     return Path(name) if connection.vendor == "sqlite" and ":" not in name else None
 
 
-def _text(file: str) -> str:
+def text_of(file: str, *, is_utf8: bool = False) -> str:
+    """Return what stands in a file that somebody has named. Raises Refusal."""
     from daemon_app.intake import files
 
     try:
-        return files.text(Path(file).expanduser(), LONGEST, _own_database())
+        return files.text(Path(file).expanduser(), LONGEST, own_database(), is_utf8=is_utf8)
     except files.FileError as error:
-        raise _unreadable(error, file) from error
+        raise unreadable(error, file) from error
 
 
-def _unreadable(error: Any, file: str) -> Refusal:
+def faulty(error: "DefinitionError") -> Refusal:
+    """Return what is wrong in files of definitions: each with its line."""
+    told = [terminal.shown(str(fault)) for fault in error.faults[:MOST_FAULTS]]
+    if more := len(error.faults) - len(told):
+        told.append(ngettext("… and %(n)s more.", "… and %(n)s more.", more) % {"n": more})
+    return Refusal("\n".join(told), _("Nothing has been changed."))
+
+
+def unreadable(error: Any, file: str) -> Refusal:
     """Return why a file can't be read, and what to do."""
     why = {
         "missing": _("%(file)s is not there."),
         "denied": _("%(file)s may not be read: %(detail)s"),
         "no_file": _("%(file)s is no file."),
         "too_big": _("%(file)s is longer than %(detail)s bytes."),
+        "not_utf8": _("%(file)s is no text in UTF-8 (line %(detail)s)."),
         "ours": _("%(file)s is a database of this BACH; its jobs are here already."),
         "empty": _("%(file)s is empty."),
         "no_database": _("%(file)s is no database of SQLite."),

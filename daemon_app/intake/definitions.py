@@ -193,6 +193,12 @@ def _place(file: str, line: int) -> str:
     return f"{file}:{line}" if file else _t("Line %(line)s") % {"line": line}
 
 
+def whole(definition: Definition) -> dict[str, Any]:
+    """Return all fields of a job as a file means them, those it does not name included."""
+    said = definition.said
+    return {name: said[name] if name in said else default(name) for name in FIELDS}
+
+
 def read(text: str, where: str = "") -> list[Definition]:
     """Return the jobs that a file of this name defines. Raises DefinitionError."""
     return [each for each in read_all(text, where) if each.kind == JOB]

@@ -13,17 +13,18 @@ FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class FileError(Exception):
-    """A file that is not read: `code` is missing, denied, no_file, too_big or ours."""
+    """A file that is not read: `code` is missing, denied, no_file, too_big, not_utf8 or ours."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         super().__init__(code, detail)
         self.code, self.detail = code, detail
 
 
-def text(path: Path, most: int, ours: Path | None = None) -> str:
+def text(path: Path, most: int, ours: Path | None = None, *, is_utf8: bool = False) -> str:
     """Return what stands in a file of at most `most` bytes. Raises FileError.
 
-    `ours` is the database we work with: opening and closing it would drop the locks on it.
+    `ours` is the database we work with: opening and closing it would drop the locks on it. With
+    `is_utf8` it is that or nothing; else it may come from the days of old.
     """
     try:
         found = path.stat()
@@ -40,7 +41,15 @@ def text(path: Path, most: int, ours: Path | None = None) -> str:
         raise FileError("denied", getattr(error, "strerror", "") or str(error)) from error
     if len(data) > most:
         raise FileError("too_big", str(most))
-    return decoded(data)
+    return whole(data) if is_utf8 else decoded(data)
+
+
+def whole(data: bytes) -> str:
+    """Return text in UTF-8. Raises FileError with the line that is none."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError("not_utf8", str(data.count(b"\n", 0, error.start) + 1)) from error
 
 
 def decoded(data: bytes) -> str:
