@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from daemon_app.api import schema
 from daemon_app.views import (
     access,
     audit,
@@ -15,6 +16,7 @@ from daemon_app.views import (
     pause,
     presence,
     queue,
+    reference,
     runs,
     settings,
     system,
@@ -69,6 +71,7 @@ urlpatterns = [
     path("audit/export/", audit.export, name="audit-export"),
     path("tokens/", tokens.tokens, name="tokens"),
     path("tokens/<int:pk>/revoke/", tokens.revoke, name="token-revoke"),
+    path("api/", reference.reference, {"described": schema.description}, name="reference"),
     path("find/", find.find, name="find"),
     path("icons.<slug:fingerprint>.svg", overview.sprite, name="icons"),
     path("login/", access.sign_in, name="login"),

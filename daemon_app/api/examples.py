@@ -501,8 +501,9 @@ def _plain(schema: Schema, shapes: Mapping[str, Schema]) -> Any:
         return [compose(schema["items"], shapes)]
     if kind == "object":
         inside = schema.get("additionalProperties")
-        has_shape = isinstance(inside, dict) and "$ref" in inside
-        return {"vram": compose(inside, shapes)} if has_shape else {}
+        if isinstance(inside, dict) and "$ref" in inside:
+            return {"vram": compose(inside, shapes)}  # only what is told of checks is like that
+        return {}
     if kind == "string":
         return NOON if schema.get("format") == "date-time" else ""
     return {"boolean": False, "number": 0.0}.get(kind, schema.get("minimum", 0))

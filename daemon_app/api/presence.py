@@ -29,10 +29,13 @@ notebook = Notebook(settings.DATA_DIR)
 class Activity(Strict):
     """Who is active, and in which program. Both may be left out."""
 
-    who = Text(max_length=LONGEST_WHO, required=False, help_text="A person's name.")
+    who = Text(
+        max_length=LONGEST_WHO, required=False, allow_blank=True, help_text="A person's name."
+    )
     program = Text(
         max_length=LONGEST_PROGRAM,
         required=False,
+        allow_blank=True,
         help_text="What they use; the token's name unless given.",
     )
 

@@ -64,6 +64,7 @@ PAGES = {
     "daemon/audit/export/": {"GET": MANAGE},
     "daemon/tokens/": {"GET": MANAGE, "POST": MANAGE},
     "daemon/tokens/<int:pk>/revoke/": {"POST": MANAGE},
+    "daemon/api/": {"GET": READ},
     "daemon/find/": {"GET": READ},
     "daemon/icons.<slug:fingerprint>.svg": {"GET": PUBLIC},
     "daemon/login/": {"GET": PUBLIC, "POST": PUBLIC},
