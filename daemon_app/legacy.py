@@ -30,7 +30,14 @@ OTHERS: Final = {
 MOST_JOBS: Final = 10_000
 MOST_COLUMNS: Final = 100
 CUT: Final = 20_000  # characters of a job's value that are looked at; it may have fewer
-NOT_WANTED: Final = {"last_output", "last_result"}
+SHORT: Final = 2_000  # … of one that is never long
+IN_ALL: Final = 100_000_000  # … of all jobs together
+# The columns of a job that mean something here.
+SHORT_COLUMNS: Final = {
+    *("id", "name", "profile_name", "job_type", "type", "schedule", "cron_expression", "interval"),
+    *("script_path", "is_active", "timeout_seconds", "retry_on_fail", "max_retries", "created_at"),
+}
+LONG_COLUMNS: Final = {"description", "command", "arguments", "parameters"}
 LONGEST: Final = 20_000_000  # bytes of one value; SQLite reads none that is longer
 PATIENCE: Final = 5.0  # seconds to wait for who writes there
 WORK: Final = 120.0  # seconds that all questions together may take
@@ -131,16 +138,23 @@ class Database:
             f'SELECT rowid FROM "{self._jobs}" ORDER BY rowid LIMIT ?',  # noqa: S608 - a name of ours
             [MOST_JOBS + 1],
         )
-        found = [int(row[0]) for row in numbers]
+        found = [_number(row[0], self._jobs) for row in numbers]
+        jobs: list[Row] = []
+        size = 0
+        for row in self._rows(self._jobs, found[:MOST_JOBS], SHORT_COLUMNS | LONG_COLUMNS):
+            jobs.append(_short(row))
+            size += sum(len(v) for v in jobs[-1].values.values() if isinstance(v, str | bytes))
+            if size > IN_ALL:
+                break
         others = {
             kind: sum(self._count(name) for name in names if name in self._tables)
             for kind, names in OTHERS.items()
         }
         return Legacy(
-            [_short(row) for row in self._rows(self._jobs, found[:MOST_JOBS])],
+            jobs,
             runs=self._count(self._runs) if self._runs else 0,
             others={kind: count for kind, count in others.items() if count},
-            has_more=len(found) > MOST_JOBS,
+            has_more=len(found) > len(jobs),
         )
 
     def newest_runs(self, jobs: Iterable[int], most: int) -> dict[int, tuple[int, list[int]]]:
@@ -159,7 +173,7 @@ class Database:
             if job in counts:
                 counts[job] += 1
                 if counts[job] <= most:
-                    newest[job].append(int(number))
+                    newest[job].append(_number(number, self._runs))
         return {job: (count, newest[job]) for job, count in counts.items() if count}
 
     def runs(self, numbers: Iterable[int]) -> Iterator[Row]:
@@ -176,9 +190,11 @@ class Database:
         found = self._connection.execute(f'SELECT COUNT(*) FROM "{table}"')  # noqa: S608 - a name of ours
         return int(found.fetchone()[0])
 
-    def _rows(self, table: str, numbers: Iterable[int]) -> Iterator[Row]:
+    def _rows(
+        self, table: str, numbers: Iterable[int], wanted: set[str] | None = None
+    ) -> Iterator[Row]:
         """Yield rows one by one, so that one that can't be read is known."""
-        names = self._columns(table)
+        names = [name for name in self._columns(table) if wanted is None or name in wanted]
         columns = ", ".join('"' + name.replace('"', '""') + '"' for name in names)
         question = f'SELECT {columns} FROM "{table}" WHERE rowid = ?'  # noqa: S608 - its own columns
         for number in numbers:
@@ -239,9 +255,11 @@ def _connect(path: Path) -> sqlite3.Connection:
         header = file.read(20)
     if not header.startswith(b"SQLite format 3\0"):
         raise LegacyError("no_database")
-    # A file that was closed in good order has no log; SQLite would make one to read it.
-    log = whole.with_name(f"{whole.name}-wal")
-    is_alone = header[18] == IS_WAL and not (log.exists() and log.stat().st_size)
+    # A file that was closed in good order has no log; SQLite would make one to read it. With a log
+    # that is empty somebody may be about to write: then what SQLite keeps beside it is there, too.
+    log, index = (whole.with_name(f"{whole.name}-{end}") for end in ("wal", "shm"))
+    is_used = log.exists() and (index.exists() or log.stat().st_size > 0)
+    is_alone = header[18] == IS_WAL and not is_used
     uri = f"file:{quote(str(whole))}?mode=ro" + ("&immutable=1" if is_alone else "")
     return sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
 
@@ -261,11 +279,19 @@ def _as_legacy(error: sqlite3.Error, where: str = "") -> LegacyError:
     return LegacyError("damaged", f"{where}: {told}" if where else told)
 
 
+def _number(stored: Any, table: str) -> int:
+    """Return the number of a row; a column may have taken its name, and hold anything."""
+    if not isinstance(stored, int):
+        raise LegacyError("damaged", f"{table}: rowid {stored!r:.40}")
+    return stored
+
+
 def _short(row: Row) -> Row:
     """Return a row without what would fill the memory; it is still longer than any job may be."""
     kept = {
-        name: value[:CUT] if isinstance(value, str | bytes) else value
+        name: value[: CUT if name in LONG_COLUMNS else SHORT]
+        if isinstance(value, str | bytes)
+        else value
         for name, value in row.values.items()
-        if name not in NOT_WANTED
     }
     return replace(row, values=kept)

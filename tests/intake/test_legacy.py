@@ -58,6 +58,42 @@ def test_what_the_other_bach_has_not_put_into_its_file_yet_is_read_too(tmp_path:
         assert [row.text("name") for row in read(path).jobs] == ["new"]
 
 
+def test_who_writes_meanwhile_does_not_change_what_is_read(tmp_path: Path) -> None:
+    path = database(tmp_path / "bach.db", {"name": "old"}, journal="wal")
+    with closing(sqlite3.connect(path)) as writer:
+        # All of it is in the file: the log is there, and empty.
+        writer.execute("UPDATE daemon_jobs SET command = 'x'")
+        writer.commit()
+        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        with legacy.opened(path) as source:
+            writer.executemany(
+                "INSERT INTO daemon_jobs (name, job_type) VALUES (?, 'manual')",
+                [("n" * 2000,)] * 99,
+            )
+            writer.commit()
+            writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+            assert [row.text("name") for row in source.read().jobs] == ["old"]
+
+
+def test_one_whose_program_was_killed_is_read_with_its_log(tmp_path: Path) -> None:
+    path = database(tmp_path / "bach.db", journal="wal")
+    die = (
+        "import sqlite3, sys, os\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute(\"INSERT INTO daemon_jobs (name, job_type) VALUES ('new', 'manual')\")\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", die, path], check=False)
+    left = contents(tmp_path)
+    assert set(left) == {"bach.db", "bach.db-wal", "bach.db-shm"}
+
+    assert [row.text("name") for row in read(path).jobs] == ["new"]
+
+    assert contents(tmp_path) | {"bach.db-shm": b""} == left | {"bach.db-shm": b""}
+
+
 def test_newest_runs_of_a_million_are_found_in_one_walk(tmp_path: Path) -> None:
     path = database(tmp_path / "bach.db", *({"name": f"job {n}"} for n in range(40)))
     add_runs(path, 1_000_000, jobs=40)
@@ -86,6 +122,29 @@ def test_a_value_beyond_all_bounds_costs_its_row_alone(tmp_path: Path) -> None:
     assert (big.number, big.fault) == (1, "too_long")
     assert 16_384 < len(long.text("command")) < 100_000
     assert fine.text("name") == "fine"
+
+
+def test_the_memory_that_jobs_take_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(legacy, "IN_ALL", 100_000)
+    path = database(tmp_path / "bach.db", *({"name": f"job {n}"} for n in range(20)))
+    change(path, "ALTER TABLE daemon_jobs ADD COLUMN notes TEXT")
+    change(path, "UPDATE daemon_jobs SET command = ?, notes = ?", "x" * 30_000, "y" * 1_000_000)
+
+    found = read(path)
+
+    assert (len(found.jobs), found.has_more) == (5, True)
+    assert "notes" not in found.jobs[0].values
+
+
+@pytest.mark.parametrize("stored", ["x", None, 1.5, b"1"])
+def test_a_number_of_a_row_that_is_none_is_damage(tmp_path: Path, stored: object) -> None:
+    path = tmp_path / "bach.db"
+    change(path, "CREATE TABLE daemon_jobs (rowid, name TEXT)")
+    change(path, "INSERT INTO daemon_jobs VALUES (?, 'a')", stored)
+
+    assert code(path) == "damaged"
 
 
 def test_what_is_no_such_database_is_named(tmp_path: Path) -> None:
