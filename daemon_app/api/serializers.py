@@ -239,7 +239,7 @@ class JobSerializer(original.JobNames, serializers.ModelSerializer[Job], Strict)
         """Apply what a client sent to a job that is not stored; return what is wrong with it."""
         wrong = self._fill(job, data)
         try:
-            job.check(now=now)
+            job.examine(now=now)
         except ValidationError as error:
             return by_field(error) | wrong
         return wrong

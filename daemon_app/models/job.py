@@ -806,7 +806,7 @@ class Job(models.Model):
             self.ring()
         return self
 
-    def check(self, *, now: datetime) -> None:
+    def examine(self, *, now: datetime) -> None:
         """Refuse what `store` would refuse (ValidationError); nothing is written."""
         self.full_clean(exclude=["anchor", "created_at", "updated_at"])
         before = Job.objects.filter(pk=self.pk).first() if self.pk else None
