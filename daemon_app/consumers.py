@@ -18,22 +18,16 @@ import json
 import logging
 import time
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
 from channels.sessions import CookieMiddleware
 from django.conf import settings
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.urls import path, re_path
-from django.utils import timezone
-from django.utils.crypto import constant_time_compare
 
 from daemon_app import hub
-from daemon_app.models import Account, Token
-from daemon_app.models.access import Role, is_over
-from daemon_app.tiles import Viewer
+from daemon_app.viewers import life_left, viewer_by_session, viewer_by_token
 
 logger = logging.getLogger(__name__)
 
@@ -170,45 +164,6 @@ def message_in(text: str | None) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise BadMessageError
     return message
-
-
-# ── Who looks ────────────────────────────────────────────────────────────────────────────────────
-def viewer_by_session(key: str) -> Viewer | None:
-    """Return who is signed in by the session `key`; None when nobody is (any more).
-
-    Nothing is written: a page that stays open is no sign of a person.
-    """
-    session = import_module(settings.SESSION_ENGINE).SessionStore(key)
-    number, proof = session.get(SESSION_KEY), session.get(HASH_SESSION_KEY, "")
-    if number is None or is_over(session, timezone.now()):
-        return None
-    if session.get(BACKEND_SESSION_KEY) not in settings.AUTHENTICATION_BACKENDS:
-        return None
-    account = Account.objects.filter(pk=number, is_active=True).first()
-    if account is None:
-        return None
-    proofs = [account.get_session_auth_hash(), *account.get_session_auth_fallback_hash()]
-    if not any(constant_time_compare(proof, each) for each in proofs):
-        return None
-    return Viewer(account.role, settings.LANGUAGE_CODE, account.pk, account.username)
-
-
-def viewer_by_token(text: str) -> Viewer | None:
-    """Return who looks with this API token: its account, with the lesser of the two roles."""
-    token = Token.find(text, timezone.now())
-    if token is None:
-        return None
-    role = min(token.role, token.account.role, key=Role.values.index)
-    return Viewer(role, settings.LANGUAGE_CODE, token.account.pk, token.account.username)
-
-
-def life_left(text: str) -> float | None:
-    """Return for how many seconds more this API token is valid; None for one without an end."""
-    now = timezone.now()
-    token = Token.find(text, now)
-    if token is None:
-        return 0
-    return (token.expires_at - now).total_seconds() if token.expires_at else None
 
 
 def bearer_token(headers: list[tuple[bytes, bytes]]) -> str:

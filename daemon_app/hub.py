@@ -22,8 +22,9 @@ import hashlib
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,6 +179,28 @@ class Page:
         self.wake.set()
 
 
+class Ear:
+    """Hears some bells for somebody who is no page; `rung` has the topics since it was emptied."""
+
+    def __init__(self) -> None:
+        self.rung: set[str] = set()
+        self._woken = asyncio.Event()
+
+    def hear(self, topic: str) -> None:
+        self.rung.add(topic)
+        self._woken.set()
+
+    async def wait(self, seconds: float) -> set[str]:
+        """Return the topics that rang since the last call, after `seconds` none."""
+        if not self.rung:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._woken.wait()
+        self._woken.clear()
+        rung, self.rung = self.rung, set()
+        return rung
+
+
 def current() -> "Hub":
     """Return the hub of the running event loop, made on first use."""
     global _hub  # noqa: PLW0603 - one per process is its meaning
@@ -199,6 +222,7 @@ class Hub:
         self._topics: dict[str, set[Key]] = {}
         self._shown: dict[Key, Shown] = {}
         self._feeds: dict[int, Feed] = {}
+        self._ears: dict[str, set[Ear]] = {}
         self._pieces: dict[tuple[int, int, int], asyncio.Future[transcript.Piece | None]] = {}
         # What the next flush is to look at.
         self._dirty: set[Key] = set()
@@ -221,8 +245,32 @@ class Hub:
         # Its rights may have gone since they were looked up, and no bell was heard for it yet.
         self._suspects.add(page)
         self._news.set()
+        self._wake()
+
+    @contextmanager
+    def listening(self, *topics: str) -> Iterator[Ear]:
+        """Give an ear for `topics` to whoever asks, as long as they need it."""
+        ear = Ear()
+        for topic in topics:
+            self._ears.setdefault(topic, set()).add(ear)
+        self._wake()
+        try:
+            yield ear
+        finally:
+            for topic in topics:
+                self._ears[topic].discard(ear)
+                if not self._ears[topic]:
+                    del self._ears[topic]
+            self._rest()
+
+    def _wake(self) -> None:
         if self._task is None:
             self._task = self.loop.create_task(self._work())
+
+    def _rest(self) -> None:
+        if not self.pages and not self._ears and self._task is not None:
+            self._task.cancel()
+            self._task = None
 
     def suspect(self, page: Page) -> None:
         """Look anew whether `page` may still be served."""
@@ -231,7 +279,7 @@ class Hub:
             self._news.set()
 
     def leave(self, page: Page) -> None:
-        """Forget `page`; with the last one the hub falls asleep."""
+        """Forget `page`; without pages and ears the hub falls asleep."""
         if page not in self.pages:
             return
         self.show(page, {})
@@ -239,9 +287,7 @@ class Hub:
             self._unread(page, run)
         self.pages.discard(page)
         self._suspects.discard(page)
-        if not self.pages and self._task is not None:
-            self._task.cancel()
-            self._task = None
+        self._rest()
 
     def show(
         self, page: Page, regions: Mapping[str, str | None], language: str | None = None
@@ -295,6 +341,10 @@ class Hub:
                     break
                 yield page.number(body, self.loop.time())
 
+    async def read_file(self, reading: Callable[[], T]) -> T:
+        """Return what `reading` returns in a thread for files."""
+        return await self.loop.run_in_executor(self._files, reading)
+
     async def ask(self, question: Callable[[], T]) -> T:
         """Return what `question` returns in the thread that may use the database."""
         return await self.loop.run_in_executor(self._database, self._with_database, question)
@@ -309,7 +359,7 @@ class Hub:
             connections.close_all()
             raise
         finally:
-            if not self.pages:
+            if not self.pages and not self._ears:
                 connections.close_all()
 
     # ── What a page lacks ────────────────────────────────────────────────────────────────────────
@@ -440,6 +490,8 @@ class Hub:
 
     def _rung(self, topic: str) -> None:
         self._dirty |= self._topics.get(topic, set())
+        for ear in self._ears.get(topic, ()):
+            ear.hear(topic)
         kind, _, number = topic.partition(":")
         if number.isascii() and number.isdigit() and len(number) < 19:
             feed = self._feeds.get(int(number)) if kind in {"log", "run"} else None

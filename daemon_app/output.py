@@ -306,6 +306,16 @@ def read(folder: Path | str, offset: int, limit: int = 65_536) -> Piece:
         return output.read(max(0, offset), limit)
 
 
+def kept(folder: Path | str) -> tuple[int, list[tuple[int, int]]]:
+    """Return a mark of this output, and (offset, bytes) of each stretch that is kept, in order.
+
+    The output of another attempt in the same folder has another mark. Both are of one moment: while
+    the run writes there will be more, and from the middle there may be less.
+    """
+    with _Folder(folder) as output:
+        return output.mark(), output.stretches()
+
+
 def before(folder: Path | str, end: int, limit: int = 65_536) -> Piece:
     """Return the up to `limit` bytes that end at the offset `end`, or before it where it was cut.
 
@@ -489,6 +499,24 @@ class _Folder:
                 break
         data = b"".join(parts)
         return Piece(at - len(data), data, gap)
+
+    def mark(self) -> int:
+        descriptor = self._open(f"output.{self.starts[0]}") if self.starts else None
+        if descriptor is None:
+            return 0
+        try:
+            return os.fstat(descriptor).st_ino
+        finally:
+            os.close(descriptor)
+
+    def stretches(self) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = []
+        for start, length in self._pieces(-1):
+            if found and sum(found[-1]) == start:
+                found[-1] = (found[-1][0], found[-1][1] + length)
+            elif length:
+                found.append((start, length))
+        return found
 
     def before(self, end: int, limit: int) -> Piece:
         files = [(start, start + length) for start, length in self._pieces(-1) if start < end]

@@ -4,6 +4,7 @@ Daphne writes whole bodies to disk before the application hears of a request, an
 requests by itself, without our headers.
 """
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -14,11 +15,49 @@ from django.conf import settings
 
 from daemon_app.guard import FIXED, NO_STORE, Application
 
+# So long may a client leave what it is sent unread, in seconds.
+STALLED = 60.0
+
 
 class Request(http_protocol.WebRequest):
-    """A request of which no more is kept than the guard accepts."""
+    """A request of which no more is kept than the guard accepts, and no more sent than is read."""
 
     kept = 0
+    flow: "Flow | None" = None
+
+    def handle_reply(self, message: Any) -> None:
+        """Send a part of the answer; from the first on, learn how fast the client reads."""
+        if self.channel is not None and not self.finished and self.flow is None:
+            self.flow = Flow()
+            self.registerProducer(self.flow, True)
+            with suppress(AttributeError):  # not every transport is a socket
+                # A peer that is gone without a word is noticed although nothing is sent.
+                self.channel.transport.setTcpKeepAlive(True)
+        super().handle_reply(message)
+
+    async def drained(self) -> None:
+        """Return when there is room for more; a client that reads nothing for long is left."""
+        flow = self.flow
+        if flow is None or flow.has_room.is_set():
+            return
+        try:
+            async with asyncio.timeout(STALLED):
+                await flow.has_room.wait()
+        except TimeoutError:
+            if self.channel is not None:
+                self.channel.transport.abortConnection()
+
+    def finish(self) -> None:
+        """End the answer."""
+        if self.flow is not None and self.channel is not None:
+            self.unregisterProducer()
+        super().finish()
+
+    def connectionLost(self, reason: Any) -> None:  # noqa: N802 - Twisted's name
+        """Let nobody wait for a client that is gone."""
+        if self.flow is not None:
+            self.flow.has_room.set()
+        super().connectionLost(reason)
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """Keep one byte more than is allowed, by which the guard sees that it is too much."""
@@ -33,6 +72,23 @@ class Request(http_protocol.WebRequest):
         text = f"{status} {status_text.decode()}: {body}\n".encode()
         self.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
         self.handle_reply({"type": "http.response.body", "body": text})
+
+
+class Flow:
+    """Whether there is room in the buffer towards one client, as Twisted tells a producer."""
+
+    def __init__(self) -> None:
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+
+    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
+        self.has_room.clear()
+
+    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
+        self.has_room.set()
+
+    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
+        self.has_room.set()
 
 
 class Socket(ws_protocol.WebSocketProtocol):
@@ -72,10 +128,18 @@ def serve(application: Application, *, endpoint: str, ready: Callable[[], None])
     # Installs the event loop's reactor, so only in the process that serves.
     from daphne.server import Server  # noqa: PLC0415
 
-    # Daphne has no setting for either.
+    # Daphne has no setting for any of these.
+    class Patient(Server):
+        """A server whose applications wait for clients that read slowly."""
+
+        async def handle_reply(self, protocol: Any, message: Any) -> None:
+            await super().handle_reply(protocol, message)
+            if isinstance(protocol, Request):
+                await protocol.drained()
+
     http_protocol.WebRequest = Request
     ws_protocol.WebSocketFactory.protocol = Socket
-    Server(
+    Patient(
         application,
         endpoints=[endpoint],
         signal_handlers=True,

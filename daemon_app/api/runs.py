@@ -1,30 +1,32 @@
 """Runs: list, read, output, cancel, start all the same, move in line."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
+from django.db.models import Max, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _t
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import BaseParser
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from daemon_app import output, scheduler
-from daemon_app.api import serializers
+from daemon_app.api import preconditions, serializers, slices, streams
 from daemon_app.api.endpoint import Endpoint, asking, following, may
 from daemon_app.api.errors import Problem, refused
 from daemon_app.api.fields import Strict
+from daemon_app.api.plain import PlainText
 from daemon_app.api.schema import answers
-from daemon_app.api.serializers import LARGEST_PIECE, OneRun, RunSerializer
+from daemon_app.api.serializers import LARGEST_PIECE, OneRun, RunSerializer, searched
 from daemon_app.models import Attempt, Run
+from daemon_app.tiles import Filter
+from daemon_app.tiles import runs as tiles_of_runs
 
-STEP = 1024 * 1024
+YES = {"1", "true"}
+# So often a picture of the output is taken whose middle is dropped before it is read.
+TRIES = 5
 
 
 class Runs(Endpoint):
@@ -43,21 +45,44 @@ class Runs(Endpoint):
     def get(self, request: Request) -> Response:
         """Return runs, newest first."""
         limit = self.query.get("limit", 50)
-        runs = Run.objects.order_by("-id")
-        for name in ("job_id", "state", "trigger"):
-            if name in self.query:
-                runs = runs.filter(**{name: self.query[name]})
-        if "before" in self.query:
-            runs = runs.filter(pk__lt=self.query["before"])
+        runs, lowest = self._chosen()
         page = list(runs[: limit + 1])
         shown = page[:limit]
+        before = shown[-1].pk if len(page) > limit else lowest
         return Response(
             {
                 "runs": RunSerializer(shown, many=True, context={"now": self.now}).data,
                 "count": len(shown),
-                "next": following(request, before=shown[-1].pk) if len(page) > limit else None,
+                "next": following(request, before=before) if before else None,
             }
         )
+
+    def _chosen(self) -> tuple[QuerySet[Run], int | None]:
+        """Return the runs that are asked for, and below which number to look further.
+
+        What no index answers is looked for among so many of the newest at a time; None: these
+        were all.
+        """
+        query = self.query
+        since, until, before = (query.get(name) for name in ("since", "until", "before"))
+        if since and until and since >= until:
+            raise refused({"since": [_t("The beginning must lie before the end.")]})
+        words = searched(query)
+        wanted = Filter(state=query.get("state", ""), trigger=query.get("trigger", ""), q=words)
+        lowest = 0
+        if tiles_of_runs.is_searched(wanted):
+            newest = before - 1 if before else Run.objects.aggregate(last=Max("pk"))["last"] or 0
+            if until and (after := tiles_of_runs.first_since(until)):
+                newest = min(newest, after - 1)
+            lowest = max(0, newest - tiles_of_runs.LOOKED_AT + 1)
+        span = (since, until) if since or until else None
+        runs = tiles_of_runs.filtered_runs(wanted, self.now, lowest, span)
+        if "job_id" in query:
+            runs = runs.filter(job_id=query["job_id"])
+        if before:
+            runs = runs.filter(pk__lt=before)
+        first = (tiles_of_runs.first_since(since) if since and lowest > 1 else None) or 1
+        return runs, lowest if lowest > first else None
 
 
 class ReadRun(Endpoint):
@@ -167,22 +192,6 @@ class MoveRun(Endpoint):
         return Response(told)
 
 
-class _JSONForErrors(BaseContentNegotiation):
-    """Takes any Accept header: the output is plain text, and errors are JSON."""
-
-    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
-        return next(iter(parsers))
-
-    def select_renderer(
-        self,
-        request: Request,
-        renderers: Iterable[BaseRenderer],
-        format_suffix: str | None = None,
-    ) -> tuple[BaseRenderer, str]:
-        renderer = next(iter(renderers))
-        return renderer, str(renderer.media_type)
-
-
 def _header(name: str, meaning: str) -> OpenApiParameter:
     return OpenApiParameter(
         name, OpenApiTypes.INT, OpenApiParameter.HEADER, description=meaning, response=[200]
@@ -194,7 +203,7 @@ class ReadLog(Endpoint):
 
     rights: ClassVar = {"GET": "view"}
     query_class = serializers.LogQuery
-    content_negotiation_class = _JSONForErrors
+    content_negotiation_class = PlainText
 
     @extend_schema(
         operation_id="read_log",
@@ -211,32 +220,77 @@ class ReadLog(Endpoint):
         responses=answers({(200, "text/plain"): OpenApiTypes.STR}, 404, 410),
     )
     def get(self, request: Request, pk: int) -> HttpResponse:
-        """Return the bytes both streams wrote, in order, as they are; while the run writes too."""
+        """Return the bytes both streams wrote, in order, as they are; while the run writes too.
+
+        With “follow” the answer goes on until the run ends.
+        """
         run = get_object_or_404(Run, pk=pk)
         query = self.query
         if "lines" in query and "offset" in query:
             raise refused({"lines": [_t("Give either lines or offset, not both.")]})
-        folder, size, dropped = output_of(run, query.get("attempt"))
-        limit = query.get("limit", LARGEST_PIECE)
+        attempt = query.get("attempt")
+        folder, size, dropped = output_of(run, attempt)
+        follows = query.get("follow") in YES and request.method == "GET"
+        if follows and "limit" in query:
+            raise refused({"limit": [_t("An output that is followed has no limit.")]})
+        begin = query.get("offset", 0)
         if "lines" in query:
-            start, data = output.tail(folder, query["lines"], limit)
-            end, gap = start + len(data), 0
+            begin = output.tail(folder, query["lines"], query.get("limit", LARGEST_PIECE))[0]
+        if follows and streams.follow(request, run, begin, attempt):
+            answer = HttpResponse(headers={"Log-Offset": begin, "X-Accel-Buffering": "no"})
         else:
-            start, end, gap, data = _kept(folder, query.get("offset", 0), limit)
-        return HttpResponse(
-            data,
-            content_type="text/plain; charset=utf-8",
-            headers={
-                "Content-Disposition": f'attachment; filename="run-{run.pk}.log"',
-                "X-Content-Type-Options": "nosniff",
-                "Cache-Control": "no-store",
-                "Log-Offset": start,
-                "Log-Next-Offset": end,
-                "Log-Size": size,
-                "Log-Dropped": dropped,
-                "Log-Gap": gap,
-            },
-        )
+            answer = _piece(request, folder, begin, query.get("limit", LARGEST_PIECE))
+            if "Log-Offset" in answer:
+                answer["Log-Size"], answer["Log-Dropped"] = size, dropped
+        if answer.status_code != 304:
+            answer["Content-Type"] = "text/plain; charset=utf-8"
+            answer["Content-Disposition"] = f'attachment; filename="run-{run.pk}.log"'
+            answer["X-Content-Type-Options"] = "nosniff"
+        answer["Cache-Control"] = "no-store"
+        return answer
+
+
+def _piece(request: Request, folder: Path, begin: int, limit: int) -> HttpResponse:
+    """Return what is kept from `begin` on, or the range of it that was asked for."""
+    for _again in range(TRIES):
+        mark, kept = output.kept(folder)
+        stretches = slices.within(kept, begin, limit)
+        tag = preconditions.digest(mark, stretches)
+        answer = HttpResponse(headers={"ETag": f'"{tag}"', "Accept-Ranges": "bytes"})
+        if unchanged := preconditions.unchanged(request, tag, answer):
+            return unchanged
+        total = slices.size(stretches)
+        wanted = _range(request, tag, total)
+        if wanted is not None:
+            first, last = wanted
+            stretches = slices.cut(stretches, first, last)
+            begin = stretches[0].offset
+            answer.status_code = 206
+            answer["Content-Range"] = f"bytes {first}-{last}/{total}"
+        data = slices.read(folder, stretches)
+        if data is not None:
+            answer.content = data
+            start = stretches[0].offset if stretches else begin
+            answer["Log-Offset"] = start
+            answer["Log-Next-Offset"] = stretches[-1].end if stretches else begin
+            answer["Log-Gap"] = slices.gap(stretches, begin)
+            return answer
+    # It is written faster than it can be read.
+    message = _t("The output changes too fast to be read. Try again in a few seconds.")
+    raise Problem(503, "not_ready", message, headers={"Retry-After": "1"})
+
+
+def _range(request: Request, tag: str, total: int) -> tuple[int, int] | None:
+    """Return the range of a body of `total` bytes that is to be sent; None for all of it."""
+    header = request.headers.get("Range")
+    if header is None or request.method != "GET" or not preconditions.is_still(request, tag):
+        return None
+    try:
+        return slices.asked(header, total)
+    except slices.UnsatisfiableError:
+        message = _t("There is no byte in this range; the body has %(n)s bytes.") % {"n": total}
+        where = {"Content-Range": f"bytes */{total}", "Accept-Ranges": "bytes"}
+        raise Problem(416, "range_not_satisfiable", message, headers=where) from None
 
 
 def output_of(run: Run, number: int | None) -> tuple[Path, int, int]:
@@ -260,20 +314,3 @@ def output_of(run: Run, number: int | None) -> tuple[Path, int, int]:
         raise Problem(410, "tidied_away", _t("The output of this run has been tidied away."))
     # What found no room behind the last file is known to the row alone, at the end.
     return folder, of.output_bytes or kept, of.dropped_bytes or output.dropped(folder)
-
-
-def _kept(folder: Path, offset: int, limit: int) -> tuple[int, int, int, bytes]:
-    """Return what is kept of the output from `offset` on: (start, end, bytes left out, bytes)."""
-    parts: list[bytes] = []
-    start: int | None = None
-    gap, end, room = 0, offset, limit
-    while room:
-        piece = output.read(folder, end, min(room, STEP))
-        if not piece.data:
-            break
-        start = piece.offset if start is None else start
-        gap += piece.gap
-        end = piece.end
-        room -= len(piece.data)
-        parts.append(piece.data)
-    return (offset if start is None else start), end, gap, b"".join(parts)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils.translation import gettext as _t
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -25,6 +26,7 @@ from daemon_app.api.fields import (
     FlagWord,
     Folders,
     Instant,
+    InstantWord,
     Strict,
     Text,
     Variables,
@@ -39,6 +41,9 @@ from daemon_app.models.policy import WATCHED
 HIDDEN = "***"
 # More than is kept of any run's output.
 LARGEST_PIECE = 16 * 1024 * 1024
+LONGEST_SEARCH = 80
+# What jobs can be listed by.
+SORTED_BY = ("id", "name", "next_due_at", "created_at", "updated_at", "priority")
 
 
 # ── Jobs ─────────────────────────────────────────────────────────────────────────────────────────
@@ -267,8 +272,36 @@ class JobsQuery(Strict):
         required=False, allow_blank=True, help_text="The job with exactly this name."
     )
     is_active = FlagWord(required=False, help_text="Only those that start by themselves, or not.")
+    state = Choice(
+        choices=("running", "failed", "waiting", "paused"),
+        required=False,
+        help_text="Only those that run, whose last run ended badly, that wait in line, or that are "
+        "switched off.",
+    )
+    job_type = Choice(choices=Job.Kind.choices, required=False)
+    q = Text(
+        required=False,
+        max_length=LONGEST_SEARCH,
+        help_text="Only those with this in their name or description.",
+    )
+    sort = Choice(
+        choices=[f"{down}{name}" for name in SORTED_BY for down in ("", "-")],
+        required=False,
+        help_text="By this field, - before it for the other way round; id unless given.",
+    )
     limit = Count(min_value=1, max_value=1000, required=False, help_text="200 unless given.")
-    after = Count(min_value=0, required=False, help_text="Only jobs with a higher id.")
+    after = Count(
+        min_value=0, required=False, help_text="Only jobs with a higher id; not together with sort."
+    )
+    cursor = Text(required=False, help_text="The place in a sorted list that next names.")
+
+
+def searched(query: Mapping[str, Any]) -> str:
+    """Return the words of a search in a list; "" for none. Raises Problem for too many."""
+    words = " ".join(query.get("q", "").split())
+    if len(words) > LONGEST_SEARCH:
+        raise refused({"q": [_t("At most %(n)s characters.") % {"n": LONGEST_SEARCH}]})
+    return words
 
 
 class Toggle(Strict):
@@ -557,8 +590,21 @@ class RunsQuery(Strict):
     """Which runs."""
 
     job_id = Count(required=False)
-    state = Choice(choices=Run.State.choices, required=False)
+    state = Choice(
+        choices=[*Run.State.values, "active", "unhappy", "unusual"],
+        required=False,
+        help_text="One of the states; active: queued or running; unhappy: failed, timed_out or "
+        "lost; unusual: much longer or shorter than the others of its job.",
+    )
     trigger = Choice(choices=Run.Trigger.choices, required=False)
+    since = InstantWord(required=False, help_text="Put in line at this instant or later.")
+    until = InstantWord(required=False, help_text="Put in line before this instant.")
+    q = Text(
+        required=False,
+        max_length=LONGEST_SEARCH,
+        help_text="Only those with this in the job's name, the last line, or who started them; or "
+        "with this number.",
+    )
     limit = Count(min_value=1, max_value=200, required=False, help_text="50 unless given.")
     before = Count(min_value=1, required=False, help_text="Only runs with a lower id.")
 
@@ -580,6 +626,11 @@ class LogQuery(Strict):
     )
     lines = Count(
         min_value=1, max_value=100_000, required=False, help_text="Instead: the last lines."
+    )
+    follow = Choice(
+        choices=("1", "true", "0", "false"),
+        required=False,
+        help_text="Whether the answer goes on with what the run writes, until it ends.",
     )
     attempt = Count(
         min_value=1,
