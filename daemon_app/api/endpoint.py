@@ -109,7 +109,7 @@ def trigger_of(request: Request) -> Run.Trigger:
     return Run.Trigger.API if request.auth else Run.Trigger.MANUAL
 
 
-def following(request: Request, **cursor: int) -> str:
+def following(request: Request, **cursor: int | str) -> str:
     """Return the address of the next page: this one's, from `cursor` on."""
     query = request.query_params.copy()
     for name, value in cursor.items():

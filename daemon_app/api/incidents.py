@@ -50,7 +50,7 @@ class Incidents(Endpoint):
 class Acknowledge(Endpoint):
     """Marking an incident as seen."""
 
-    rights: ClassVar = {"POST": "operate"}
+    rights: ClassVar = {"POST": "operate", "DELETE": "operate"}
 
     @extend_schema(
         operation_id="acknowledge_incident",
@@ -66,5 +66,19 @@ class Acknowledge(Endpoint):
             raise refused(wrong)
         incident = get_object_or_404(Incident, pk=pk)
         incident.acknowledge(by=asking(request), now=self.now)
+        incident.refresh_from_db()
+        return Response(IncidentSerializer(incident).data)
+
+    @extend_schema(
+        operation_id="bring_back_incident",
+        summary="Mark an incident as not seen after all",
+        tags=["incidents"],
+        request=None,
+        responses=answers({200: IncidentSerializer}, 404, changes=True),
+    )
+    def delete(self, request: Request, pk: int) -> Response:
+        """Let an incident be told again; one that nobody has seen stays as it is."""
+        incident = get_object_or_404(Incident, pk=pk)
+        incident.bring_back()
         incident.refresh_from_db()
         return Response(IncidentSerializer(incident).data)

@@ -14,15 +14,31 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from daemon_app import scheduler
-from daemon_app.api import preconditions, serializers
+from daemon_app.api import paging, preconditions, serializers
 from daemon_app.api.endpoint import Endpoint, asking, following, may, trigger_of
 from daemon_app.api.errors import Problem, refused
 from daemon_app.api.schema import NOT_STARTED, SEED_JOB, answers
-from daemon_app.api.serializers import JobSerializer, RunSerializer, StartedRun
-from daemon_app.models import Job
+from daemon_app.api.serializers import JobSerializer, RunSerializer, StartedRun, searched
+from daemon_app.models import Job, Run
 from daemon_app.schedules import ScheduleError
+from daemon_app.tiles import jobs as tiles_of_jobs
 
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,80}")
+KEY = OpenApiParameter(
+    "Idempotency-Key",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="Up to 80 visible characters. The same key starts no second run.",
+)
+STARTED = answers(
+    {
+        200: OpenApiResponse(StartedRun, "The run that this key has started before."),
+        202: OpenApiResponse(StartedRun, "The new run; it starts at once."),
+        409: OpenApiResponse(NOT_STARTED, "It can't start: why, and what is in its way."),
+    },
+    404,
+    changes=True,
+)
 
 
 class Jobs(Endpoint):
@@ -39,21 +55,32 @@ class Jobs(Endpoint):
         responses=answers({200: serializers.Jobs}),
     )
     def get(self, request: Request) -> Response:
-        """Return jobs by id."""
-        limit = self.query.get("limit", 200)
-        jobs = Job.objects.order_by("id")
-        for name in ("name", "is_active"):
+        """Return jobs by id, or sorted as is asked for."""
+        limit, order = self.query.get("limit", 200), self.query.get("sort", "id")
+        jobs = tiles_of_jobs.found(searched(self.query))
+        if "state" in self.query:
+            jobs = tiles_of_jobs.in_states(jobs, self.now)[self.query["state"]]
+        for name in ("name", "is_active", "job_type"):
             if name in self.query:
                 jobs = jobs.filter(**{name: self.query[name]})
         if "after" in self.query:
+            if "sort" in self.query or "cursor" in self.query:
+                raise refused({"after": [_t("In a sorted list, go on from “next”.")]})
             jobs = jobs.filter(pk__gt=self.query["after"])
-        page = list(jobs[: limit + 1])
-        shown = page[:limit]
+        shown, cursor = paging.page_of(jobs, order, limit, self.query.get("cursor", ""))
+        there = None
+        if cursor:
+            by_id = "sort" not in self.query
+            there = (
+                following(request, after=shown[-1].pk)
+                if by_id
+                else following(request, cursor=cursor)
+            )
         return Response(
             {
                 "jobs": JobSerializer(shown, many=True, context=_rights(request)).data,
                 "count": len(shown),
-                "next": following(request, after=shown[-1].pk) if len(page) > limit else None,
+                "next": there,
             }
         )
 
@@ -226,23 +253,8 @@ class RunJob(Endpoint):
             OpenApiExample("Beside others", {"beside": True}, request_only=True),
             OpenApiExample("All the same", {"force": True}, request_only=True),
         ],
-        parameters=[
-            OpenApiParameter(
-                "Idempotency-Key",
-                OpenApiTypes.STR,
-                OpenApiParameter.HEADER,
-                description="Up to 80 visible characters. The same key starts no second run.",
-            )
-        ],
-        responses=answers(
-            {
-                200: OpenApiResponse(StartedRun, "The run that this key has started before."),
-                202: OpenApiResponse(StartedRun, "The new run; it starts at once."),
-                409: OpenApiResponse(NOT_STARTED, "It can't start: why, and what is in its way."),
-            },
-            404,
-            changes=True,
-        ),
+        parameters=[KEY],
+        responses=STARTED,
     )
     def post(self, request: Request, pk: int) -> Response:
         """Start a job now, an inactive one too. The schedule does not move.
@@ -287,6 +299,24 @@ class RunJob(Endpoint):
             status=200 if started.code == "repeated" else 202,
             headers={"Location": reverse("api:run", args=[started.run.pk])},
         )
+
+
+class RunAgain(RunJob):
+    """Starting the job of a run once more."""
+
+    @extend_schema(
+        operation_id="run_again",
+        summary="Run the job of a run again",
+        tags=["runs"],
+        request=serializers.StartRun,
+        examples=[OpenApiExample("All the same", {"force": True}, request_only=True)],
+        parameters=[KEY],
+        responses=STARTED,
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Start the job of this run now, as the job is today; see “Run a job now”."""
+        run = get_object_or_404(Run.objects.only("job_id"), pk=pk)
+        return super().post(request, run.job_id)
 
 
 def _locked(request: Request, pk: int) -> Job:

@@ -16,7 +16,7 @@ from daemon_app import preflight, previews, terms, tiles
 from daemon_app.api.endpoint import Endpoint
 from daemon_app.api.errors import refused
 from daemon_app.api.fields import Choice, Count, Instant, Strict, Text
-from daemon_app.api.machine import iso
+from daemon_app.api.glance import iso
 from daemon_app.api.schema import SEED_JOB, answers
 from daemon_app.api.serializers import JobSerializer
 from daemon_app.models import Job
@@ -202,7 +202,7 @@ class CheckChange(CheckJob):
         operation_id="check_change",
         summary="Check a change of a job without storing it",
         tags=["jobs"],
-        request=JobSerializer,
+        request=JobSerializer(partial=True),
         examples=[OpenApiExample("Other times", {"schedule": "2h"}, request_only=True)],
         responses=answers({200: Checked}, 404, changes=True),
     )
