@@ -15,6 +15,7 @@ from daemon_app.cli import (
     access,
     audit,
     clicks,
+    definitions,
     demo,
     doctor,
     health,
@@ -100,7 +101,17 @@ for command in (
     audit.audit,
 ):
     daemon.add_command(command)
-for part in (start.up, start.gui, daemon, job.job, moving.import_, progress.progress, demo.demo):
+for part in (
+    start.up,
+    start.gui,
+    daemon,
+    job.job,
+    moving.import_,
+    definitions.export,
+    definitions.apply,
+    progress.progress,
+    demo.demo,
+):
     bach.add_command(part)
 
 

@@ -19,6 +19,7 @@ class Code(IntEnum):
     ALREADY_RUNNING = 5
     NOT_SET_UP = 6
     HELD = 7
+    WOULD_CHANGE = 8
     TIMED_OUT = 124  # as timeout(1) has it
     INTERRUPTED = 130
     PIPE_CLOSED = 141

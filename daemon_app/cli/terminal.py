@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,8 +26,15 @@ def is_terminal() -> bool:
 
 
 def wants_colour() -> bool:
-    """Return whether to write colours: on a terminal, unless NO_COLOR or TERM=dumb forbid it."""
-    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Return whether to write colours: on a terminal that shows them, unless NO_COLOR forbids it.
+
+    FORCE_COLOR asks for them everywhere, for example through `less -R`.
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR", "0") not in {"", "0"}:
+        return True
+    return is_terminal() and os.environ.get("TERM") != "dumb"
 
 
 def say(text: str = "", *, tone: str = "") -> None:
@@ -51,8 +59,13 @@ UNSEEN_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2
 
 def say_json(value: Any) -> None:
     """Write `value` as JSON, indented, with dates as ISO texts."""
+    click.echo(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Return `value` as `say_json` writes it."""
     text = json.dumps(value, ensure_ascii=False, indent=2, default=_as_json)
-    click.echo(UNSEEN_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+    return UNSEEN_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _as_json(value: Any) -> str:
@@ -61,45 +74,76 @@ def _as_json(value: Any) -> str:
     return str(value)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str | tuple[str, str]]]) -> None:
-    """Write a table; a cell may be (text, tone). On a terminal it fits the width."""
-    from rich.cells import cell_len
+Cell = str | tuple[str, str]  # the text, or text and tone
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Write a table. On a terminal it fits the width."""
+    cells = [[("", each) if isinstance(each, str) else each[::-1] for each in row] for row in rows]
+    told = [[*columns], *([shown(text) for _tone, text in row] for row in cells)]
+    widths = [max(map(width, column)) for column in zip(*told, strict=True)]
+    room = shutil.get_terminal_size().columns if is_terminal() else PIPE_WIDTH
+    if sum(widths) + GAP * (len(widths) - 1) > room:
+        _folded(told, cells, room)
+        return
+    coloured = wants_colour()
+    lines = []
+    for position, words in enumerate(told):
+        parts = []
+        for place, text in enumerate(words):
+            gap = " " * (widths[place] - width(text) + GAP)
+            parts.append(_styled(text, cells, position, place) if coloured else text)
+            parts.append(gap)
+        lines.append("".join(parts).rstrip())
+    click.echo("\n".join(lines), color=coloured)
+
+
+def _styled(
+    text: str, cells: Sequence[Sequence[tuple[str, str]]], position: int, place: int
+) -> str:
+    if position == 0:
+        return click.style(text, dim=True)
+    colour = COLOURS.get(cells[position - 1][place][0])
+    return click.style(text, fg=colour) if colour else text
+
+
+def _folded(
+    told: Sequence[Sequence[str]], cells: Sequence[Sequence[tuple[str, str]]], room: int
+) -> None:
+    """Write a table that is too wide, its cells on several lines."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if not is_terminal() and not wants_colour():
-        # As below, in a hundredth of the time: programs ask for thousands of rows.
-        told = [[shown(each if isinstance(each, str) else each[0]) for each in row] for row in rows]
-        texts = [[*columns], *told]
-        widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
-        if sum(widths) + GAP * (len(widths) - 1) <= PIPE_WIDTH:
-            for words in texts:
-                padded = (
-                    text + " " * (width - cell_len(text) + GAP)
-                    for text, width in zip(words, widths, strict=True)
-                )
-                click.echo("".join(padded).rstrip())
-            return
-        rows = told
+    coloured = wants_colour()
     console = Console(
         file=sys.stdout,
-        width=None if is_terminal() else PIPE_WIDTH,
-        no_color=not wants_colour(),
+        width=room,
+        force_terminal=coloured,
+        no_color=not coloured,
         highlight=False,
         markup=False,
         emoji=False,
     )
     drawn = Table(box=None, pad_edge=False, header_style="dim", padding=(0, GAP, 0, 0))
-    for position, column in enumerate(columns):
-        drawn.add_column(column, no_wrap=position < 2, overflow="fold")
-    for row in rows:
-        cells = ((cell, "") if isinstance(cell, str) else cell for cell in row)
-        drawn.add_row(*(Text(shown(text), style=COLOURS.get(tone, "")) for text, tone in cells))
+    for place, column in enumerate(told[0]):
+        drawn.add_column(column, no_wrap=place < 2, overflow="fold")
+    for words, row in zip(told[1:], cells, strict=True):
+        styles = [COLOURS.get(tone, "") for tone, _text in row]
+        drawn.add_row(*(Text(text, style=style) for text, style in zip(words, styles, strict=True)))
     with console.capture() as capture:
         console.print(drawn)
     for line in capture.get().splitlines():
-        click.echo(line.rstrip(), color=wants_colour())
+        click.echo(line.rstrip(), color=coloured)
+
+
+def width(text: str) -> int:
+    """Return how many columns `text` takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 @contextmanager
@@ -124,6 +168,8 @@ def _write(data: bytes) -> None:
 # ── Text of others ───────────────────────────────────────────────────────────────────────────────
 def shown(text: str) -> str:
     """Return `text` as one line that moves, colours and hides nothing."""
+    if text.isprintable():
+        return text
     return Cleaner(colour=False).feed(text.encode(errors="replace")).replace("\n", " ")
 
 

@@ -164,8 +164,8 @@ class _Planning:
     def move(self, definition: Definition) -> Move:
         """Return what becomes of one job. Raises DefinitionError."""
         if definition.name in self.skills:
-            said = _t("The job “%(name)s” belongs to a skill; files can't define it.")
-            raise DefinitionError([Fault(definition.where, said % {"name": definition.name})])
+            why = _t("“%(name)s” belongs to a skill; files can't define it.")
+            raise DefinitionError([Fault(definition.where, why % {"name": definition.name})])
         before = self.jobs.get(definition.name)
         if before is None and definition.formerly not in self.names:
             before = self.jobs.get(definition.formerly)
@@ -386,6 +386,6 @@ def _compare(found: Plan, *, prune: bool) -> None:
                 there and before and differing(there, before, OF_A_POOL)
             )
         else:
-            is_outdated = move.what == NEW and row.name in names
+            is_outdated = move.what == NEW and move.name in names
         if is_outdated:
             raise OutdatedError(move.name)

@@ -89,11 +89,12 @@ def as_mapping(job: Job, *, values: bool = True) -> dict[str, Any]:
     """
     said: dict[str, Any] = {}
     for name in FIELDS:
-        value = is_on(job) if name == "is_active" else getattr(job, name)
+        value: Any = is_on(job) if name == "is_active" else getattr(job, name)
         if name in ALWAYS or value != default(name):
             said[name] = _in_zone(value, job) if isinstance(value, datetime) else value
-        if name in SECRET and name in said and not values:
-            said[name] = dict.fromkeys(getattr(job, name))
+        if isinstance(said.get(name), dict):  # the database keeps no order of its own everywhere
+            hidden = name in SECRET and not values
+            said[name] = {key: None if hidden else value[key] for key in sorted(value)}
     if job.job_type == Job.Kind.MANUAL and not job.schedule:
         del said["schedule"]
     return said
@@ -112,7 +113,7 @@ def _in_zone(instant: datetime, job: Job) -> str:
 
 
 def of_all(jobs: Iterable[Job], *, values: bool = True) -> dict[str, Any]:
-    """Return what a file says of jobs, all pools and the rules for all jobs."""
+    """Return what a file says of jobs, by name, of all pools and of the rules for all jobs."""
     pools = {
         pool.name: {"size": pool.size}
         | ({"description": pool.description} if pool.description else {})
@@ -122,8 +123,12 @@ def of_all(jobs: Iterable[Job], *, values: bool = True) -> dict[str, Any]:
     return {
         "policy": {name: getattr(rules, name) for name in RULES},
         "pools": pools,
-        "jobs": [as_mapping(job, values=values) for job in jobs],
+        "jobs": [as_mapping(job, values=values) for job in sorted(jobs, key=_by_name)],
     }
+
+
+def _by_name(job: Job) -> tuple[str, str]:
+    return job.name.casefold(), job.name  # each database sorts otherwise
 
 
 def written(jobs: Iterable[Job], *, values: bool = True) -> str:
@@ -134,15 +139,13 @@ def written(jobs: Iterable[Job], *, values: bool = True) -> str:
 
 def as_text(said: Mapping[str, Any]) -> str:
     """Return what `as_mapping` or `of_all` gave as YAML."""
-    if "jobs" not in said:
-        return "\n".join(_job_lines(said) if "name" in said else plain_yaml.lines(said)) + "\n"
-    found: list[str] = []
-    for part in ("policy", "pools"):
-        if said.get(part):
-            found += [*plain_yaml.lines({part: said[part]}), ""]
-    jobs = [_job_lines(job) for job in said["jobs"]]
-    found += ["jobs:", *plain_yaml.listed(jobs)] if jobs else ["jobs: []"]
-    return "\n".join(found) + "\n"
+    if "name" in said:
+        return "\n".join(_job_lines(said)) + "\n"
+    parts = [plain_yaml.lines({part: said[part]}) for part in ("policy", "pools") if said.get(part)]
+    if "jobs" in said:
+        jobs = [_job_lines(job) for job in said["jobs"]]
+        parts.append(["jobs:", *plain_yaml.listed(jobs)] if jobs else ["jobs: []"])
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
 def _job_lines(said: Mapping[str, Any]) -> list[str]:

@@ -41,11 +41,13 @@ def text(path: Path, most: int, ours: Path | None = None, *, is_utf8: bool = Fal
         raise FileError("denied", getattr(error, "strerror", "") or str(error)) from error
     if len(data) > most:
         raise FileError("too_big", str(most))
-    return whole(data) if is_utf8 else decoded(data)
+    return whole(data, most) if is_utf8 else decoded(data)
 
 
-def whole(data: bytes) -> str:
-    """Return text in UTF-8. Raises FileError with the line that is none."""
+def whole(data: bytes, most: int) -> str:
+    """Return text in UTF-8. Raises FileError, with the line that is none."""
+    if len(data) > most:
+        raise FileError("too_big", str(most))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

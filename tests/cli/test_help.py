@@ -25,6 +25,8 @@ OFFERED = {
     "bach import timers",
     "bach import definitions",
     "bach import database",
+    "bach export",
+    "bach apply",
     "bach progress",
     "bach demo",
     "bach demo gpu-service",
