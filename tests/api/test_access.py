@@ -38,6 +38,8 @@ OPERATIONS = (
     ("GET", "queue", "view"),
     ("POST", "hold", "operate"),
     ("POST", "resume", "operate"),
+    ("POST", "start", "operate"),
+    ("POST", "stop", "operate"),
     ("GET", "policy", "view"),
     ("PUT", "policy", "edit"),
     ("PATCH", "policy", "edit"),
