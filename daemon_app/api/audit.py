@@ -115,7 +115,7 @@ class VerifyQuery(Strict):
     head = Text(required=False, help_text="A digest noted earlier: is its row still there?")
 
 
-class Verdict(serializers.Serializer[Any]):
+class Verified(serializers.Serializer[Any]):
     """What looking at the whole chain has found."""
 
     sound = serializers.BooleanField(
@@ -230,7 +230,9 @@ class ExportAudit(Endpoint):
         responses=answers(
             {
                 (200, "application/x-ndjson"): OpenApiResponse(
-                    OpenApiTypes.STR, "One row a line, as in the list."
+                    OpenApiTypes.STR,
+                    "One row a line, as in the list.",
+                    [OpenApiExample("One row", json.dumps({"id": 41, "by": "anna"}) + "\n")],
                 )
             }
         ),
@@ -286,7 +288,7 @@ class VerifyAudit(Endpoint):
                 status_codes=["200"],
             )
         ],
-        responses=answers({200: Verdict}, 409),
+        responses=answers({200: Verified}, 409),
     )
     def get(self, request: Request) -> Response:
         """Look at every row from the first on, and say which is the first that is not sound.
@@ -310,4 +312,4 @@ class VerifyAudit(Endpoint):
             "fault": found.fault,
             "knows_head": found.knows_head if head else None,
         }
-        return Response(Verdict(told).data)
+        return Response(Verified(told).data)
