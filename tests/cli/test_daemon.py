@@ -200,6 +200,27 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(daemon: Bach) -> None:
     assert f"/daemon/runs/{active[0]['id']}/" in again.stderr
 
 
+def test_a_run_that_goes_on_is_followed_by_its_job_or_its_number(daemon: Bach) -> None:
+    go = daemon.data / "go-on"
+    daemon.add_jobs(waits=f"echo begun; while [ ! -e {go} ]; do sleep 0.02; done; exit 9")
+    number = json.loads(daemon("daemon", "run", "waits", "--json").stdout)["id"]
+
+    with daemon.open("job", "logs", "waits", "-f") as process:
+        assert next(lines(process)) == "begun"
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+        assert process.returncode == Code.INTERRUPTED
+        assert f"Lauf {number} geht weiter" in said
+
+    with daemon.open("daemon", "log", str(number), "-f") as process:
+        assert next(lines(process)) == "begun"
+        go.touch()
+        assert process.wait(30) == 9
+
+    assert daemon("daemon", "log", str(number)).stdout == "begun\n"
+    assert daemon("job", "delete", "waits", "--yes").returncode == Code.OK
+
+
 @pytest.mark.parametrize(
     "command",
     [
