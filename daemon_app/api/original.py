@@ -4,16 +4,16 @@ Programs written for it read on. Nothing of ours is named otherwise for it; `doc
 is the table for people.
 """
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from daemon_app.api.fields import Choice, Instant
 from daemon_app.models import Job, Run
+from daemon_app.models.job import LATER_KINDS
 
-# Kinds of jobs that come with later versions, and what lies below these addresses there.
-LATER_KINDS: Final = ("chain", "event")
+# What comes with later versions, by its address.
 LATER: Final = {
     "chains": _("This version has no chains yet."),
     "events": _("This version has no jobs that wait for events yet."),
@@ -34,15 +34,11 @@ RUN_FIELDS: Final = ("name", "result", "finished_at", "triggered_by", "output", 
 
 
 class JobType(Choice):
-    """When a job runs; a kind that comes later is refused as that."""
-
-    default_error_messages: ClassVar = {
-        "later": _("This version has no jobs of the kind “%(kind)s” yet. Give one of: %(words)s."),
-    }
+    """When a job runs. A kind that comes later is known as that by the job itself."""
 
     def to_internal_value(self, data: Any) -> str:
         if isinstance(data, str) and data in LATER_KINDS:
-            self.fail("later", kind=data)
+            return data
         return super().to_internal_value(data)
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -41,6 +42,8 @@ DAY = 86_400
 LONGEST_PAUSE = timedelta(days=366)
 LONGEST_NOTE = 200
 PAUSE = ("paused_until", "paused_by", "pause_note")
+# Kinds of jobs that an original BACH knows, and that come with later versions.
+LATER_KINDS = ("chain", "event")
 # When the skills that come with the program run; others have their own rules.
 SKILLS_RUN = {
     "validate_configs": _("once a day, when idle"),
@@ -372,6 +375,19 @@ class Job(models.Model):
         return self.name
 
     # ── Rules shared by form, API, admin and command line ────────────────────────────────────────
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        """Check each field by itself; a kind that comes later is refused as that."""
+        try:
+            super().clean_fields(exclude)
+        except ValidationError as error:
+            if "job_type" in error.error_dict and self.job_type in LATER_KINDS:
+                message = _t(
+                    "This version has no jobs of the kind “%(kind)s” yet. Give one of: %(words)s."
+                )
+                facts = {"kind": self.job_type, "words": ", ".join(self.Kind.values)}
+                error.error_dict["job_type"] = [ValidationError(message % facts)]
+            raise
+
     def clean(self) -> None:
         """Refuse what can't be right; each message names the way out.
 

@@ -13,11 +13,12 @@ from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
-from daemon_app.api.original import LATER, LATER_KINDS, RUN_FIELDS
+from daemon_app.api.original import LATER, RUN_FIELDS
 from daemon_app.checks import CHECKS, Context, gpu_service, ollama
 from daemon_app.demo import GpuService, Ollama
 from daemon_app.models import Account, Job, Node, Policy, Run
 from daemon_app.models.access import Role
+from daemon_app.models.job import LATER_KINDS
 from daemon_app.readings import State
 from daemon_app.skills import SKILLS
 from tests.api.caller import HOST, Caller
