@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _t
 from daemon_app import admission, executor, live
 from daemon_app.gates import finish_by
 from daemon_app.models import Change, Incident, Job, Policy, Run, reasons
+from daemon_app.models.change import told_last
 from daemon_app.models.run import MISSED_ROWS, ON_TIME, adapted, summary
 from daemon_app.schedules import ScheduleError
 
@@ -545,7 +546,7 @@ def hold(mode: str, *, by: str, now: datetime, note: str = "") -> bool:
     """
     if mode not in {Policy.Hold.DRAIN, Policy.Hold.STOP}:
         raise ValueError(f"unknown way to hold {mode!r}; known: drain, stop")
-    with transaction.atomic():
+    with transaction.atomic(), told_last():
         changed = Policy.set_hold(mode, now=now, by=by, note=note)
         if mode == Policy.Hold.STOP:
             for run in Run.objects.running():
@@ -556,7 +557,7 @@ def hold(mode: str, *, by: str, now: datetime, note: str = "") -> bool:
 
 def resume(*, by: str, now: datetime) -> bool:
     """Let everything go on; False when nothing was held."""
-    with transaction.atomic():
+    with transaction.atomic(), told_last():
         held_at = Policy.current().held_at
         resumed = Policy.set_hold("", now=now, by=by)
         if held_at is not None:

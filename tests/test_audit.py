@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
@@ -12,6 +13,7 @@ from asgiref.sync import async_to_sync
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
 from daemon_app import cli, scheduler
@@ -19,7 +21,7 @@ from daemon_app.cli import language
 from daemon_app.cli.outcome import Code
 from daemon_app.models import Account, Change, Incident, Policy, Pool, Run, Ticket, Token, change
 from daemon_app.models.access import Role
-from daemon_app.models.change import AppendOnlyError, Asker, Via, asked_by
+from daemon_app.models.change import AppendOnlyError, Asker, Via, asked_by, told_last
 from tests.jobs import NOON, job, run
 
 PASSWORD = "drei gelbe Boote"
@@ -207,6 +209,28 @@ def test_what_is_undone_is_not_told() -> None:
         transaction.set_rollback(True)
 
     assert Change.objects.count() == before
+    assert change.verify().broken is None
+
+
+def test_what_is_told_last_is_told_after_everything_else_or_not_at_all() -> None:
+    running = run(state=Run.State.RUNNING)
+    before = Change.objects.count()
+    with CaptureQueriesContext(connection) as asked:
+        scheduler.hold("stop", by="anna", now=NOON)
+    written = [q["sql"] for q in asked if q["sql"].startswith(("INSERT", "UPDATE", "DELETE"))]
+    with suppress(ValueError), transaction.atomic(), told_last():
+        Pool(name="gpu").store(now=NOON, by="anna")
+        raise ValueError
+    with transaction.atomic(), told_last():
+        for name in ("one", "two"):
+            Pool(name=name).store(now=NOON, by="anna")
+        assert Change.objects.count() == before + 1
+
+    running.refresh_from_db()
+    assert running.stop_code == "held"
+    assert "daemon_changes" in written[-1]
+    assert not any("daemon_changes" in sql for sql in written[:-1])
+    assert [row[2] for row in told("pool")] == ["one", "two"]
     assert change.verify().broken is None
 
 

@@ -12,6 +12,7 @@ from daemon_app import arrivals, live
 from daemon_app.intake import past
 from daemon_app.intake.drafts import LONGEST_NAME, Draft, Remark, came_from
 from daemon_app.models import Job
+from daemon_app.models.change import told_last
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -141,7 +142,7 @@ def carry_out(
         ]
         made: list[Job] = []
         stored: list[tuple[Run, Path]] = []
-        with transaction.atomic():
+        with transaction.atomic(), told_last():
             origins = Job.objects.exclude(origin="").values_list("origin", flat=True)
             known = set(map(came_from, origins))
             for step, runs in zip(new, packed, strict=True):

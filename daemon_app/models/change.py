@@ -62,6 +62,7 @@ class Asker:
 
 NOBODY = Asker()
 _asker: ContextVar[Asker] = ContextVar("daemon_app.asker", default=NOBODY)
+_kept_back: ContextVar[list[Change] | None] = ContextVar("daemon_app.kept_back", default=None)
 
 
 @contextmanager
@@ -72,6 +73,22 @@ def asked_by(asker: Asker) -> Iterator[None]:
         yield
     finally:
         _asker.reset(before)
+
+
+@contextmanager
+def told_last() -> Iterator[None]:
+    """Add what is recorded meanwhile to the log at the end, if all goes well.
+
+    For transactions that record something before they are done with other rows: who holds the end
+    of the log while waiting for a row blocks whoever holds that row and waits for the log.
+    """
+    rows: list[Change] = []
+    before = _kept_back.set(rows)
+    try:
+        yield
+    finally:
+        _kept_back.reset(before)
+    Change.append(rows)
 
 
 class ChangeQuerySet(models.QuerySet["Change"]):
@@ -206,8 +223,9 @@ class Change(models.Model):
     def append(cls, rows: Iterable[Change]) -> None:
         """Add rows to the end of the log, one after another, in this transaction."""
         with transaction.atomic():
-            last = _last_digest()
-            for row in rows:
+            last = ""
+            for number, row in enumerate(rows):
+                last = last if number else _last_digest()
                 row.previous = last
                 row.digest = last = digest_of(row.told(), last)
                 super(Change, row).save(force_insert=True)
@@ -244,12 +262,12 @@ class Change(models.Model):
         """Write down what was done with `of`, in the transaction that does it.
 
         `by` is whoever asks right now, unless given. On PostgreSQL every other writer waits from
-        here to the end of the transaction: it should be near.
+        here to the end of the transaction: where it is not near, use `told_last`.
         """
         asker = _asker.get()
         subject = str(of._meta.model_name) if about is None else about  # noqa: SLF001 - its kind
         name = getattr(of, "name", "") if called is None else called
-        cls(
+        row = cls(
             at=now or timezone.now(),
             by=(asker.who() if by is None else by)[:150],
             via=asker.via,
@@ -261,7 +279,12 @@ class Change(models.Model):
             name=name[:150],
             version=getattr(of, "version", 0),
             fields=json.loads(json.dumps({**(fields or {}), **more})),
-        ).save()
+        )
+        kept_back = _kept_back.get()
+        if kept_back is None:
+            row.save()
+        else:
+            kept_back.append(row)
 
 
 def difference(before: Job, after: Job) -> dict[str, list[Any]]:
