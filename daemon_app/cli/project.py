@@ -72,12 +72,14 @@ def configure_models(*, queue: bool) -> None:
 
 
 def configure_settings() -> None:
-    """Read the settings alone, for a command that needs neither database nor models."""
+    """Read the settings alone, for a command that needs neither database nor models.
+
+    What Django says itself stays English: its catalogues need its applications.
+    """
     from django.conf import settings
 
     with _settings_said():
         _folder = settings.DATA_DIR
-    _speak()
 
 
 @contextlib.contextmanager
