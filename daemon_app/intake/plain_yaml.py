@@ -227,7 +227,7 @@ def _is_block(text: str) -> bool:
 
 
 def _header(text: str) -> str:
-    is_indented = text[0] in " \n"
+    is_indented = text[0] in " \t\n"
     kept = "" if text.endswith("\n") else "-"
     if text.endswith("\n\n"):
         kept = "+"
