@@ -329,7 +329,7 @@ def faulty(error: "DefinitionError") -> Refusal:
     """Return what is wrong in files of definitions: each with its line."""
     told = [terminal.shown(str(fault)) for fault in error.faults[:MOST_FAULTS]]
     if more := len(error.faults) - len(told):
-        told.append(ngettext("… and %(n)s more.", "… and %(n)s more.", more) % {"n": more})
+        told.append(_("… and %(n)s more.") % {"n": more})
     return Refusal("\n".join(told), _("Nothing has been changed."))
 
 
