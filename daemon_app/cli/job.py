@@ -192,7 +192,10 @@ def _facts(job: "Job", runs: "list[Run]", clock: Clock) -> list[tuple[str, str]]
         (_("Parameters"), ", ".join(job.parameters)),
         (_("Conditions"), " · ".join(terms.of(job.needs(), job.on_presence, spoken))),
         (_("Rules"), " · ".join(terms.rules(job, spoken))),
-        (pgettext("column", "Last run"), clock.told(ran.started_at) if ran and ran.started_at else ""),
+        (
+            pgettext("column", "Last run"),
+            clock.told(ran.started_at) if ran and ran.started_at else "",
+        ),
     ]
     if record.success is not None:
         told.append((_("Successful"), f"{record.success} %"))
