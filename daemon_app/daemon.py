@@ -14,7 +14,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import DatabaseError, OperationalError, close_old_connections, connection
 
-from daemon_app import doorbell, live, retention, scheduler
+from daemon_app import doorbell, live, retention, scheduler, witness
 from daemon_app.alarms import BEAT, Board
 from daemon_app.clock import Clock
 from daemon_app.database import Checkpointer
@@ -200,7 +200,10 @@ class Beat:
         return not self._wishes and self.watchdog.may_tidy
 
     def _tidy(self) -> None:
-        self._tidy_at = self.clock.mono() + retention.step(self.clock.now())
+        pause = retention.step(self.clock.now())
+        self._tidy_at = self.clock.mono() + pause
+        if pause >= retention.QUIET:
+            witness.note(self.clock.now())
 
     def _tick(self) -> None:
         now = self.clock.now()

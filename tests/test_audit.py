@@ -6,17 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
-from daemon_app import cli, scheduler
+from daemon_app import cli, journal, scheduler, witness
 from daemon_app.cli import language
 from daemon_app.cli.outcome import Code
 from daemon_app.models import Account, Change, Incident, Policy, Pool, Run, Ticket, Token, change
@@ -27,6 +29,12 @@ from tests.jobs import NOON, job, run
 PASSWORD = "drei gelbe Boote"
 guard = import_module("daemon_app.migrations.0005_moving_in")
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _own_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "EXPORTS_DIR", tmp_path)
+    monkeypatch.setattr(witness, "_noted", "")
 
 
 @pytest.fixture
@@ -171,7 +179,7 @@ def test_sign_ins_roles_passwords_links_and_tokens_are_told_and_no_secret_of_the
     assert "argon2" not in kept
 
 
-def test_a_password_hashed_anew_is_no_change(settings: Any) -> None:
+def test_a_password_hashed_anew_is_no_change() -> None:
     anna = Account.objects.create_user("anna", PASSWORD)
     anna.password = "pbkdf2_sha256$1$a$" + anna.password.rpartition("$")[2]
     before = Change.objects.count()
@@ -374,6 +382,43 @@ def test_what_is_cut_off_at_the_end_only_a_digest_kept_elsewhere_shows(
     code, _out, err = bach("daemon", "audit", "verify", "--head", head)
     assert code == Code.FAILED
     assert "the end was cut off" in err
+
+
+@pytest.mark.usefixtures("unlocked")
+@pytest.mark.parametrize("done", ["cut", "rewritten"])
+def test_what_the_daemon_has_noted_in_the_journal_shows_it_too(
+    bach: Callable[..., Any], done: str
+) -> None:
+    ids = fill(3)
+    witness.note(NOON)
+    Pool(name="gpu").store(now=NOON, by="anna")
+    with journal.path().open("a") as file:
+        for line in (
+            '{"skill": "audit"',
+            '{"skill": "audit", "data": [1]}',
+            '{"skill": "else", "data": {"row": 9, "digest": "x", "in": {"skill": "audit"}}}',
+        ):
+            file.write(f"{line}\n")
+    witness.note(NOON)
+    witness.note(NOON)
+    row = change.newest()
+    assert list(witness.noted()) == [ids[-1], row.pk]
+    assert bach("daemon", "audit", "verify")[0] == Code.OK
+
+    if done == "cut":
+        execute(f"DELETE FROM daemon_changes WHERE id = {row.pk}")
+    else:
+        fresh = change.digest_of({**row.told(), "by": "nobody"}, row.previous)
+        execute(f"UPDATE daemon_changes SET by = 'nobody', digest = '{fresh}' WHERE id = {row.pk}")
+        assert change.verify().broken is None
+    code, _out, err = bach("daemon", "audit", "verify")
+    _code, told_json, _err = bach("daemon", "audit", "verify", "--json")
+
+    assert code == Code.FAILED
+    said = {"cut": "the end was cut off", "rewritten": "it was rewritten"}
+    assert said[done] in err
+    assert json.loads(told_json)["broken"] == row.pk
+    assert json.loads(told_json)["noted"] == 2
 
 
 def test_the_triggers_are_there_after_all_migrations() -> None:

@@ -182,7 +182,7 @@ def verify(head: str, as_json: bool) -> int:
             param_hint="--head",
         )
     with project.database(queue=False):
-        from daemon_app import formats
+        from daemon_app import formats, witness
         from daemon_app.models import change
 
         spoken = language.current()
@@ -192,7 +192,8 @@ def verify(head: str, as_json: bool) -> int:
             if shows:
                 click.echo(f"\r{formats.number(rows, spoken)}", err=True, nl=False)
 
-        found = change.verify(head, each=tell)
+        noted = witness.noted()
+        found = change.verify(head, each=tell, noted=noted)
         if shows and found.rows >= change.PER_PIECE:
             click.echo("", err=True)
         is_whole = found.broken is None and found.knows_head
@@ -206,6 +207,7 @@ def verify(head: str, as_json: bool) -> int:
                     "broken": found.broken,
                     "fault": found.fault,
                     "head_found": found.knows_head if head else None,
+                    "noted": len(noted),
                 }
             )
             return Code.OK if is_whole else Code.FAILED
@@ -213,6 +215,10 @@ def verify(head: str, as_json: bool) -> int:
             said = {
                 "changed": _("Row %(id)s is not as it was written."),
                 "gap": _("Row %(id)s does not follow the one before: rows are missing or added."),
+                "other": _("Row %(id)s is not the one that the journal knows: it was rewritten."),
+                "cut": _(
+                    "The journal knows a row %(id)s, which is not there: the end was cut off."
+                ),
             }
             raise Refusal(
                 said[found.fault] % {"id": found.broken},

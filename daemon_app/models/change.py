@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from asgiref.sync import sync_to_async
@@ -337,7 +338,9 @@ class Verified:
     """What looking at the whole chain has found.
 
     `broken` is the number of the first row at which it is broken, `fault` how: "changed" when the
-    row itself is not as it was written, "gap" when rows before it are missing or were put there.
+    row itself is not as it was written, "gap" when rows before it are missing or were put there,
+    "other" when another one was noted elsewhere under its number, "cut" when one was noted that is
+    not there.
     """
 
     rows: int = 0
@@ -349,11 +352,16 @@ class Verified:
     knows_head: bool = False
 
 
-def verify(head: str = "", each: Callable[[int], None] = lambda _rows: None) -> Verified:
+def verify(
+    head: str = "",
+    each: Callable[[int], None] = lambda _rows: None,
+    noted: Mapping[int, str] = MappingProxyType({}),
+) -> Verified:
     """Look at every row from the first on, in constant memory; stop at the first that is broken.
 
-    `head` is a digest that was noted earlier: whether a row has it tells `knows_head`. `each` is
-    called with the number of rows looked at, now and then.
+    `head` is a digest that was noted earlier: whether a row has it tells `knows_head`. `noted` says
+    of rows which digest was noted elsewhere. `each` is called with the number of rows looked at,
+    now and then.
     """
     rows, last, digest, at, known = 0, None, "", None, not head
     for row in Change.objects.order_by("id").iterator(chunk_size=PER_PIECE):
@@ -362,12 +370,16 @@ def verify(head: str = "", each: Callable[[int], None] = lambda _rows: None) -> 
             fault = "gap"
         elif digest_of(row.told(), row.previous) != row.digest:
             fault = "changed"
+        elif noted.get(row.pk, row.digest) != row.digest:
+            fault = "other"
         if fault:
             return Verified(rows, last, digest, at, row.pk, fault, known)
         rows, last, digest, at = rows + 1, row.pk, row.digest, row.at
         known = known or digest == head
         if rows % PER_PIECE == 0:
             each(rows)
+    if cut := [number for number in noted if number > (last or 0)]:
+        return Verified(rows, last, digest, at, min(cut), "cut", known)
     return Verified(rows, last, digest, at, knows_head=known)
 
 
