@@ -40,7 +40,7 @@ class Nowhere(Endpoint):
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> NoReturn:
         """Say that there is nothing, or not yet."""
-        below = request.path.removeprefix(reverse("api:nowhere"))
+        below = request.path.removeprefix(reverse("api:jobs").removesuffix("jobs"))
         if later := original.not_yet(below):
             raise Problem(404, "not_in_this_version", later)
         message = _t("There is nothing at this address.")
@@ -105,5 +105,5 @@ urlpatterns = [
     path("presence", presence.Presence.as_view(), name="presence"),
     path("status", status.ReadStatus.as_view(), name="status"),
     path("openapi.json", schema.OpenAPI.as_view(), name="openapi"),
-    re_path(r"", Nowhere.as_view(), name="nowhere"),
+    re_path(r"", Nowhere.as_view()),
 ]

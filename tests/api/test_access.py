@@ -11,7 +11,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from daemon_app.api import urls
-from daemon_app.models import Incident, Job, Policy, Pool, Run, Token
+from daemon_app.models import Incident, Job, Node, Policy, Pool, Run, Token
 from daemon_app.models.access import RIGHTS
 from tests.api.caller import Caller, Maker
 from tests.jobs import NOON, job, run
@@ -72,6 +72,8 @@ def address() -> Callable[[str], str]:
     waiting = run(job("other"))
     Pool(name="gpu").store(now=NOON, by="anna")
     told = Incident.note("stalled", now=NOON, seconds=40)
+    now = timezone.now()
+    Node.objects.create(host="hal", pid=1, started_at=now, seen_at=now)
     return lambda path: path.format(job=there.pk, run=waiting.pk, pool="gpu", incident=told.pk)
 
 
