@@ -14,6 +14,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from daemon_app import witness
 from daemon_app.api.endpoint import Endpoint, following
 from daemon_app.api.errors import Problem
 from daemon_app.api.fields import Choice, Count, Instant, InstantWord, Strict, Text
@@ -129,7 +130,8 @@ class Verified(serializers.Serializer[Any]):
         allow_null=True, help_text="The first row that is not sound; null: all are."
     )
     fault = serializers.CharField(
-        help_text="changed: that row was; gap: rows before it are missing, or were put there."
+        help_text="changed: that row was; gap: rows before it are missing, or were put there; "
+        "other: the journal knows another one; cut: the journal knows it, and it is missing."
     )
     knows_head = serializers.BooleanField(
         allow_null=True, help_text="Whether a row has the digest given; null: none was."
@@ -295,11 +297,15 @@ class VerifyAudit(Endpoint):
 
         That takes some seconds for each 100,000 rows; meanwhile others who ask are refused (409).
         """
+        head = self.query.get("head")
+        if head is not None and not DIGEST.fullmatch(head):
+            # One that was left out by a slip would seem to be found.
+            raise refused({"head": [_t("Give the digest of a row: 64 digits and letters a to f.")]})
         if not self.turn.acquire(blocking=False):
             raise Problem(409, "being_verified", _t("The audit log is being verified right now."))
         try:
             head = self.query.get("head", "")
-            found = change.verify(head)
+            found = change.verify(head, noted=witness.noted())
         finally:
             self.turn.release()
         told = {

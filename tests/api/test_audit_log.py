@@ -199,3 +199,14 @@ def test_a_long_log_asks_no_more_of_the_database(
     for path in ("audit", "changes"):
         with django_assert_max_num_queries(4):
             assert admin("GET", f"{path}?limit=25").status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("head", ["", "9f1c", "0" * 63 + "g"])
+def test_a_head_that_is_no_digest_is_refused_and_does_not_seem_to_be_found(
+    admin: Caller, head: str
+) -> None:
+    answer = admin("GET", f"audit/verify?head={head}")
+
+    assert answer.status_code == 400
+    assert "head" in answer.json()["error"]["fields"]
