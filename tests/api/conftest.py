@@ -26,6 +26,7 @@ def forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def own_folders(settings: Any, tmp_path: Path) -> None:
     settings.RUNS_DIR = tmp_path / "runs"
+    settings.EXPORTS_DIR = tmp_path / "exports"
 
 
 @pytest.fixture
