@@ -1,6 +1,7 @@
 """The audit log, and what of it was changed of jobs."""
 
 import json
+import re
 from collections.abc import Mapping
 from threading import Lock
 from typing import Any, ClassVar
@@ -16,13 +17,14 @@ from rest_framework.response import Response
 
 from daemon_app import witness
 from daemon_app.api.endpoint import Endpoint, following
-from daemon_app.api.errors import Problem
+from daemon_app.api.errors import Problem, refused
 from daemon_app.api.fields import Choice, Count, Instant, InstantWord, Strict, Text
 from daemon_app.api.plain import PlainText
 from daemon_app.api.schema import answers
 from daemon_app.models import Change, Job, change
 from daemon_app.models.change import ChangeQuerySet, Via
 
+DIGEST = re.compile(r"[0-9a-f]{64}")
 # What is told of a change to whoever may look at jobs: not from where it was asked.
 OF_JOBS = ("id", "at", "by", "via", "kind", "name", "version", "fields")
 
@@ -304,8 +306,7 @@ class VerifyAudit(Endpoint):
         if not self.turn.acquire(blocking=False):
             raise Problem(409, "being_verified", _t("The audit log is being verified right now."))
         try:
-            head = self.query.get("head", "")
-            found = change.verify(head, noted=witness.noted())
+            found = change.verify(head or "", noted=witness.noted())
         finally:
             self.turn.release()
         told = {
