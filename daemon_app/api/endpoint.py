@@ -43,9 +43,9 @@ class Endpoint(APIView):
         """Let in who may, then refuse what is not well formed."""
         super().initial(request, *args, **kwargs)
         self.now = timezone.now()
+        preconditions.check(request, heeds=request.method in self.conditional)
         if request.method not in SAFE_METHODS:
             _require_json(request)
-            preconditions.refuse_unheeded(request, heeded=request.method in self.conditional)
         self.query, wrong = self.query_class().read(
             dict(request.query_params.items()), kind="parameter"
         )

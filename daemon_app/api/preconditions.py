@@ -45,17 +45,19 @@ def digest(*facts: object) -> str:
 
 
 # ── Changes ──────────────────────────────────────────────────────────────────────────────────────
-def refuse_unheeded(request: Request, *, heeded: bool) -> None:
-    """Refuse a condition that the method does not look at, rather than act as if it were met."""
-    if heeded:
-        return
-    wrong = {
-        name: [_t("This address does not heed such a condition. Send the request without it.")]
-        for name in ("If-Match", "If-None-Match")
-        if name in request.headers
-    }
-    if wrong:
-        raise refused(wrong)
+def check(request: Request, *, heeds: bool) -> None:
+    """Refuse conditions that are none, and those that a change does not heed.
+
+    It must not act as if they were met. Raises Problem.
+    """
+    names = [name for name in ("If-Match", "If-None-Match") if name in request.headers]
+    if request.method in SAFE_METHODS:
+        names = [name for name in names if name != "If-Match"]  # it says nothing of a look
+    elif not heeds and names:
+        wrong = _t("This address does not heed such a condition. Send the request without it.")
+        raise refused({name: [wrong] for name in names})
+    for name in names:
+        _tags(request, name)
 
 
 def require(request: Request, present: int | str | None) -> None:

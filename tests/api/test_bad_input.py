@@ -229,6 +229,10 @@ def test_many_unknown_fields_do_not_make_a_long_answer(admin: Caller) -> None:
         (b'{"nice": ' + b"9" * 5000 + b"}", "malformed"),
         (b'{"name": "\\ud800"}', "malformed"),
         (b'{"\\udfff": 1}', "malformed"),
+        (b'{"name": "a", "name": "b"}', "duplicate_name"),
+        (b'{"environment": {"A": "1", "B": "2", "A": "1"}}', "duplicate_name"),
+        (b'{"a\\u0062": 1, "ab": 2}', "duplicate_name"),
+        (b'{"\\ud800": 1, "\\ud800": 2}', "duplicate_name"),
         (b"[" * 100_000, "too_deep"),
         (b"[" * 33 + b"]" * 33, "too_deep"),
         (b'{"a":' * 40 + b"1" + b"}" * 40, "too_deep"),
@@ -250,6 +254,30 @@ def test_32_levels_are_not_too_deep(admin: Caller) -> None:
         deep = {"a": deep}
 
     assert refusal(admin("POST", "jobs", {"environment": deep}))["code"] == "invalid"
+
+
+def test_a_query_of_very_many_parameters_is_refused(viewer: Caller) -> None:
+    assert refusal(viewer("GET", "runs?" + "&".join(["limit=1"] * 500)))["code"] == "bad_request"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Type": "application/json; charset=utf-8"}, 201),
+        ({"Content-Type": 'Application/JSON; Charset="UTF-8"'}, 201),
+        ({"Content-Type": "application/json; charset=latin-1"}, 415),
+        ({"Content-Type": "application/json; charset=utf-16"}, 415),
+        ({"Content-Type": "application/jsonp"}, 415),
+        ({"Content-Encoding": "identity"}, 201),
+        ({"Content-Encoding": "gzip"}, 415),
+        ({"Content-Encoding": "br"}, 415),
+    ],
+)
+def test_only_plain_utf_8_is_read(admin: Caller, headers: dict[str, str], status: int) -> None:
+    answer = admin("POST", "jobs", GOOD, headers=headers)
+
+    assert answer.status_code == 201 or refusal(answer, 415)["code"] == "unsupported_media_type"
+    assert answer.status_code == status
 
 
 def test_a_body_beyond_256_kib_is_refused(admin: Caller) -> None:
@@ -285,6 +313,8 @@ def test_a_body_of_unknown_length_is_refused(admin: Caller) -> None:
         "runs?trigger=cron",
         "runs?before=0",
         "runs?job=3",
+        "runs?limit=1&limit=2",
+        "runs?state=failed&state=lost",
         "runs?format=xml",
         "jobs?is_active=1",
         "jobs?limit=1001",
