@@ -16,7 +16,7 @@ from daemon_app.intake.plain_yaml import YamlError
 from daemon_app.models import Job
 from tests.jobs import job
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 # Where quotation marks, blocks and their headers matter.
 AWKWARD = st.text(st.sampled_from(" \n\t:#-'\"|>&*!%@`~?[]{},=<0123.noyes\\é"), max_size=24)
 SCALARS = st.none() | st.booleans() | st.integers(-(10**17), 10**17) | TEXT | AWKWARD
@@ -246,5 +246,5 @@ def test_every_field_of_the_form_is_written() -> None:
         *("created_at", "updated_at", "updated_by"),
     }
 
-    names = {each.name for each in Job._meta.concrete_fields}  # noqa: SLF001 - its fields
+    names = {each.name for each in Job._meta.concrete_fields}
     assert names - left_out == set(definitions.FIELDS)
