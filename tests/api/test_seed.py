@@ -312,6 +312,28 @@ def test_the_table_for_people_names_it_all() -> None:
         assert f"`{word}`" in table
 
 
+def test_what_differs_is_refused_and_never_taken_for_something_else(admin: Caller) -> None:
+    body = json.loads(VIA_API.strip().split("\n", 1)[1])
+
+    refused = [
+        admin("POST", "jobs", body | {"description": None}),
+        admin("POST", "jobs", body | {"schedule": "60"}),
+        admin("POST", "jobs", {name: body[name] for name in body if name != "job_type"}),
+        admin("POST", "jobs", body | {"retry_on_fail": True}),
+    ]
+
+    fields = [answer.json()["error"]["fields"] for answer in refused]
+    assert [[*one] for one in fields] == [
+        ["description"],
+        ["schedule"],
+        ["schedule"],
+        ["retry_on_fail"],
+    ]
+    assert "60m" in fields[1]["schedule"][0]
+    assert admin("POST", "kill-all").json()["error"]["code"] == "not_found"
+    assert not Job.objects.exists()
+
+
 # ── The page ─────────────────────────────────────────────────────────────────────────────────────
 def test_the_page_is_where_it_was_and_has_the_button(client: Client) -> None:
     path, address = re.fullmatch(r"(\S+) \((\S+)\)", ADDRESS).groups()

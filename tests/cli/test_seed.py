@@ -54,6 +54,14 @@ FILES = """
   data/daemon.pid                          PID-Datei (wenn laufend)
 """
 LATER_FILE = "data/logs/session_daemon.log"
+BODY = """
+  {
+    "name": "mein-job",
+    "job_type": "interval",
+    "schedule": "1h",
+    "command": "python tools/mein_script.py"
+  }
+"""
 # ── Phase 0: Daemon Foundation ───────────────────────────────────────────────────────────────────
 JOURNAL = "exports/experience/daemon_log.jsonl"
 LINE = (
@@ -226,6 +234,37 @@ def test_the_commands_of_the_document_do_what_it_says(running: Running) -> None:
     log = (bach.data / "logs" / "daemon.log").read_text().splitlines()
     assert bach(*usual(LOGS)).stdout.splitlines()[-1] in log
     assert len(bach("daemon", "logs", "1").stdout.splitlines()) == 1
+
+
+def test_a_program_of_the_original_needs_a_token_and_nothing_else(running: Running) -> None:
+    token = running.bach("daemon", "token", "create", "--name", "old", "--role", "admin").stdout
+
+    def ask(line: str, body: str = "") -> Any:
+        method, path = line.split()
+        headers = {"Authorization": f"Bearer {token.strip()}"}
+        if body:
+            headers["Content-Type"] = "application/json"
+        asked = urllib.request.Request(
+            f"http://{running.pages}{path}", body.encode() or None, headers, method=method
+        )
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            return json.load(answer)
+
+    made = ask("POST /api/daemon/jobs", BODY)
+    off = ask(f"PUT /api/daemon/jobs/{made['id']}/toggle")
+    started = ask(f"POST /api/daemon/jobs/{made['id']}/run")
+    address = f"GET /api/daemon/runs?job_id={made['id']}&limit=1"
+    becomes(lambda: ask(address)["runs"][0]["result"], "the run has ended")
+
+    assert (made["status"], off["is_active"]) == ("created", False)
+    assert (started["status"], started["job_id"]) == ("started", made["id"])
+    told = ask(address)
+    assert told["count"] == 1
+    (run,) = told["runs"]
+    # There is no such script here.
+    assert (run["name"], run["result"], run["triggered_by"]) == ("mein-job", "failed", "manual")
+    assert "mein_script.py" in run["output"]
+    assert run["finished_at"] > run["started_at"]
 
 
 def test_its_files_are_where_it_says(running: Running) -> None:
