@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from daemon_app.scheduler import Started
 
 PORTION = 200
-TOLD_BY, MOSTLY = 10, 2  # runs by which it is told how a job is doing
+TOLD_BY = 10  # runs by which it is told how a job is doing, where the newest does not say it
+# Of a job, for a line of a table.
+SHOWN = (
+    *("name", "job_type", "schedule", "timezone", "next_due_at", "schedule_error"),
+    *("is_active", "skill"),
+)
 SHORTEST_PART = 3  # letters of a name that are enough to guess it
 WAIT = 0.5  # seconds between looks when no bell rings
 JOB = click.argument("job", metavar=_("ID|NAME"))
@@ -41,10 +46,11 @@ NOT_STARTED = {"ENOENT": 127, "EACCES": 126, "ENOEXEC": 126}  # as a shell has i
 @click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
 def jobs(as_json: bool) -> int:
     """Show every job."""
-    with project.database():
+    with project.database(queue=False):
         from daemon_app.models import Job
 
-        found = list(Job.objects.order_by("name"))
+        every = Job.objects.order_by("name")
+        found = list(every if as_json else every.only(*SHOWN))
         if found or as_json:
             say_list(found, as_json=as_json)
         else:
@@ -61,12 +67,10 @@ def say_list(found: "list[Job]", *, as_json: bool) -> None:
     from daemon_app.models import Run
 
     now = timezone.now()
-    latest: dict[int, list[Run]] = {}
-    for some in batched(found):
-        latest |= tiles.latest_runs([job.pk for job in some], MOSTLY)
+    latest = {pk: [run] for pk, run in tiles.newest_runs([job.pk for job in found]).items()}
     # Few jobs need more to be told by.
     busy = set(Run.objects.active().order_by().values_list("job_id", flat=True))
-    unclear = [job for job in found if job.pk in busy or not is_clear(latest[job.pk])]
+    unclear = [job for job in found if job.pk in busy or not is_clear(latest.get(job.pk, []))]
     for some in batched(unclear):
         latest |= tiles.latest_runs([job.pk for job in some], TOLD_BY)
     if as_json:
@@ -185,7 +189,7 @@ def batched(jobs: "list[Job]") -> "Iterator[list[Job]]":
 def is_clear(runs: "list[Run]") -> bool:
     """Return whether no older run could say more of a job: these tell its last start and end."""
     ended = (run.state != run.State.SKIPPED for run in runs if not run.is_active)
-    return len(runs) < MOSTLY or (any(run.started_at for run in runs) and any(ended))
+    return not runs or (any(run.started_at for run in runs) and any(ended))
 
 
 def find(wanted: str) -> "Job":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from daemon_app.tiles.rows import Filter, Now, Tab, job_mark
     from daemon_app.tiles.run import log_ends
     from daemon_app.tiles.runs import times
-    from daemon_app.tiles.strip import STEP, STRIP, Bar, bars, latest_runs, strip_label
+    from daemon_app.tiles.strip import STEP, STRIP, Bar, bars, latest_runs, newest_runs, strip_label
     from daemon_app.tiles.today import Asked
     from daemon_app.tiles.writing import plain, readable
 
@@ -32,13 +32,13 @@ HOMES = {
     "rows": ("Filter", "Now", "Tab", "job_mark"),
     "run": ("log_ends",),
     "runs": ("times",),
-    "strip": ("STEP", "STRIP", "Bar", "bars", "latest_runs", "strip_label"),
+    "strip": ("STEP", "STRIP", "Bar", "bars", "latest_runs", "newest_runs", "strip_label"),
     "today": ("Asked",),
     "writing": ("plain", "readable"),
 }
 # What the command line asks for: a table of jobs needs no region.
 WITHOUT_REGIONS = {
-    *("Mark", "current_language", "job_mark", "latest_runs"),
+    *("Mark", "current_language", "job_mark", "latest_runs", "newest_runs"),
     *("run_mark", "signal_name", "way_out", "why"),
 }
 
@@ -60,6 +60,7 @@ __all__ = [
     "job_mark",
     "latest_runs",
     "log_ends",
+    "newest_runs",
     "plain",
     "readable",
     "region",
