@@ -70,8 +70,13 @@ def add(name: str, words: tuple[str, ...], *, dry_run: bool, as_json: bool, **gi
             typed["command"] = words[0] if len(words) == 1 else shlex.join(words)
         if typed:
             return _say(_by_options(None, typed | {"name": name}, dry_run=dry_run), as_json=as_json)
-        fresh = Draft(Job(name=name, job_type=Job.Kind.MANUAL), dry_run=dry_run)
-        saved = fresh.edit()
+        if Job.objects.filter(name=" ".join(name.split())).exists():
+            raise Refusal(
+                _("There is a job with this name already."),
+                _("Change it: %(bach)s job edit NAME") % {"bach": project.program()},
+                code=Code.USAGE,
+            )
+        saved = Draft(Job(name=name, job_type=Job.Kind.MANUAL), dry_run=dry_run).edit()
         return _say(saved, as_json=as_json) if saved else Code.OK
 
 
@@ -154,8 +159,10 @@ def _store(job: "Job", now: "datetime", *, is_dry: bool) -> Saved:
     from daemon_app.schedules import ScheduleError
 
     before = Job.objects.filter(pk=job.pk).first() if job.pk else None
-    job.store(now=now, by=project.user()[:150])
     changes: dict[str, Any] = {}
+    # Saying what is so already is no change: nobody else's version counts up by it.
+    if before is None or not _is_same(before, job):
+        job.store(now=now, by=project.user()[:150])
     if before is not None:
         changes = difference(before, job)
         if before.is_active != job.is_active:
@@ -171,6 +178,13 @@ def _store(job: "Job", now: "datetime", *, is_dry: bool) -> Saved:
                 most=NEXT_TIMES,
             )
     return Saved(job, before is None, is_dry, changes, meant)
+
+
+def _is_same(before: "Job", job: "Job") -> bool:
+    from daemon_app.intake import definitions
+
+    same = (getattr(before, name) == getattr(job, name) for name in definitions.FIELDS)
+    return all(same) and not before.schedule_error
 
 
 # ── In an editor ─────────────────────────────────────────────────────────────────────────────────

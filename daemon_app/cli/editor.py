@@ -60,14 +60,16 @@ def ask(name: str, text: str, take: Callable[[str], T]) -> T | None:
     shown, refused = text, UnfitError()
     try:
         while True:
-            file.write_text(shown)
+            file.write_text(shown, encoding="utf-8")
             code = _run(editor, file)
-            written = file.read_text(errors="replace")
-            if code:
+            written = _written(file)
+            if written is None:
+                refused = UnfitError(Reason(_("Your text is no UTF-8.")))
+            elif code:
                 refused = UnfitError(Reason(_("The editor ended with %(code)s.") % {"code": code}))
             elif not content(written) or written == shown:
                 if not refused.reasons:
-                    file.unlink()
+                    file.unlink(missing_ok=True)
                     terminal.note(_("Nothing has been changed."))
                     return None
             else:
@@ -80,12 +82,22 @@ def ask(name: str, text: str, take: Callable[[str], T]) -> T | None:
                         shown = _with_reasons(written, error.reasons)
                         continue
                 else:
-                    file.unlink()
+                    file.unlink(missing_ok=True)
                     return taken
             raise _given_up(refused, file, text)
     finally:
         with suppress(OSError):  # what somebody wrote stays there
             folder.rmdir()
+
+
+def _written(file: Path) -> str | None:
+    """Return what is in a file, "" when it is gone; None when it is no text."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError:
+        return None
 
 
 def content(text: str) -> str:
@@ -111,8 +123,8 @@ def _remark(reason: Reason) -> str:
 def _given_up(why: UnfitError, file: Path, text: str) -> Refusal:
     """Return what is said when nothing was taken; the file goes when nobody wrote into it."""
     reasons = [terminal.shown(each.said) for each in why.reasons]
-    if file.read_text(errors="replace") == text:
-        file.unlink()
+    if _written(file) in {"", text}:
+        file.unlink(missing_ok=True)
     else:
         reasons.append(_("Your text is kept: %(file)s") % {"file": file})
     return Refusal(

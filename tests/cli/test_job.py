@@ -188,6 +188,17 @@ def test_what_is_not_typed_stays_to_the_bit(bach: Door) -> None:
     assert (after.anchor, after.next_due_at) == (before.anchor, before.next_due_at)
 
 
+def test_saying_what_is_so_already_changes_nothing(bach: Door) -> None:
+    job_of("same", priority=4)
+
+    assert bach.facts("edit", "same", "--priority", "4", "--no-idle-io")["version"] == 1
+    assert bach("edit", "same", "--name", "other")[0] == Code.OK
+    job_of("same")
+    assert bach("add", "same")[0] == Code.USAGE
+    assert bach("add", "same", "--", "true")[0] == Code.USAGE
+    assert bach("edit", "other", "--name", "same")[0] == Code.USAGE
+
+
 def test_variables_are_set_one_by_one_taken_away_and_emptied(bach: Door) -> None:
     job_of("vars", environment={"A": "1", "B": "2"})
 
@@ -436,6 +447,28 @@ def test_an_edited_job_stays_paused_and_keeps_values_that_are_left_out(
         "why",
     )
     assert (after.description, after.environment) == ("new", {"KEY": "s3cret"})
+
+
+@pytest.mark.parametrize("step", ['rm "$1"', ': > "$1"', "true"])
+def test_a_text_that_is_gone_empty_or_untouched_changes_nothing(
+    bach: Door, editor: Editor, tmp_path: Path, step: str
+) -> None:
+    job_of("kept", priority=4)
+    editor(step)
+
+    assert bach("edit", "kept")[0] == Code.OK
+    assert (stored("kept").priority, stored("kept").version) == (4, 1)
+    assert left(tmp_path) == []
+
+
+def test_what_is_no_text_is_refused_and_kept(bach: Door, editor: Editor, tmp_path: Path) -> None:
+    job_of("kept")
+    editor("printf 'description: \\377\\n' >> \"$1\"")
+
+    assert bach("edit", "kept")[0] == Code.FAILED
+    (kept,) = tmp_path.glob("bach-edit-*/*")
+    assert kept.read_bytes().endswith(b"description: \xff\n")
+    assert stored("kept").version == 1
 
 
 def test_an_interrupt_in_the_editor_is_the_editors_business(bach: Door, editor: Editor) -> None:
