@@ -550,13 +550,21 @@ class _Zygote:
 
     def _end_orphans(self) -> None:
         """End what a killed supervisor left. Its command has died with it; its descendants not."""
+        before: set[int] | None = None
         for attempt in range(processes.FREEZE_PASSES):
-            orphans = self._strangers() - self.left
-            if not orphans:
+            looked = processes.children(os.getpid())
+            spared = self.supervisors.keys() | self.left
+            orphans = {each.pid for each in looked if each.state not in "ZX"} - spared
+            # Who dies while one looks leaves us its children after the list was read. Nobody is
+            # left only where all whom the last look has met were dead by then, and nobody is new.
+            seen = {each.pid for each in looked}
+            if not orphans and seen == before:
                 return
+            before = None if orphans else seen
             for orphan in orphans:
                 processes.kill_tree(orphan, freeze=attempt > 1)
-            select.poll().poll(5)  # a moment to die
+            if orphans:
+                select.poll().poll(5)  # a moment to die
 
 
 def _wake_by_signals() -> int:

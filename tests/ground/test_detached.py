@@ -177,6 +177,40 @@ def test_a_killed_supervisor_takes_its_command_along_and_the_zygote_ends_the_res
     assert site.run("true")["exit_code"] == 0
 
 
+# A zygote whose one orphan dies between the list of children and the look at each of them.
+ORPHAN_DIES = """
+import os, signal, subprocess, sys
+from daemon_app import processes, supervisor
+processes.adopt_orphans()
+zygote = supervisor._Zygote(os.pipe()[0], 0)
+with subprocess.Popen(
+    ["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE, text=True
+) as parent:
+    child = processes.Identity.of(int(parent.stdout.readline()))
+    look = processes.children
+
+    def late(pid):
+        listed = look(pid)
+        parent.kill()
+        os.waitid(os.P_PID, parent.pid, os.WEXITED | os.WNOWAIT)
+        processes.children = look
+        return [each for each in look(pid) if each.pid in {one.pid for one in listed}]
+
+    processes.children = late
+    zygote._end_orphans()
+    print("alive" if child.is_alive() else "ended", flush=True)
+    child.signal(signal.SIGKILL)
+"""
+
+
+def test_an_orphan_that_dies_while_one_looks_leaves_nobody_behind():
+    done = subprocess.run(
+        [sys.executable, "-c", ORPHAN_DIES], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "ended\n", done.stderr
+
+
 def test_without_a_zygote_the_rest_is_found_by_its_marks_and_its_session(site: Site):
     run = site.launch(LEFTOVERS)
     pids = [Identity.of(int(pid)) for pid in site.wrote("pids", lines=3)]
