@@ -68,19 +68,18 @@ def say_list(found: "list[Job]", *, as_json: bool) -> None:
 
     now = timezone.now()
     latest = {pk: [run] for pk, run in tiles.newest_runs([job.pk for job in found]).items()}
+    if as_json:
+        newest = [runs[0].pk for runs in latest.values()]
+        for start in range(0, len(newest), PORTION):
+            whole = Run.objects.in_bulk(newest[start : start + PORTION])
+            latest |= {run.job_id: [run] for run in whole.values()}
+        terminal.say_json(jobs_as_json(found, latest, now))
+        return
     # Few jobs need more to be told by.
     busy = set(Run.objects.active().order_by().values_list("job_id", flat=True))
     unclear = [job for job in found if job.pk in busy or not is_clear(latest.get(job.pk, []))]
     for some in batched(unclear):
         latest |= tiles.latest_runs([job.pk for job in some], TOLD_BY)
-    if as_json:
-        newest = [runs[0].pk for runs in latest.values() if runs]
-        for start in range(0, len(newest), PORTION):
-            whole = Run.objects.in_bulk(newest[start : start + PORTION])
-            latest |= {run.job_id: [run] for run in whole.values()}
-        shared = {"now": now}
-        terminal.say_json([job_as_json(job, latest.get(job.pk, []), shared) for job in found])
-        return
     clock, spoken = Clock.here(now), language.current()
     rows = []
     for job in found:
@@ -385,15 +384,26 @@ def exit_code(run: "Run") -> int:
 
 
 # ── JSON, as the REST interface has it ───────────────────────────────────────────────────────────
-def job_as_json(job: "Job", runs: "list[Run]", shared: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts of a job for programs, with its newest run.
-
-    `shared` holds `now`, and keeps what the runs of several jobs need.
-    """
+def jobs_as_json(
+    found: "list[Job]", latest: "dict[int, list[Run]]", now: datetime
+) -> list[dict[str, Any]]:
+    """Return the facts of jobs for programs, each with its newest run."""
     from daemon_app.api.serializers import JobSerializer, RunSerializer
 
-    last = {**RunSerializer(runs[0], context=shared).data} if runs else None
-    return {**JobSerializer(job).data, "last_run": last}
+    # For each object a serializer would build all its fields anew: 3 ms.
+    told, last = JobSerializer(), RunSerializer(context={"now": now})
+    return [
+        {
+            **told.to_representation(job),
+            "last_run": last.to_representation(runs[0]) if (runs := latest.get(job.pk)) else None,
+        }
+        for job in found
+    ]
+
+
+def job_as_json(job: "Job", runs: "list[Run]", shared: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of a job for programs, with its newest run; `shared` holds `now`."""
+    return jobs_as_json([job], {job.pk: runs}, shared["now"])[0]
 
 
 def run_as_json(run: "Run", now: datetime) -> dict[str, Any]:
