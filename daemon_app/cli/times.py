@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from pathlib import Path
@@ -59,7 +60,10 @@ def terminals_zone() -> str:
     asked = ASKED_FOR.lstrip(":")
     if asked:
         return asked
-    return str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")[2] or "UTC"
+    found = str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")[2]
+    with suppress(OSError):  # where that file is a copy
+        found = found or Path("/etc/timezone").read_text(encoding="utf-8").strip()
+    return found or "UTC"
 
 
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────
