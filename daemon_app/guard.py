@@ -7,6 +7,7 @@ wall: a foreign name may be made to point at us. So each request must name us ex
 one that could change something must come from our own pages or carry an API token.
 """
 
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -28,6 +29,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+INTERFACE = "/api/"
 METHODS = SAFE | {"POST", "PUT", "PATCH", "DELETE"}
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 # What only a proxy may say. The last is a header by which Daphne lets a client choose where the
@@ -72,9 +74,10 @@ TRANSPORT_SECURITY = (b"strict-transport-security", b"max-age=31536000; includeS
 
 
 class Refusal(NamedTuple):
-    """Why a request is not let in: a status and a text for people, in German and English."""
+    """Why a request is not let in: a status, a code, and a text for people in two languages."""
 
     status: int
+    code: str
     german: str
     english: str
 
@@ -114,7 +117,7 @@ class Guard:
             await self.app(scope, _replay(body, receive), send)
         else:
             log.info("refused %s %r: %s", scope["method"], scope["path"], refusal.english)
-            await _answer(refusal, send)
+            await _answer(refusal, scope["path"], send)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = self._without_hearsay(scope)
@@ -133,11 +136,17 @@ class Guard:
         headers: Headers = scope["headers"]
         method = scope.get("method", "GET")
         if method not in METHODS:
-            return Refusal(405, f"Methode {method} gibt es hier nicht.", f"No method {method}.")
+            return Refusal(
+                405,
+                "method_not_allowed",
+                f"Methode {method} gibt es hier nicht.",
+                f"No method {method}.",
+            )
         path = scope.get("raw_path") or scope["path"].encode()
         if not path.startswith(b"/") or "\0" in scope["path"] or "\\" in scope["path"]:
             return Refusal(
                 400,
+                "bad_request",
                 "Die Adresse muss mit / beginnen und darf weder NUL noch \\ enthalten.",
                 "The address must begin with / and hold neither NUL nor \\.",
             )
@@ -145,6 +154,7 @@ class Guard:
         if len(hosts) != 1 or not hosts[0]:
             return Refusal(
                 400,
+                "bad_request",
                 "Die Anfrage muss genau einen Host nennen.",
                 "The request must name exactly one host.",
             )
@@ -164,6 +174,7 @@ class Guard:
         if not origins and changes and not _has_token(headers):
             return Refusal(
                 403,
+                "foreign_origin",
                 f"Der Anfrage fehlt die Herkunft (Origin: {own}). Programme melden sich mit einem "
                 "API-Token an (Authorization: Bearer …; bach daemon token).",
                 f"The request lacks its origin (Origin: {own}). Programs sign in with an API "
@@ -188,6 +199,7 @@ class Guard:
         shown = "".join(letter for letter in own[:200] if letter.isprintable())
         return Refusal(
             421,
+            "wrong_host",
             f"Unter der Adresse {shown} ist dieser Server nicht zu erreichen.\n"
             f"Erlaubt sind:\n{known}\n"
             "Soll diese Adresse auch gelten, den Server mit ihr in der Umgebungsvariable "
@@ -289,6 +301,7 @@ def _has_token(headers: Headers) -> bool:
 def _foreign(own: str) -> Refusal:
     return Refusal(
         403,
+        "foreign_origin",
         "Diese Anfrage kam von einer anderen Seite und wurde nicht ausgeführt.\n"
         "Wollten Sie die Seite öffnen, klicken Sie in die Adresszeile und drücken Sie die "
         f"Eingabetaste, oder beginnen Sie hier: {own}/daemon/",
@@ -303,6 +316,7 @@ def _too_large() -> Refusal:
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 1024
     return Refusal(
         413,
+        "too_large",
         f"Die Anfrage ist größer als {limit} KiB.",
         f"The request is larger than {limit} KiB.",
     )
@@ -311,7 +325,12 @@ def _too_large() -> Refusal:
 def _judge_length(scope: Scope) -> Refusal | None:
     lengths = _values(scope["headers"], b"content-length")
     if any(not length.isascii() or not length.isdigit() for length in lengths):
-        return Refusal(400, "Die Länge der Anfrage ist keine Zahl.", "The length is no number.")
+        return Refusal(
+            400,
+            "bad_request",
+            "Die Länge der Anfrage ist keine Zahl.",
+            "The length is no number.",
+        )
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if any(len(length) > 18 or int(length) > limit for length in lengths):
         return _too_large()
@@ -325,7 +344,8 @@ async def _read(receive: Receive) -> tuple[bytes, Refusal | None]:
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            return b"", Refusal(400, "Die Anfrage brach ab.", "The request broke off.")
+            broken = "Die Anfrage brach ab.", "The request broke off."
+            return b"", Refusal(400, "bad_request", *broken)
         part = message.get("body", b"")
         size += len(part)
         if size > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
@@ -344,12 +364,18 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-async def _answer(refusal: Refusal, send: Send) -> None:
-    text = f"{refusal.german}\n\n{refusal.english}\n".encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(text)).encode()),
-    ]
+async def _answer(refusal: Refusal, path: str, send: Send) -> None:
+    """Say why: to programs in the shape of the interface's errors, to people in both languages."""
+    if path.startswith(INTERFACE):
+        error = {"code": refusal.code, "message": refusal.german, "fields": {}}
+        text = json.dumps({"error": error}, ensure_ascii=False).encode()
+        kind = b"application/json"
+    else:
+        text = f"{refusal.german}\n\n{refusal.english}\n".encode()
+        kind = b"text/plain; charset=utf-8"
+    headers = [(b"content-type", kind), (b"content-length", str(len(text)).encode())]
+    if refusal.status == 405:
+        headers.append((b"allow", ", ".join(sorted(METHODS)).encode()))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": text})
 

@@ -178,7 +178,7 @@ def _problem(exc: Exception, context: Mapping[str, Any]) -> Problem:
             return Problem(status_code, code, str(text))
     if database.is_not_ready(exc):
         words = _t("The server is not ready yet. Try again in a few seconds.")
-        return Problem(503, "not_ready", words)
+        return Problem(503, "not_ready", words, headers={"Retry-After": "5"})
     log.error("%s %s failed", *_request_line(context), exc_info=exc)
     return Problem(
         500, "failed", _t("Something went wrong here. The log of the web server says what.")

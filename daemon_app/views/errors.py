@@ -1,4 +1,7 @@
-"""Pages for what went wrong. None of them needs the database or a session."""
+"""Pages for what went wrong. None of them needs the database or a session.
+
+Programs get the same in the shape of the interface's errors, whoever found that it went wrong.
+"""
 
 import sys
 from collections.abc import Callable
@@ -10,6 +13,7 @@ from django.template.loader import render_to_string
 from django.utils.translation import gettext as _t
 
 from daemon_app import database
+from daemon_app.guard import INTERFACE
 
 Asked = ParamSpec("Asked")
 
@@ -19,13 +23,26 @@ def _answer(status: int, template: str, **context: object) -> HttpResponse:
     return HttpResponse(render_to_string(template, context), status=status)
 
 
+def _told(status: int, code: str, message: str) -> JsonResponse:
+    error = {"code": code, "message": message, "fields": {}}
+    return JsonResponse({"error": error}, status=status)
+
+
+def _is_program(request: HttpRequest) -> bool:
+    return request.path.startswith(INTERFACE)
+
+
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Say that the request could not be understood (400)."""
+    if _is_program(request):
+        return _told(400, "bad_request", _t("This request can't be understood."))
     return _answer(400, "400.html")
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Say that this account may not do that (403)."""
+    if _is_program(request):
+        return _told(403, "forbidden", _t("You may not do this."))
     return _answer(403, "403.html")
 
 
@@ -36,6 +53,8 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Say that there is nothing at this address (404)."""
+    if _is_program(request):
+        return _told(404, "not_found", _t("There is nothing at this address."))
     return _answer(404, "404.html")
 
 
@@ -73,6 +92,9 @@ def server_error(request: HttpRequest) -> HttpResponse:
     # Called while the failure is being handled.
     if database.is_not_ready(sys.exception()):
         return not_ready(request)
+    if _is_program(request):
+        words = _t("Something went wrong here. The log of the web server says what.")
+        return _told(500, "failed", words)
     return _answer(500, "500.html")
 
 
@@ -83,10 +105,9 @@ SOON = 5
 def not_ready(request: HttpRequest) -> HttpResponse:
     """Say that the server is starting (503); what was only looked at loads itself again."""
     response: HttpResponse
-    if request.path.startswith("/api/"):
+    if _is_program(request):
         words = _t("The server is not ready yet. Try again in a few seconds.")
-        body = {"code": "not_ready", "message": words, "fields": {}}
-        response = JsonResponse({"error": body}, status=503)
+        response = _told(503, "not_ready", words)
     else:
         response = _answer(503, "503.html", waits=request.method in {"GET", "HEAD"})
     response["Retry-After"] = str(SOON)
