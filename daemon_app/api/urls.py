@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from daemon_app.api import (
     audit,
     calendar,
+    definitions,
     find,
     health,
     incidents,
@@ -69,6 +70,7 @@ urlpatterns = [
     path("calendar", calendar.ReadCalendar.as_view(), name="calendar"),
     path("starters", starters.ListStarters.as_view(), name="starters"),
     path("starters/begin", starters.Begin.as_view(), name="begin"),
+    path("export", definitions.Export.as_view(), name="export"),
     path("find", find.Find.as_view(), name="find"),
     path("runs", runs.Runs.as_view(), name="runs"),
     path("runs/<int:pk>", runs.ReadRun.as_view(), name="run"),

@@ -41,6 +41,7 @@ def test_it_names_every_address_and_its_rules() -> None:
         "calendar",
         "starters",
         "starters/begin",
+        "export",
         "find",
         "audit",
         "audit/export",

@@ -88,6 +88,7 @@ INTERFACE = {
     "api/daemon/calendar": {"GET": READ},
     "api/daemon/starters": {"GET": READ},
     "api/daemon/starters/begin": {"POST": EDIT},
+    "api/daemon/export": {"GET": READ},
     "api/daemon/find": {"GET": READ},
     "api/daemon/audit": {"GET": MANAGE},
     "api/daemon/audit/export": {"GET": MANAGE},
