@@ -483,7 +483,14 @@ REFUSALS: Final[dict[tuple[str, str], tuple[str, Any]]] = {
     ("cancel_run", "409"): ("ended", _("This run has already ended.")),
     ("force_run", "409"): ("not_waiting", _("This run does not wait in line.")),
     ("move_run", "409"): ("not_waiting", _("This run does not wait in line.")),
-    ("delete_job", "409"): ("of_a_skill", _("The job of a skill can't be deleted.")),
+    ("delete_job", "409"): (
+        "of_a_skill",
+        _("The job of a skill can't be deleted. Switch it off, and it does not run."),
+    ),
+    ("export_definitions", "409"): (
+        "of_a_skill",
+        "„cleanup_vram“ gehört zu einem Skill; Dateien können ihn nicht festlegen.",
+    ),
     ("run_again", "409"): ("overlap", "Nicht gestartet: läuft bereits (Lauf 18)."),
     ("verify_audit_log", "409"): (
         "being_verified",
@@ -612,17 +619,14 @@ def _plain(schema: Schema, shapes: Mapping[str, Schema]) -> Any:
     """Return a value of a schema that is no object with fields of its own."""
     kinds = schema.get("type", "object")
     kind = kinds[0] if isinstance(kinds, list) else kinds
-    if "enum" in schema or "default" in schema:
+    if "enum" in schema or "default" in schema or "null" in kinds:
         return schema.get("default", _first(schema))
-    if "null" in kinds:
-        return None
     if kind == "array":
         return [compose(schema["items"], shapes)]
     if kind == "object":
         inside = schema.get("additionalProperties")
-        if isinstance(inside, dict) and "$ref" in inside:
-            return {"vram": compose(inside, shapes)}  # only what is told of checks is like that
-        return {}
+        is_of_checks = isinstance(inside, dict) and "$ref" in inside
+        return {"vram": compose(inside or {}, shapes)} if is_of_checks else {}
     if kind == "string":
         return NOON if schema.get("format") == "date-time" else ""
     return {"boolean": False, "number": 0.0}.get(kind, schema.get("minimum", 0))

@@ -136,7 +136,11 @@ class OneJob(Endpoint):
         summary="Change a job",
         tags=["jobs"],
         request=JobSerializer,
-        examples=[OpenApiExample("Other times", {"schedule": "2h"}, request_only=True)],
+        examples=[
+            OpenApiExample(
+                "Other times", {"job_type": "interval", "schedule": "2h"}, request_only=True
+            )
+        ],
         responses=answers({200: JobSerializer}, 404, 409, changes=True),
     )
     def patch(self, request: Request, pk: int) -> Response:

@@ -36,13 +36,17 @@ TITLES: Final = {
     "health": _("Health"),
     "presence": _("Presence"),
     "incidents": _("Incidents"),
-    "access": _("Access"),
-    "audit": _("Audit log"),
     "tokens": _("Tokens"),
+    "audit": _("Audit log"),
 }
 # What can happen to every request is told once.
 EVERYWHERE: Final = frozenset({"400", "401", "403", "406", "413", "415", "429"})
 FEW: Final = 16  # fields that are told where they are sent; more of them stand with the shapes
+# What a line for a shell asks for, the most telling first.
+TELLING: Final = (
+    *("schedule", "q", "lines", "around", "check", "range", "state", "head", "at"),
+    *("job_id", "since", "limit"),
+)
 KEY: Final = re.compile(r'^( *)("(?:[^"\\]|\\.)*")(: )', re.MULTILINE)
 
 
@@ -188,13 +192,19 @@ def _call(method: str, path: str, operation: Schema, value: Any) -> str:
 def _address(path: str, parameters: list[Schema]) -> str:
     """Return an address as an example, with two of what may stand behind its question mark."""
     query: dict[str, Any] = {}
-    for each in parameters:
+    for each in sorted(parameters, key=_rank):
         if each["in"] == "path":
             path = path.replace(f"{{{each['name']}}}", quote(str(each["example"])))
-        elif each["in"] == "query" and len(query) < 2 and not isinstance(each["example"], bool):
+        elif each["in"] == "query" and len(query) < 2 and each["name"] in TELLING:
             query[each["name"]] = each["example"]
     address = f"$API{path.removeprefix(ROOT)}"
     return f'"{address}?{urlencode(query, safe=":")}"' if query else address
+
+
+def _rank(parameter: Schema) -> tuple[bool, int]:
+    """Return where a parameter stands among those that an example has room for."""
+    name = parameter["name"]
+    return not parameter.get("required"), TELLING.index(name) if name in TELLING else len(TELLING)
 
 
 def _parameter(parameter: Schema) -> Field:
