@@ -97,11 +97,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
 ]
 # For a command that serves no page and starts no part: the rest takes as long to load as Django.
-APPS_OF_COMMANDS = [
-    "daemon_app.apps.DaemonConfig",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-]
+APPS_OF_COMMANDS = ["daemon_app.apps.DaemonConfig"]
 MIDDLEWARE = [
     "daemon_app.compression.Compressed",
     "daemon_app.compression.StaticFiles",
