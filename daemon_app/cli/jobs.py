@@ -269,6 +269,10 @@ def followed(run: "Run", *, as_json: bool, offset: int = 0) -> int:
             _("Run %(n)s goes on: %(address)s")
             % {"n": run.pk, "address": f"{project.origin()}/daemon/runs/{run.pk}/"}
         )
+        terminal.note(
+            _("Watch it again: %(bach)s daemon log %(n)s -f")
+            % {"bach": project.program(), "n": run.pk}
+        )
         return Code.INTERRUPTED
     if as_json:
         terminal.say_json(run_as_json(run, timezone.now()))
