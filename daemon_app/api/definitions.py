@@ -14,7 +14,6 @@ from daemon_app.api.errors import Problem
 from daemon_app.api.fields import LARGEST, Count, FlagWord, Strict
 from daemon_app.api.plain import PlainText
 from daemon_app.api.schema import answers
-from daemon_app.intake import definitions
 from daemon_app.models import Job
 
 EXAMPLE = """\
@@ -71,6 +70,8 @@ class Export(Endpoint):
         What has its default is not written, and the order is always the same: a comparison of two
         exports shows what has changed. Jobs of skills are not among them.
         """
+        from daemon_app.intake import definitions  # noqa: PLC0415 - the server begins without YAML
+
         values = self.query.get("values", True) and may(request, "edit")
         name = "jobs"
         if "job_id" in self.query:
