@@ -36,6 +36,9 @@ def test_the_first_five_minutes(
     expect(table.get_by_text("Pausiert", exact=True).first).to_be_visible()
     for name in ("backup-daily", "token-check", "cleanup"):
         expect(table.get_by_role("link", name=name, exact=True)).to_be_visible()
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert axe(page) == []
+    page.set_viewport_size({"width": 1440, "height": 900})
 
     # One is looked at, tried by hand, and turns green.
     table.get_by_role("link", name="token-check", exact=True).click()
