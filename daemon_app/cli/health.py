@@ -10,6 +10,7 @@ from daemon_app.cli.clicks import Command
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import pgettext
 from daemon_app.cli.outcome import Code
+from daemon_app.cli.times import Clock
 
 JSON = click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
 RANGES = ("1h", "24h", "7d", "30d")  # daemon_app.api.machine.RANGES, without Django
@@ -162,14 +163,10 @@ def bars(values: list[float | None], most: float | None = None) -> str:
 
 def say_idle(told: dict[str, Any], now: datetime) -> None:
     """Say whether the machine is idle, since when, and why not."""
-    from django.utils import timezone
-
-    from daemon_app import formats
-
-    zone, spoken = timezone.get_current_timezone(), language.current()
+    clock = Clock.here(now)
 
     def moment(written: str | None) -> str:
-        return formats.moment(datetime.fromisoformat(written), now, zone, spoken) if written else ""
+        return clock.told(datetime.fromisoformat(written)) if written else ""
 
     if told["idle"]:
         since = moment(told["idle_since"])

@@ -2,10 +2,11 @@
 
 import click
 
-from daemon_app.cli import clicks, language, project, terminal
+from daemon_app.cli import clicks, project, terminal
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import gettext_noop, ngettext, pgettext
 from daemon_app.cli.outcome import Code, Refusal
+from daemon_app.cli.times import Clock
 
 JSON = click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
 SHOWN = 50
@@ -41,7 +42,6 @@ def incidents(context: click.Context, every: bool, as_json: bool) -> int:
     with project.database(queue=False):
         from django.utils import timezone
 
-        from daemon_app import formats
         from daemon_app.api.serializers import IncidentSerializer
         from daemon_app.models import Incident
 
@@ -53,7 +53,7 @@ def incidents(context: click.Context, every: bool, as_json: bool) -> int:
         if not found:
             terminal.say(_("Nothing has happened.") if every else _("Nothing new has happened."))
             return Code.OK
-        now, zone, spoken = timezone.now(), timezone.get_current_timezone(), language.current()
+        clock = Clock.here(timezone.now())
         rows = []
         for one in found:
             word, tone = LEVELS.get(one.level, (one.level, ""))
@@ -61,7 +61,7 @@ def incidents(context: click.Context, every: bool, as_json: bool) -> int:
             rows.append(
                 (
                     str(one.pk),
-                    formats.moment(one.at, now, zone, spoken),
+                    clock.moment(one.at),
                     (terminal.marked(_(word), tone), tone),
                     str(one),
                 )
@@ -69,7 +69,7 @@ def incidents(context: click.Context, every: bool, as_json: bool) -> int:
         terminal.table(
             (
                 pgettext("column", "ID"),
-                pgettext("column", "When"),
+                clock.column(pgettext("column", "When")),
                 pgettext("column", "Level"),
                 pgettext("column", "What"),
             ),

@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 
-from daemon_app.cli import language, project, terminal, times
+from daemon_app.cli import project, terminal, times
 from daemon_app.cli.clicks import Command
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.outcome import Code, Refusal
+from daemon_app.cli.times import Clock
 
 JSON = click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
 
@@ -76,7 +77,6 @@ def _say(
         from django.core.exceptions import ValidationError
         from django.utils import timezone
 
-        from daemon_app import formats
         from daemon_app.api import glance
         from daemon_app.models import Policy
 
@@ -100,9 +100,8 @@ def _say(
                 _("What is seen counts again.") if changed else _("Nothing had been said.")
             )
             return Code.OK
-        zone, spoken = timezone.get_current_timezone(), language.current()
         facts: dict[str, Any] = {
-            "when": formats.moment(policy.presence_until or now, now, zone, spoken),
+            "when": Clock.here(now).told(policy.presence_until or now),
             "bach": project.program(),
             "word": presence,
         }

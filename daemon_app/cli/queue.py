@@ -10,6 +10,7 @@ from daemon_app.cli.jobs import run_as_json
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import ngettext, pgettext
 from daemon_app.cli.outcome import Code, Refusal
+from daemon_app.cli.times import Clock
 
 if TYPE_CHECKING:
     from daemon_app.admission import Waiting
@@ -328,15 +329,7 @@ def resume(as_json: bool) -> int:
 def _say_held(policy: "Policy") -> None:
     from django.utils import timezone
 
-    from daemon_app import formats
-
-    since = (
-        formats.moment(
-            policy.held_at, timezone.now(), timezone.get_current_timezone(), language.current()
-        )
-        if policy.held_at
-        else "?"
-    )
+    since = Clock.here(timezone.now()).told(policy.held_at) if policy.held_at else "?"
     facts = {"who": terminal.shown(policy.held_by), "when": since}
     terminal.say(_("Everything is held by %(who)s, since %(when)s.") % facts, tone="is-warn")
     if policy.hold_note:

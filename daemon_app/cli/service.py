@@ -17,6 +17,7 @@ from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import pgettext
 from daemon_app.cli.outcome import Code, Refusal
 from daemon_app.cli.start import runs_go_on, say_what_goes_on
+from daemon_app.cli.times import Clock
 
 if TYPE_CHECKING:
     from daemon_app.models import Node
@@ -177,13 +178,12 @@ def status(as_json: bool) -> int:
 def _say_status(
     process: "Holder | None", node: "Node | None", now: datetime, running: bool
 ) -> None:
-    from django.utils import timezone
 
     from daemon_app import admission, formats, gauges, notices, tiles
     from daemon_app.api import glance
     from daemon_app.models import Job, Run
 
-    zone, spoken = timezone.get_current_timezone(), language.current()
+    clock, spoken = Clock.here(now), language.current()
     _say_running(process, node, now, running)
     servers = project.web_servers()
     terminal.say(
@@ -221,7 +221,7 @@ def _say_status(
             _("Next: %(job)s, %(when)s (%(distance)s)")
             % {
                 "job": terminal.shown(upcoming.name),
-                "when": formats.moment(upcoming.next_due_at, now, zone, spoken),
+                "when": clock.told(upcoming.next_due_at),
                 "distance": formats.relative(upcoming.next_due_at, now, spoken),
             }
         )
@@ -242,7 +242,7 @@ def _say_status(
                     str(run.pk),
                     run.job_name,
                     (terminal.marked(mark.word, mark.tone), mark.tone),
-                    formats.moment(at, now, zone, spoken),
+                    clock.moment(at),
                     formats.duration(length.total_seconds(), spoken, exact=run.ended_at is not None)
                     if length is not None
                     else "",
@@ -254,7 +254,7 @@ def _say_status(
                 pgettext("column", "Run"),
                 pgettext("column", "Job"),
                 pgettext("column", "State"),
-                pgettext("column", "Start"),
+                clock.column(pgettext("column", "Start")),
                 pgettext("column", "Duration"),
                 pgettext("column", "Reason"),
             ),
@@ -265,11 +265,10 @@ def _say_status(
 def _say_running(
     process: "Holder | None", node: "Node | None", now: datetime, running: bool
 ) -> None:
-    from django.utils import timezone
 
     from daemon_app import formats
 
-    zone, spoken = timezone.get_current_timezone(), language.current()
+    spoken = language.current()
     if not running:
         terminal.say(_("The daemon is not running."), tone="is-fail")
         terminal.say(_("Start it: %(bach)s daemon start --bg") % {"bach": project.program()})
@@ -286,7 +285,7 @@ def _say_running(
     elif process is not None and node is not None:
         terminal.say(
             _("The daemon has been running since %(when)s (process %(pid)s).")
-            % {"when": formats.moment(node.started_at, now, zone, spoken), "pid": process.pid},
+            % {"when": Clock.here(now).told(node.started_at), "pid": process.pid},
             tone="is-ok",
         )
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon_app.cli import jobs, language, project, queue, terminal
+from daemon_app.cli import jobs, project, queue, terminal
 from daemon_app.cli.clicks import Command
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import gettext_noop, pgettext
 from daemon_app.cli.outcome import Code
+from daemon_app.cli.times import Clock
 
 if TYPE_CHECKING:
     from daemon_app.why import Explanation
@@ -98,9 +99,6 @@ def _instant(written: str, now: datetime) -> datetime:
 
 
 def _say(found: "Explanation", now: datetime) -> None:
-    from django.utils import timezone
-
-    from daemon_app import formats
 
     terminal.say(terminal.shown(found.sentence))
     terminal.say()
@@ -115,12 +113,9 @@ def _say(found: "Explanation", now: datetime) -> None:
         rows,
     )
     if found.history:
-        zone, spoken = timezone.get_current_timezone(), language.current()
+        clock = Clock.here(now)
         terminal.say()
         terminal.table(
-            (pgettext("column", "When"), pgettext("column", "Recorded")),
-            [
-                (formats.moment(event.at, now, zone, spoken), event.sentence)
-                for event in found.history
-            ],
+            (clock.column(pgettext("column", "When")), pgettext("column", "Recorded")),
+            [(clock.moment(event.at), event.sentence) for event in found.history],
         )
