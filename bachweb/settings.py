@@ -277,6 +277,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "daemon_app.api.schema.complete",
+        "daemon_app.api.conditions.describe",
         "daemon_app.api.examples.fill",
     ],
     "ENUM_NAME_OVERRIDES": {

@@ -70,17 +70,20 @@ def require(request: Request, present: int | str | None) -> None:
     unwanted = _tags(request, "If-None-Match")
     version = None if present is None else str(present)
     if wanted is not None and not _names(wanted, version, weakly=False):
-        message = (
-            _t("There is nothing of this name any more.")
-            if version is None
-            else _t("Somebody has changed this meanwhile. Read it anew, and change that.")
-        )
-        raise _changed(message, version)
+        raise changed(version)
     if unwanted is not None and _names(unwanted, version, weakly=True):
-        raise _changed(_t("This is there already."), version)
+        raise _unmet(_t("This is there already."), version)
 
 
-def _changed(message: str, version: str | None) -> Problem:
+def changed(version: str | None) -> Problem:
+    """Return what is answered when something else is there than was seen, or nothing."""
+    if version is None:
+        return _unmet(_t("There is nothing of this name any more."), version)
+    message = _t("Somebody has changed this meanwhile. Read it anew, and change that.")
+    return _unmet(message, version)
+
+
+def _unmet(message: str, version: str | None) -> Problem:
     return Problem(412, "changed_meanwhile", message, version=version)
 
 

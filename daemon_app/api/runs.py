@@ -217,7 +217,16 @@ class ReadLog(Endpoint):
             _header("Log-Dropped", "How many of them were not kept."),
             _header("Log-Gap", "How many of the dropped bytes lie within the part asked for."),
         ],
-        responses=answers({(200, "text/plain"): OpenApiTypes.STR}, 404, 410),
+        responses=answers(
+            {
+                (200, "text/plain"): OpenApiTypes.STR,
+                (206, "text/plain"): OpenApiResponse(OpenApiTypes.STR, "The range asked for."),
+            },
+            404,
+            410,
+            416,
+            503,
+        ),
     )
     def get(self, request: Request, pk: int) -> HttpResponse:
         """Return the bytes both streams wrote, in order, as they are; while the run writes too.

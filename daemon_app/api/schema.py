@@ -55,7 +55,9 @@ MEANINGS = {
     410: "It has been tidied away.",
     413: "The body is larger than 256 KiB.",
     415: "The body is not application/json.",
-    429: "Too many changes within a minute; Retry-After says when to go on.",
+    416: "There is no byte in this range.",
+    429: "Too many requests within a minute; Retry-After says when to go on.",
+    503: "No room for one more that follows, or the database is not ready; try again later.",
 }
 # Headers of answers, which of them come with a status, and which with that of an operation.
 HEADS: Schema = {
@@ -76,6 +78,7 @@ HEADERS_OF: dict[str, tuple[str, ...]] = {
     "201": ("Location",),
     "401": ("WWW-Authenticate",),
     "429": ("Retry-After",),
+    "503": ("Retry-After",),
 }
 HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("run_job", "200"): ("Location",),
@@ -88,7 +91,7 @@ def answers(success: dict[Any, Any], *errors: int, changes: bool = False) -> dic
 
     `changes`: it takes a body, with what can be wrong with bodies.
     """
-    codes = sorted({400, 401, 403, 406, *errors} | ({413, 415, 429} if changes else set()))
+    codes = sorted({400, 401, 403, 406, 429, *errors} | ({413, 415} if changes else set()))
     return {code: OpenApiResponse(ERROR, MEANINGS[code]) for code in codes} | success
 
 
