@@ -423,8 +423,8 @@ class _Told:
         if self.plan.others:
             terminal.say(
                 ngettext(
-                    "%(n)s other job is none of these files' business, and stays.",
-                    "%(n)s other jobs are none of these files' business, and stay.",
+                    "%(n)s other job does not belong to these files, and stays.",
+                    "%(n)s other jobs do not belong to these files, and stay.",
                     self.plan.others,
                 )
                 % {"n": self.plan.others}

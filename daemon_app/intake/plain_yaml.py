@@ -63,7 +63,8 @@ def documents(text: str) -> list[tuple[Any, int]]:
     if found := UNREADABLE.search(text):
         line = text.count("\n", 0, found.start()) + 1
         raise YamlError(
-            line, _t("There is a character in it that no text holds: %s") % _code(found)
+            line,
+            _t("There is a character here that no text holds: %(code)s") % {"code": _code(found)},
         )
     try:
         return list(_Reader(text).documents())
@@ -127,7 +128,7 @@ class _Reader:
     def _value(self, event: Any, depth: int) -> Any:
         self._values += 1
         if isinstance(event, yaml.AliasEvent):
-            self._refuse(event, _t("References (*name) are not read; write it out."))
+            self._refuse(event, _t("References (*name) are not read; write out what is meant."))
         if event.tag is not None:
             self._refuse(event, _t("Tags (%(tag)s) are not read.") % {"tag": _cited(event.tag)})
         if self._values > MOST_VALUES:
