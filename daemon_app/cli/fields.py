@@ -157,12 +157,27 @@ def _told(name: str, field: "Field") -> str:
     choices = [] if not hasattr(field, "choices") else _choices(name, field)
     words = ", ".join(f"{value} ({said})" for value, said in choices)
     if name in NAMED:
-        told = told.replace(_("One NAME=value per line."), "")
-        told = f"{told} {_('May be given several times; NAME- takes one away.')}".strip()
-    if name == "schedule":
-        told = _("30 3 * * mon-fri, 24h, or 2026-12-24 18:00; empty: started by hand alone.")
+        # What the form says of lines does not hold here.
+        told = told.partition("; ")[2]
+        told = (
+            f"{told[:1].upper()}{told[1:]} {_('May be given several times; NAME- takes one away.')}"
+        )
+    told = _beside_the_form().get(name, told)
     said = f"{label}: {words}." if words else f"{label}. "
     return " ".join(f"{said} {told}".split())
+
+
+def _beside_the_form() -> dict[str, str]:
+    """Return what is said beside these fields on the page, and not by the form itself."""
+    return {
+        "schedule": _("30 3 * * mon-fri, 24h, or 2026-12-24 18:00; empty: started by hand alone."),
+        "window": _(
+            "Empty: at any time. For example 22:00-06:00, or mon-fri 22:00-06:00; sat,sun "
+            "00:00-24:00."
+        ),
+        "pools": _("How much a run needs of each, for example gpu=1; NAME- takes one away."),
+        "max_instances": _("With --overlap parallel."),
+    }
 
 
 def _metavar(name: str, field: "Field") -> str:
