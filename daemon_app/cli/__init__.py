@@ -15,6 +15,7 @@ from daemon_app.cli import (
     access,
     audit,
     clicks,
+    completion,
     definitions,
     demo,
     doctor,
@@ -111,6 +112,7 @@ for part in (
     definitions.apply,
     progress.progress,
     demo.demo,
+    completion.completion,
 ):
     bach.add_command(part)
 
@@ -126,6 +128,8 @@ def run(arguments: list[str]) -> int:
         # A terminal that can't show "→" shows "?"; it is no reason to fail.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if completion.is_asked():
+        completion.prepare(bach)
     try:
         code = bach.main(original.with_topic(arguments), prog_name="bach", standalone_mode=False)
         sys.stdout.flush()

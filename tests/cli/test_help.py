@@ -27,6 +27,7 @@ OFFERED = {
     "bach import database",
     "bach export",
     "bach apply",
+    "bach completion",
     "bach progress",
     "bach demo",
     "bach demo gpu-service",
