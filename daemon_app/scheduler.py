@@ -461,7 +461,7 @@ def start(  # noqa: PLR0913 - who, how, when and two wishes
         _make_room([placed], now)
         _submit([run], now)
         live.changed("runs", f"run:{run.pk}", f"job:{job.pk}")
-        if trigger in {Run.Trigger.MANUAL, Run.Trigger.API}:
+        if trigger not in {Run.Trigger.SCHEDULE, Run.Trigger.TICK}:
             wishes = {"beside": True} if beside else {}
             wishes |= {"forced": True} if forced else {}
             _record(run, Change.Kind.STARTED, by=by, now=now, **wishes)

@@ -5,18 +5,23 @@ until it is said here what the log tells of it, or why nothing.
 """
 
 import json
+import logging
 import socket
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from django.test import Client
-from django.utils import timezone
+from django.utils import timezone, translation
 
-from daemon_app import scheduler
+from daemon_app import cli, scheduler
+from daemon_app.cli import project
 from daemon_app.models import Account, Change, Incident, Job, Node, Policy, Pool, Run, Ticket, Token
 from daemon_app.models.access import Role
+from tests.intake.legacy import database
 from tests.jobs import job, run
 from tests.security.routes import NOBODY, TABLE, path_of
 
@@ -153,6 +158,57 @@ NOT_TOLD = {
     ("api/daemon/jobs/<int:pk>/check", "POST"): LOOKS,
     ("api/daemon/activity", "POST"): "a sign of life, a hundred times a day, kept for minutes",
 }
+
+
+# The command: (what is said after it, subject, kind) as the log tells it.
+COMMANDS: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "daemon run": (("backup",), "run", "started"),
+    "daemon move": (("{run}", "last"), "run", "moved"),
+    "daemon force": (("{run}",), "run", "forced"),
+    "daemon drop": (("{run}",), "run", "cancelled"),
+    "daemon cancel": (("{run}",), "run", "cancelled"),
+    "daemon hold": ((), "hold", "held"),
+    "daemon resume": ((), "hold", "released"),
+    "daemon here": ((), "presence", "said"),
+    "daemon away": ((), "presence", "said"),
+    "daemon pools set": (("gpu", "3"), "pool", "edited"),
+    "daemon pools remove": (("gpu",), "pool", "deleted"),
+    "daemon policy": (("--parallel", "3"), "policy", "edited"),
+    "daemon incidents seen": (("{incident}",), "incident", "seen"),
+    "daemon login": (("--print",), "account", "link"),
+    "daemon token create": (("--name", "ci"), "token", "created"),
+    "daemon token revoke": (("{token}",), "token", "revoked"),
+    "job add": (("nightly", "--command", "true", "--environment", f"A={SECRET}"), "job", "created"),
+    "job edit": (("backup", "--environment", f"A={SECRET}"), "job", "edited"),
+    "job on": (("backup",), "job", "on"),
+    "job off": (("backup",), "job", "off"),
+    "job pause": (("backup",), "job", "paused"),
+    "job resume": (("backup",), "job", "on"),
+    "job mute": (("backup",), "job", "muted"),
+    "job delete": (("backup", "--yes"), "job", "deleted"),
+    "import crontab": (("{crontab}", "--apply", "--yes"), "job", "created"),
+    "import timers": (("{folder}", "--apply", "--yes"), "job", "created"),
+    "import definitions": (("{yaml}", "--apply", "--yes"), "job", "created"),
+    "import database": (("{bach}", "--apply", "--yes"), "job", "created"),
+    "apply": (("{yaml}", "--yes"), "job", "created"),
+}
+# They ask, or concern processes and no rows.
+QUIET_COMMANDS = {
+    *("up", "gui start", "daemon start", "daemon stop", "daemon status", "daemon health"),
+    *("daemon skills", "daemon why", "daemon jobs", "daemon log", "daemon queue", "daemon logs"),
+    *("daemon doctor", "daemon unit", "daemon token list", "daemon audit verify", "export"),
+    *("daemon audit export", "job list", "job show", "job why", "job next", "job history"),
+    *("job logs", "progress", "completion", "demo gpu-service", "demo ollama", "demo control"),
+}
+
+
+def commands(of: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield every command that does something itself."""
+    parts = of.commands if isinstance(of, click.Group) else {}
+    for name, part in parts.items():
+        yield from commands(part, (*path, name))
+    if not parts or " ".join(path) == "daemon policy":
+        yield " ".join(path)
 
 
 def test_every_way_to_change_something_is_listed() -> None:
@@ -293,6 +349,67 @@ def test_what_is_done_by_this_way_is_told(
     said = {(row.by, row.via, row.address, row.token_id) for row in told}
     assert said == {("chef", via, "127.0.0.1", there.get("mine"))}
     assert not any(SECRET in line for row in told for line in (json.dumps(row.told()), row.name))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """What can be imported, by the word that stands for it."""
+    (tmp_path / "cron").write_text(f"A={SECRET}\n0 3 * * * x\n")
+    (tmp_path / "units").mkdir()
+    (tmp_path / "units/x.timer").write_text("[Timer]\nOnCalendar=03:00\n")
+    (tmp_path / "units/x.service").write_text(f"[Service]\nEnvironment=A={SECRET}\nExecStart=/x\n")
+    (tmp_path / "x.yaml").write_text("name: nightly\njob_type: manual\ncommand: x\n")
+    database(tmp_path / "bach.db", {"name": "x", "parameters": json.dumps({"A": SECRET})})
+    names = {"crontab": "cron", "folder": "units", "yaml": "x.yaml", "bach": "bach.db"}
+    return {word: tmp_path / name for word, name in names.items()}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.usefixtures("_as_before")
+def test_what_is_done_by_this_command_is_told(
+    command: str,
+    there: dict[str, int],
+    files: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words, subject, kind = COMMANDS[command]
+    now = timezone.now()
+    if command == "daemon resume":
+        scheduler.hold("drain", by="", now=now)
+    elif command == "daemon away":
+        Policy.set_presence("here", now=now, by="")
+    elif command in {"job on", "job resume"}:
+        of = Job.objects.get(pk=there["job"])
+        of.set_active(False, now=now, by="")
+    elif command in {"daemon run", "job delete"}:
+        Run.objects.all().delete()
+        Node.objects.create(host="elsewhere", pid=1, started_at=now, seen_at=now)
+    last = Change.objects.latest("id").pk
+
+    said = [word.format(**there, **files) for word in words]
+    code = cli.run([*command.split(), *said])
+
+    told = [
+        row
+        for row in Change.objects.filter(pk__gt=last).order_by("id")
+        # The account of whoever owns the machine is made when it is needed.
+        if (row.subject, row.kind) != ("account", "created")
+    ]
+    assert (code, [(row.subject, row.kind) for row in told]) == (0, [(subject, kind)]), (
+        capsys.readouterr()
+    )
+    assert (told[0].by, told[0].via) == (project.user(), "cli")
+    assert SECRET not in json.dumps(told[0].told())
+
+
+@pytest.fixture
+def _as_before() -> Iterator[None]:
+    """Set back what a command sets for its own process."""
+    log = logging.getLogger("daemon_app")
+    level, spoken = log.level, translation.get_language()
+    yield
+    log.setLevel(level)
+    translation.activate(spoken or "de")
 
 
 @pytest.mark.parametrize("way", NOT_TOLD, ids=" ".join)
