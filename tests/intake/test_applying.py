@@ -1,5 +1,6 @@
 """Jobs become what files say: all or nothing, once, and nobody else's job is touched."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,15 @@ def test_what_was_exported_makes_the_same_jobs_elsewhere(
 
     assert exported() == before
     assert not planned(before).would_change()
+
+
+def test_the_examples_of_the_manual_are_jobs() -> None:
+    manual = Path(__file__).parents[2] / "docs/definitions.md"
+    examples = re.findall(r"```yaml\n(.*?)```", manual.read_text(), re.DOTALL)
+
+    assert len(examples) == 2
+    for example in examples:
+        assert set(told(planned(example)).values()) <= {"new", "changed"}
 
 
 # ── Plan and deed ────────────────────────────────────────────────────────────────────────────────
