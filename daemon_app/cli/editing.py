@@ -58,7 +58,7 @@ DRY_RUN = click.option(
 def add(name: str, words: tuple[str, ...], *, dry_run: bool, as_json: bool, **given: Any) -> int:
     """Create a job."""
     typed = of_fields.given(given)
-    with project.database():
+    with project.database(queue=False):
         from daemon_app.models import Job
 
         if words:
@@ -101,7 +101,7 @@ def add(name: str, words: tuple[str, ...], *, dry_run: bool, as_json: bool, **gi
 def edit(job: str, *, dry_run: bool, as_json: bool, **given: Any) -> int:
     """Change a job."""
     typed = of_fields.given(given)
-    with project.database():
+    with project.database(queue=False):
         found = jobs.find(job)
         if typed:
             return _say(_by_options(found.pk, typed, dry_run=dry_run), as_json=as_json)

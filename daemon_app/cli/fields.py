@@ -104,7 +104,7 @@ def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def options(without: Container[str] = ()) -> list[click.Option]:
     """Return an option for each field of the form."""
-    project.configure()
+    project.configure_models(queue=False)
     from daemon_app.forms import JobForm
 
     fields: dict[str, Field] = JobForm.base_fields

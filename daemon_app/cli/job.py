@@ -91,7 +91,7 @@ def job() -> None:
 @JSON
 def list_(*, ids: bool, as_json: bool, **wanted: Any) -> int:
     """Show the jobs that were asked for."""
-    with project.database():
+    with project.database(queue=False):
         found = _chosen(**wanted)
         if ids:
             for each in found:
@@ -147,7 +147,7 @@ def _chosen(  # noqa: PLR0913 - a choice for each option
 @JSON
 def show(job: str, *, as_yaml: bool, as_json: bool) -> int:
     """Show one job."""
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app import tiles
@@ -245,7 +245,7 @@ def _whole(runs: "list[Run]") -> "list[Run]":
 @JSON
 def next_(count: int, *, job: str | None, as_json: bool) -> int:
     """Show the coming starts."""
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app import forecast
@@ -331,7 +331,7 @@ def history(job: str, count: int, *, state: str | None, changes: bool, as_json: 
     """Show what became of a job."""
     if changes and state:
         raise Refusal(_("Give --state or --changes, not both."), code=Code.USAGE)
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app.models import Run
@@ -352,8 +352,10 @@ def history(job: str, count: int, *, state: str | None, changes: bool, as_json: 
             runs = runs.filter(state=state)
         newest = list(runs[:count])
         if as_json:
-            shared = {"now": now}
-            terminal.say_json([jobs.run_as_json(run, shared["now"]) for run in newest])
+            from daemon_app.api.serializers import RunSerializer
+
+            told = RunSerializer(newest, many=True, context={"now": now}).data
+            terminal.say_json([{**each} for each in told])
         elif newest:
             _say_runs(newest, Clock.here(now))
         else:
@@ -453,7 +455,7 @@ def _say_changes(job: "Job", count: int, *, as_json: bool) -> None:
 @JSON
 def pause(job: str, *, length: str | None, until: str | None, note: str, as_json: bool) -> int:
     """Switch a job off for a while."""
-    with project.database():
+    with project.database(queue=False):
         from django.core.exceptions import ValidationError
         from django.utils import timezone
 
@@ -522,7 +524,7 @@ def off(job: str, *, as_json: bool) -> int:
 
 
 def _switch(wanted: str, *, active: bool, as_json: bool) -> int:
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app.schedules import ScheduleError
@@ -570,7 +572,7 @@ def _switch(wanted: str, *, active: bool, as_json: bool) -> int:
 @JSON
 def mute(job: str, *, length: str | None, until: str | None, ends: bool, as_json: bool) -> int:
     """Tell of failures no more, or again."""
-    with project.database():
+    with project.database(queue=False):
         from django.utils import timezone
 
         now, found = timezone.now(), jobs.find(job)

@@ -49,7 +49,7 @@ ATTEMPT = click.option(
 @ATTEMPT
 def of_run(run: str, *, follow: bool, lines: int | None, attempt: int | None) -> int:
     """Show the output of a run."""
-    with project.database():
+    with project.database(queue=False):
         return _show(queue.find(run), follow=follow, lines=lines, attempt=attempt)
 
 
@@ -73,7 +73,7 @@ def of_run(run: str, *, follow: bool, lines: int | None, attempt: int | None) ->
 @LINES
 def of_job(job: str, *, follow: bool, lines: int | None) -> int:
     """Show the output of a job's newest run that began; of one that waits, if it is followed."""
-    with project.database():
+    with project.database(queue=False):
         from daemon_app.models import Run
 
         found = jobs.find(job)

@@ -1,5 +1,6 @@
 """The daemon from a terminal: real processes, from start to stop."""
 
+import contextlib
 import json
 import os
 import signal
@@ -198,6 +199,21 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(daemon: Bach) -> None:
     assert again.returncode == Code.ALREADY_RUNNING
     assert f"Lauf {active[0]['id']}" in again.stderr
     assert f"/daemon/runs/{active[0]['id']}/" in again.stderr
+
+
+def test_changes_of_one_job_at_once_lose_nothing(daemon: Bach) -> None:
+    changes = {"description": "both", "priority": "7", "keep-runs": "5"}
+
+    with contextlib.ExitStack() as stack:
+        edits = [
+            stack.enter_context(daemon.open("job", "edit", "paint", f"--{name}", value))
+            for name, value in changes.items()
+        ]
+        assert [edit.wait(60) for edit in edits] == [Code.OK] * len(changes)
+
+    found = json.loads(daemon("job", "show", "paint", "--json").stdout)
+    assert (found["description"], found["priority"], found["keep_runs"]) == ("both", 7, 5)
+    assert found["version"] == 1 + len(changes)
 
 
 def test_a_run_that_goes_on_is_followed_by_its_job_or_its_number(daemon: Bach) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from django.utils import timezone, translation
 
-from daemon_app import output
-from daemon_app.cli import fields, run, times
+from daemon_app import output, tiles
+from daemon_app.cli import fields, job, run, times
 from daemon_app.cli.outcome import Code
 from daemon_app.forms import JobForm
 from daemon_app.models import Change, Job, Pool, Run
@@ -245,6 +245,7 @@ def test_of_a_skill_only_that_can_be_changed_which_is_not_the_skills(bach: Door)
     assert bach("edit", "validate_configs", "--priority", "5")[0] == Code.OK
     assert stored("validate_configs").priority == 5
     assert bach("show", "validate_configs", "--yaml")[0] == Code.FAILED
+    assert "validate_configs" in bach("show", "validate_configs")[1]
 
 
 def test_a_dry_run_shows_sentence_and_five_times_and_changes_nothing(bach: Door) -> None:
@@ -532,6 +533,11 @@ def test_jobs_are_chosen_and_sorted(
     code, said, _error = bach("list", *options, "--ids")
     assert code == Code.OK
     assert said.split() == [str(several[name].pk) for name in names.split()]
+
+
+def test_what_can_be_chosen_is_what_there_is() -> None:
+    assert job.STATES == tiles.jobs.STATES
+    assert {*job.KINDS} == {*Job.Kind.values}
 
 
 def test_a_job_is_shown_without_the_values_of_its_variables(bach: Door) -> None:
