@@ -1,4 +1,4 @@
-"""What the description says of ETags and of conditions (a hook of its maker)."""
+"""What the description says of ETags, conditions and ranges (a hook of its maker)."""
 
 import re
 from typing import Any
@@ -8,6 +8,7 @@ from django.utils import translation
 
 from daemon_app.api.preconditions import changed
 from daemon_app.api.urls import urlpatterns
+from daemon_app.models.policy import POOL_NAME
 
 Schema = dict[str, Any]
 
@@ -96,6 +97,9 @@ def describe(result: Schema, **_about: Any) -> Schema:
                 _ask(operation, IF_NONE_MATCH | {"description": KNOWN})
                 _ask(operation, RANGE)
                 _ask(operation, IF_RANGE)
+            for parameter in operation.get("parameters", []):
+                if (parameter["in"], parameter["name"]) == ("path", "name"):
+                    parameter["schema"]["pattern"] = f"^{POOL_NAME.pattern}$"
             operation["responses"] = dict(sorted(answers.items()))
     return result
 
@@ -121,7 +125,7 @@ def _refused() -> Schema:
 def _heeded() -> list[tuple[str, str]]:
     """Return (method, path) of each change that heeds conditions."""
     found = []
-    for pattern in urlpatterns:
+    for pattern in (each for each in urlpatterns if each.name):
         view: Any = getattr(pattern.callback, "view_class")  # noqa: B009 - Django adds it
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(pattern.pattern)).replace("{pk}", "{id}")
         found += [(method, f"/api/daemon/{path}") for method in view.conditional]

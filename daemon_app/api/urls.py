@@ -38,6 +38,7 @@ class Nowhere(Endpoint):
 
     schema = None
     rights: ClassVar = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), "view")
+    conditional = frozenset(rights)  # that there is nothing is said whatever the conditions
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> NoReturn:
         """Say that there is nothing, or not yet."""

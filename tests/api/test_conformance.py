@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
     ignored_auth,
     negative_data_rejection,
     positive_data_acceptance,
+    response_schema_conformance,
 )
 
 from daemon_app.api.schema import description
@@ -40,7 +41,7 @@ ANOTHER_SEED = 20
 THERE = 8  # of each kind, so many things to ask for
 COMMANDS = ("command", "stop_command", "script_path")
 # They answer with what is wrong.
-CHECKS = {"POST /api/daemon/jobs/check"}
+CHECKS = {"POST /api/daemon/jobs/check", "POST /api/daemon/jobs/{id}/check"}
 # What the bytes of an address are refused for before the interface sees them, in plain text.
 NO_ADDRESS = re.compile(r"%00|%5C", re.IGNORECASE)
 # What anybody leaves behind: when a token was last used.
@@ -58,6 +59,7 @@ THINGS = """
 def things(count):
     now = timezone.now()
     owner = account(person("viewer", None)["pk"])
+    Policy.current().store(now=now, by="anna")
     for n in range(count):
         pool(f"pool{n}")
         Incident.note("stalled", now=now, seconds=40)
@@ -185,10 +187,13 @@ def test_every_answer_is_as_described(
         places = (ParameterLocation.BODY, ParameterLocation.QUERY, ParameterLocation.PATH)
         is_wrong = case.meta and any(case.meta.is_negative_at(place) for place in places)
         # A header that nobody reads can't be wrong; to be told what is wrong is no refusal.
-        if not is_wrong or case.operation.label in CHECKS:
+        # What is no longer as it was seen is said before what is wrong with a change of it.
+        if not is_wrong or case.operation.label in CHECKS or answer.status_code == 412:
             spared.append(negative_data_rejection)
         if answer.status_code == 400 and NO_ADDRESS.search(answer.request.url or ""):
             spared.append(content_type_conformance)
+        if "yaml" in answer.headers.get("content-type", [""])[0]:
+            spared.append(response_schema_conformance)  # it is described as text, and read as data
         try:
             case.validate_response(answer, excluded_checks=spared)
         except FailureGroup as failure:
