@@ -148,9 +148,17 @@ def browser() -> "Client":
 
 def samples() -> dict[str, Any]:
     """Return what is asked for: a job with many runs, its newest run, and so on."""
-    from daemon_app import icons
-    from daemon_app.models import Attempt, Job, Pool, Run
+    from django.utils import timezone
 
+    from daemon_app import icons
+    from daemon_app.models import Account, Attempt, Job, Pool, Run, Token
+
+    account = Account.objects.get(username="bench")
+    token = account.tokens.first()
+    if token is None:
+        token, _text = Token.issue(
+            account, name="bench", role="viewer", now=timezone.now(), life=None
+        )
     job = Job.objects.get(name__endswith="-1000")  # every five minutes
     return {
         "job": job.pk,
@@ -158,6 +166,7 @@ def samples() -> dict[str, Any]:
         "run": Run.objects.filter(job=job).order_by("-id")[0].pk,
         "attempted": Attempt.objects.order_by("-id")[0].run_id,
         "pool": Pool.objects.get(name="gpu").pk,
+        "token": token.pk,
         "icons": icons.fingerprint(),
     }
 

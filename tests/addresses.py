@@ -44,13 +44,13 @@ NOT_SHOWN = frozenset({"", "daemon/settings/pools/new/", "api/daemon/"})
 def shown(samples: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (name, address) of all that shows something; the name is the route and the query.
 
-    `samples`: what stands in routes: "job", "run" and "pool" are numbers, "attempted" is that of a
-    run with an earlier attempt, "name" a job's name, "icons" the sprite's fingerprint.
+    `samples`: what stands in routes: "job", "run", "pool" and "token" are numbers, "attempted" is
+    that of a run with an earlier attempt, "name" a job's name, "icons" the sprite's fingerprint.
     """
     for route, methods in (PAGES | INTERFACE).items():
         if "GET" not in methods or route in NOT_SHOWN:
             continue
-        kind = next((each for each in ("run", "pool") if f"/{each}s/" in route), "job")
+        kind = next((each for each in ("run", "pool", "token") if f"/{each}s/" in route), "job")
         number = samples["attempted" if "attempts/" in route else kind]
         fixed = {"name": "gpu", "fingerprint": samples["icons"], "number": 1}
         path = path_of(route, pk=number, **fixed)

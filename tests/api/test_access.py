@@ -11,7 +11,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from daemon_app.api import urls
-from daemon_app.models import Incident, Job, Node, Policy, Pool, Run, Token
+from daemon_app.models import Account, Incident, Job, Node, Policy, Pool, Run, Token
 from daemon_app.models.access import RIGHTS
 from tests.api.caller import Caller, Maker
 from tests.jobs import NOON, job, run
@@ -28,9 +28,33 @@ OPERATIONS = (
     ("POST", "jobs/{job}/pause", "operate"),
     ("POST", "jobs/{job}/run", "operate"),
     ("GET", "jobs/{job}/why", "view"),
+    ("POST", "jobs/check", "edit"),
+    ("POST", "jobs/{job}/check", "edit"),
+    ("GET", "jobs/{job}/mute", "view"),
+    ("PUT", "jobs/{job}/mute", "operate"),
+    ("DELETE", "jobs/{job}/mute", "operate"),
+    ("GET", "jobs/{job}/upcoming", "view"),
+    ("GET", "jobs/{job}/changes", "view"),
+    ("GET", "changes", "view"),
+    ("GET", "schedules/preview", "view"),
+    ("GET", "calendar", "view"),
+    ("GET", "starters", "view"),
+    ("POST", "starters/begin", "edit"),
+    ("GET", "find", "view"),
+    ("GET", "export", "view"),
+    ("GET", "audit", "manage"),
+    ("GET", "audit/export", "manage"),
+    ("GET", "audit/verify", "manage"),
+    ("GET", "tokens", "manage"),
+    ("POST", "tokens", "manage"),
+    ("GET", "tokens/{token}", "manage"),
+    ("POST", "tokens/{token}/revoke", "manage"),
     ("GET", "runs", "view"),
     ("GET", "runs/{run}", "view"),
     ("GET", "runs/{run}/log", "view"),
+    ("GET", "runs/{run}/log/search", "view"),
+    ("GET", "runs/{run}/transcript", "view"),
+    ("POST", "runs/{ended}/again", "operate"),
     ("POST", "runs/{run}/cancel", "operate"),
     ("POST", "runs/{run}/force", "operate"),
     ("POST", "runs/{run}/move", "operate"),
@@ -54,6 +78,7 @@ OPERATIONS = (
     ("PUT", "presence", "operate"),
     ("GET", "incidents", "view"),
     ("POST", "incidents/{incident}/acknowledge", "operate"),
+    ("DELETE", "incidents/{incident}/acknowledge", "operate"),
     ("GET", "health", "view"),
     ("GET", "health/history", "view"),
     ("GET", "idle/history", "view"),
@@ -74,7 +99,16 @@ def address() -> Callable[[str], str]:
     told = Incident.note("stalled", now=NOON, seconds=40)
     now = timezone.now()
     Node.objects.create(host="hal", pid=1, started_at=now, seen_at=now)
-    return lambda path: path.format(job=there.pk, run=waiting.pk, pool="gpu", incident=told.pk)
+    owner = Account.objects.create(username="somebody", role="viewer")
+    token, _text = Token.issue(owner, name="theirs", role="viewer", now=now, life=None)
+    numbers = {
+        "job": there.pk,
+        "run": waiting.pk,
+        "ended": run(there, state=Run.State.SUCCEEDED).pk,
+        "incident": told.pk,
+        "token": token.pk,
+    }
+    return lambda path: path.format(pool="gpu", **numbers)
 
 
 @pytest.mark.parametrize(("method", "path", "right"), OPERATIONS)
@@ -256,7 +290,7 @@ def test_a_session_changes_nothing_from_a_foreign_origin(
     assert answer.status_code == 403
     assert answer.json()["error"]["code"] == "foreign_origin"
     assert Job.objects.filter(is_active=True).count() == 2
-    assert Run.objects.count() == 1
+    assert Run.objects.count() == 2
 
 
 @pytest.mark.parametrize(("method", "path"), CHANGES)

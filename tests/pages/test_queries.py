@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from daemon_app import icons, tiles
 from daemon_app.models import (
+    Account,
     Attempt,
     Change,
     Displacement,
@@ -25,6 +26,7 @@ from daemon_app.models import (
     Pool,
     Run,
     Snapshot,
+    Token,
 )
 from daemon_app.models.run import Wait
 from tests import addresses
@@ -63,6 +65,8 @@ def fill(first: int, last: int) -> None:
         if active:
             began = {"started_at": now - timedelta(minutes=1)} if active == State.RUNNING else {}
             run(each, state=active, due_at=now - timedelta(minutes=1), priority=n % 3, **began)
+        owner = Account.objects.create(username=f"person-{n}")
+        Token.issue(owner, name="script", role="viewer", now=now, life=None)
         Incident.objects.create(at=now, code="clock_jump", facts={"seconds": n})
         Incident.objects.create(
             at=now, code="schedule_broken", job=each, facts={"job": each.name, "error": "?"}
@@ -115,7 +119,8 @@ def samples() -> dict[str, Any]:
     oldest = first.runs.order_by("id")[0].pk
     pool = Pool.objects.get(name="gpu")
     found = {"job": first.pk, "name": first.name, "run": oldest, "attempted": oldest}
-    return found | {"pool": pool.pk, "icons": icons.fingerprint()}
+    token = Token.objects.order_by("id")[0].pk
+    return found | {"pool": pool.pk, "token": token, "icons": icons.fingerprint()}
 
 
 def queries(ask: Callable[[], Any]) -> list[str]:
