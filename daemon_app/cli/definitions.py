@@ -49,6 +49,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for p
         ("bach export nightly-backup", _("one job")),
         ("bach export --folder jobs", _("a file for each job")),
         ("bach export --folder jobs --no-values", _("passwords stay here")),
+        ("bach export --schema > bach.schema.json", _("for editors that check and complete")),
     ),
     short_help=_("Write jobs as YAML, for git."),
 )
@@ -63,6 +64,9 @@ JSON = click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for p
 @click.option(
     "--prune", is_flag=True, help=_("Remove files from the folder whose job is not here any more.")
 )
+@click.option(
+    "--schema", is_flag=True, help=_("Write what such a file may hold, as JSON Schema for editors.")
+)
 @JSON
 def export(  # noqa: PLR0913 - what may be asked for
     jobs: tuple[str, ...],
@@ -71,9 +75,12 @@ def export(  # noqa: PLR0913 - what may be asked for
     folder: str | None,
     no_values: bool,
     prune: bool,
+    schema: bool,
     as_json: bool,
 ) -> int:
     """Write what there is."""
+    if schema:
+        return _write_schema()
     if file and folder:
         raise click.UsageError(_("Give either a file or a folder, not both."))
     if prune and (not folder or jobs):
@@ -96,6 +103,14 @@ def export(  # noqa: PLR0913 - what may be asked for
             click.echo(_text_of(said, as_json=as_json), nl=False)
         if not no_values and (file or folder):
             _warn_of_values(chosen)
+    return Code.OK
+
+
+def _write_schema() -> int:
+    project.configure()
+    from daemon_app.intake.file_schema import schema
+
+    terminal.say_json(schema())
     return Code.OK
 
 

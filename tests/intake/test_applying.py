@@ -6,12 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import assume, given
 from hypothesis import settings as bounded
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from daemon_app import intake
-from daemon_app.intake import applying, definitions, folder, from_crontab, from_definitions
+from daemon_app.intake import (
+    applying,
+    definitions,
+    file_schema,
+    folder,
+    from_crontab,
+    from_definitions,
+)
 from daemon_app.intake.applying import Plan, set_of
 from daemon_app.intake.definitions import DefinitionError
 from daemon_app.intake.folder import TakenError
@@ -88,6 +97,31 @@ def test_what_was_exported_makes_the_same_jobs_elsewhere(
     assert not planned(before).would_change()
 
 
+editor = Draft202012Validator(file_schema.schema())
+
+
+def test_an_editor_takes_what_is_exported_and_not_what_is_refused() -> None:
+    Pool(name="gpu", size=2).store(now=NOON, by="anna")
+    job("a", max_retries=1, retry_exit_codes=[1], keep_days=3, deadline=None)
+    job("b", environment={"A": "1"}, pools={"gpu": 1}, needs_services=["ollama"])
+
+    Draft202012Validator.check_schema(editor.schema)
+    editor.validate(yaml.safe_load(exported()))
+    editor.validate(definitions.as_mapping(Job.objects.get(name="b"), values=False))
+    wrongs: tuple[dict[str, Any], ...] = (
+        {"name": "a", "comand": "x"},
+        {"name": "a", "nice": 20},
+        {"name": "a", "overlap": "never"},
+        {"name": "a", "environment": {"A": []}},
+        {"jops": []},
+        {"jobs": [{"command": "x"}]},
+        {"pools": {"gpu": 0}},
+        {},
+    )
+    for wrong in wrongs:
+        assert not editor.is_valid(wrong), wrong
+
+
 def test_the_examples_of_the_manual_are_jobs() -> None:
     manual = Path(__file__).parents[2] / "docs/definitions.md"
     examples = re.findall(r"```yaml\n(.*?)```", manual.read_text(), re.DOTALL)
@@ -95,6 +129,7 @@ def test_the_examples_of_the_manual_are_jobs() -> None:
     assert len(examples) == 2
     for example in examples:
         assert set(told(planned(example)).values()) <= {"new", "changed"}
+        editor.validate(yaml.safe_load(example))
 
 
 # ── Plan and deed ────────────────────────────────────────────────────────────────────────────────
