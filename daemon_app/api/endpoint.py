@@ -82,9 +82,10 @@ def _require_json(request: Request) -> None:
         raise UnsupportedMediaType(media_type)
     charset = CHARSET.search(rest)
     if charset and charset[1].lower() not in {"utf-8", "utf8"}:
-        raise UnsupportedMediaType(request.content_type)
+        raise Problem(415, "unsupported_media_type", _t("Send the body in UTF-8."))
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType(media_type)
+        words = _t("Send the body as it is, without “Content-Encoding”.")
+        raise Problem(415, "unsupported_media_type", words)
     if not media_type and request.headers.get("Content-Length", "0") not in {"", "0"}:
         raise UnsupportedMediaType(media_type)
     if "Transfer-Encoding" in request.headers and "Content-Length" not in request.headers:

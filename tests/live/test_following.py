@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from django.conf import settings
 
 from daemon_app import output
+from daemon_app import web as server
 from tests.live.web import PATIENCE, Web
 
 STDOUT = output.STDOUT
@@ -244,6 +246,29 @@ def test_only_so_many_outputs_are_followed_at_one_time_and_none_keeps_a_thread(w
             assert refused.json()["error"]["code"] == "no_room"
         # A few serve requests and files; none is there for a stream.
         assert until(lambda: server.num_threads() <= threads + 10)
+
+
+async def test_a_client_that_reads_nothing_for_long_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Transport:
+        is_there = True
+
+        def abortConnection(self) -> None:  # noqa: N802 - Twisted's name
+            self.is_there = False
+
+    request = object.__new__(server.Request)
+    transport = Transport()
+    request.channel = SimpleNamespace(transport=transport)
+    request.flow = server.Flow()
+    await request.drained()
+    assert transport.is_there
+    request.flow.pauseProducing()
+
+    monkeypatch.setattr(server, "STALLED", 0.01)
+    await request.drained()
+
+    assert not transport.is_there
 
 
 def test_readers_that_read_nothing_cost_no_memory(web: Web, token: str) -> None:
