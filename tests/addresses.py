@@ -24,6 +24,7 @@ ASKED: dict[str, tuple[str, ...]] = {
         *("limit=100", "limit=100&is_active=false", "name={name}"),
         *("state=failed&sort=-next_due_at", "state=waiting&q=job"),
     ),
+    "api/daemon/jobs/overview": ("", "state=failed&sort=-name&limit=100"),
     "api/daemon/schedules/preview": ("schedule=0+3+*+*+*",),
     "api/daemon/find": ("", "q=job", "q=1"),
     "api/daemon/audit": ("", "subject=job&since=2026-01-01T00:00:00Z"),

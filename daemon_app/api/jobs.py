@@ -1,7 +1,9 @@
 """Jobs: list, create, read, change, delete, switch on and off, run."""
 
 import re
-from typing import ClassVar
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -56,26 +58,7 @@ class Jobs(Endpoint):
     )
     def get(self, request: Request) -> Response:
         """Return jobs by id, or sorted as is asked for."""
-        limit, order = self.query.get("limit", 200), self.query.get("sort", "id")
-        jobs = tiles_of_jobs.found(searched(self.query))
-        if "state" in self.query:
-            jobs = tiles_of_jobs.in_states(jobs, self.now)[self.query["state"]]
-        for name in ("name", "is_active", "job_type"):
-            if name in self.query:
-                jobs = jobs.filter(**{name: self.query[name]})
-        if "after" in self.query:
-            if "sort" in self.query or "cursor" in self.query:
-                raise refused({"after": [_t("In a sorted list, go on from “next”.")]})
-            jobs = jobs.filter(pk__gt=self.query["after"])
-        shown, cursor = paging.page_of(jobs, order, limit, self.query.get("cursor", ""))
-        there = None
-        if cursor:
-            by_id = "sort" not in self.query
-            there = (
-                following(request, after=shown[-1].pk)
-                if by_id
-                else following(request, cursor=cursor)
-            )
+        shown, there = page_of_jobs(request, self.query, self.now, 200)
         return Response(
             {
                 "jobs": JobSerializer(shown, many=True, context=_rights(request)).data,
@@ -113,6 +96,29 @@ class Jobs(Endpoint):
             status=201,
             headers={"Location": reverse("api:job", args=[job.pk])},
         )
+
+
+def page_of_jobs(
+    request: Request, query: Mapping[str, Any], now: datetime, usual: int
+) -> tuple[list[Job], str | None]:
+    """Return the jobs that a query asks for, `usual` unless it says how many, and what is next."""
+    limit, order = query.get("limit", usual), query.get("sort", "id")
+    jobs = tiles_of_jobs.found(searched(query))
+    if "state" in query:
+        jobs = tiles_of_jobs.in_states(jobs, now)[query["state"]]
+    for name in ("name", "is_active", "job_type"):
+        if name in query:
+            jobs = jobs.filter(**{name: query[name]})
+    if "after" in query:
+        if "sort" in query or "cursor" in query:
+            raise refused({"after": [_t("In a sorted list, go on from “next”.")]})
+        jobs = jobs.filter(pk__gt=query["after"])
+    shown, cursor = paging.page_of(jobs, order, limit, query.get("cursor", ""))
+    if not cursor:
+        return shown, None
+    if "sort" in query:
+        return shown, following(request, cursor=cursor)
+    return shown, following(request, after=shown[-1].pk)
 
 
 class OneJob(Endpoint):

@@ -166,16 +166,24 @@ class ReadPool(Endpoint):
         operation_id="change_pool",
         summary="Change a pool",
         tags=["rules"],
-        request=PoolChange,
+        request=PoolSerializer(partial=True),
+        examples=[OpenApiExample("Two", {"size": 2}, request_only=True)],
         responses=answers({200: OnePool}, 404, changes=True),
     )
     def patch(self, request: Request, name: str) -> Response:
-        """Change what is given. Jobs that need more than there is then are named in the answer."""
-        values, wrong = PoolChange().read(request.data)
+        """Change what is given, its name too: it is then found under that one alone.
+
+        Jobs that need more than there is then, or the name it had, are told in the answer.
+        """
+        values, wrong = PoolSerializer().read(request.data)
         with transaction.atomic():
             pool = _apply(_locked(request, name), values, wrong)
             pool.store(now=self.now, by=asking(request))
-        return _shown(self, pool)
+        answer = _shown(self, pool)
+        if pool.name != name:
+            answer.data["impossible_jobs"] += _too_big(name, 0)
+            answer["Content-Location"] = reverse("api:pool", args=[pool.name])
+        return answer
 
     @extend_schema(
         operation_id="delete_pool",

@@ -10,6 +10,7 @@ from daemon_app.api import (
     audit,
     calendar,
     definitions,
+    figures,
     find,
     health,
     incidents,
@@ -56,6 +57,7 @@ class Nowhere(Endpoint):
 app_name = "api"
 urlpatterns = [
     path("jobs", jobs.Jobs.as_view(), name="jobs"),
+    path("jobs/overview", figures.JobsOverview.as_view(), name="jobs-overview"),
     path("jobs/check", schedules.CheckJob.as_view(), name="check-job"),
     path("jobs/<int:pk>", jobs.OneJob.as_view(), name="job"),
     path("jobs/<int:pk>/check", schedules.CheckChange.as_view(), name="check-change"),
@@ -63,6 +65,7 @@ urlpatterns = [
     path("jobs/<int:pk>/pause", jobs.PauseJob.as_view(), name="pause"),
     path("jobs/<int:pk>/mute", mute.MuteJob.as_view(), name="mute"),
     path("jobs/<int:pk>/run", jobs.RunJob.as_view(), name="start"),
+    path("jobs/<int:pk>/figures", figures.FiguresOfJob.as_view(), name="figures"),
     path("jobs/<int:pk>/upcoming", calendar.UpcomingOfJob.as_view(), name="upcoming"),
     path("jobs/<int:pk>/changes", audit.ChangesOfJob.as_view(), name="changes-of-job"),
     path("jobs/<int:pk>/why", why.WhyJob.as_view(), name="why-job"),

@@ -28,6 +28,8 @@ OPERATIONS = (
     ("POST", "jobs/{job}/pause", "operate"),
     ("POST", "jobs/{job}/run", "operate"),
     ("GET", "jobs/{job}/why", "view"),
+    ("GET", "jobs/overview", "view"),
+    ("GET", "jobs/{job}/figures", "view"),
     ("POST", "jobs/check", "edit"),
     ("POST", "jobs/{job}/check", "edit"),
     ("GET", "jobs/{job}/mute", "view"),

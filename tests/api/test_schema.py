@@ -31,6 +31,8 @@ def test_it_names_every_address_and_its_rules() -> None:
         "jobs/{id}/toggle",
         "jobs/{id}/pause",
         "jobs/{id}/run",
+        "jobs/overview",
+        "jobs/{id}/figures",
         "jobs/check",
         "jobs/{id}/check",
         "jobs/{id}/mute",

@@ -78,6 +78,8 @@ INTERFACE = {
     "api/daemon/jobs/<int:pk>/toggle": {"PUT": OPERATE},
     "api/daemon/jobs/<int:pk>/pause": {"POST": OPERATE},
     "api/daemon/jobs/<int:pk>/run": {"POST": OPERATE},
+    "api/daemon/jobs/overview": {"GET": READ},
+    "api/daemon/jobs/<int:pk>/figures": {"GET": READ},
     "api/daemon/jobs/check": {"POST": EDIT},
     "api/daemon/jobs/<int:pk>/check": {"POST": EDIT},
     "api/daemon/jobs/<int:pk>/mute": {"GET": READ, "PUT": OPERATE, "DELETE": OPERATE},
