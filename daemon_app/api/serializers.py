@@ -281,6 +281,7 @@ class JobsQuery(Strict):
     job_type = Choice(choices=Job.Kind.choices, required=False)
     q = Text(
         required=False,
+        allow_blank=True,
         max_length=LONGEST_SEARCH,
         help_text="Only those with this in their name or description.",
     )
@@ -601,6 +602,7 @@ class RunsQuery(Strict):
     until = InstantWord(required=False, help_text="Put in line before this instant.")
     q = Text(
         required=False,
+        allow_blank=True,
         max_length=LONGEST_SEARCH,
         help_text="Only those with this in the job's name, the last line, or who started them; or "
         "with this number.",

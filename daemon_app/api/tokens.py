@@ -156,7 +156,7 @@ class AllTokens(Endpoint):
         name = _shown(values.get("name", ""))
         if "name" not in wrong and not name:
             wrong["name"] = [_t("Say what it is for, for example “monitoring”.")]
-        elif len(name) > LONGEST_NAME:
+        elif len(values.get("name", "")) > LONGEST_NAME:
             wrong["name"] = [_t("At most %(n)s characters.") % {"n": LONGEST_NAME}]
         life = self._life(request, values, wrong)
         if wrong:

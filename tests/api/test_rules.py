@@ -208,3 +208,12 @@ def test_a_job_that_needs_more_than_there_is_is_refused_beside_the_field(admin: 
 
         assert answer.status_code == 400, pools
         assert "pools" in answer.json()["error"]["fields"]
+
+
+@pytest.mark.parametrize("name", ["GPU", "1gpu", "-gpu", "gpu" * 30])
+def test_no_pool_is_put_at_an_address_it_could_not_keep(admin: Caller, name: str) -> None:
+    answer = admin("PUT", f"pools/{name}", {"size": 1})
+
+    assert answer.status_code == 400
+    assert "name" in answer.json()["error"]["fields"]
+    assert admin("GET", "pools").json() == {"pools": []}

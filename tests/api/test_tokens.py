@@ -126,3 +126,10 @@ def test_only_administrators_have_to_do_with_tokens(operator: Caller) -> None:
     assert operator("POST", "tokens", {"name": "a"}).status_code == 403
     assert operator("POST", f"tokens/{number}/revoke").status_code == 403
     assert Token.objects.get().revoked_at is None
+
+
+def test_a_name_is_measured_as_it_was_sent(admin: Caller) -> None:
+    answer = admin("POST", "tokens", {"name": "\x01" * 80 + "x"})
+
+    assert answer.status_code == 400
+    assert "name" in answer.json()["error"]["fields"]
