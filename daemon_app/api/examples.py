@@ -518,6 +518,7 @@ REFUSALS: Final[dict[tuple[str, str], tuple[str, Any]]] = {
         "of_a_skill",
         "„cleanup_vram“ gehört zu einem Skill; Dateien können ihn nicht festlegen.",
     ),
+    ("copy_job", "409"): ("of_a_skill", _("The job of a skill can't be copied.")),
     ("run_again", "409"): ("overlap", "Nicht gestartet: läuft bereits (Lauf 18)."),
     ("verify_audit_log", "409"): (
         "being_verified",

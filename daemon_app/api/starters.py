@@ -1,18 +1,25 @@
-"""Jobs to begin with: what many machines need, to be adjusted and switched on."""
+"""Jobs to begin with: what many machines need, and copies of others."""
 
 from typing import Any, ClassVar
 
-from drf_spectacular.utils import extend_schema
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils.translation import gettext as _t
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from daemon_app import starters
 from daemon_app.api.endpoint import Endpoint, asking, may
-from daemon_app.api.errors import refused
-from daemon_app.api.fields import Strict
+from daemon_app.api.errors import Problem, refused
+from daemon_app.api.fields import Strict, Text
 from daemon_app.api.schema import answers
 from daemon_app.api.serializers import JobSerializer
+from daemon_app.models import Job
+
+# Of a name to which a number may be added.
+LONGEST_BEGINNING = 74
 
 
 class Starter(serializers.Serializer[Any]):
@@ -77,6 +84,45 @@ class Begin(Endpoint):
         made = starters.begin(now=self.now, by=asking(request))
         rights = {"may_edit": may(request, "edit")}
         return Response({"jobs": JobSerializer(made, many=True, context=rights).data})
+
+
+class CopyOf(Strict):
+    """What the copy is called."""
+
+    name = Text(required=False, max_length=80, help_text="One that is free unless given.")
+
+
+class CopyJob(Endpoint):
+    """A job as the beginning of another one."""
+
+    rights: ClassVar = {"POST": "edit"}
+
+    @extend_schema(
+        operation_id="copy_job",
+        summary="Copy a job",
+        tags=["jobs"],
+        request=CopyOf,
+        examples=[OpenApiExample("Another name", {"name": "backup-photos"}, request_only=True)],
+        responses=answers({201: JobSerializer}, 404, 409, changes=True),
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Create a job like this one, switched off: two that do the same seldom are meant."""
+        values, wrong = CopyOf().read(request.data)
+        if wrong:
+            raise refused(wrong)
+        of = get_object_or_404(Job, pk=pk)
+        if of.skill:
+            raise Problem(409, "of_a_skill", _t("The job of a skill can't be copied."))
+        fields = JobSerializer().fields.items()
+        same = {name: getattr(of, name) for name, field in fields if not field.read_only}
+        name = values.get("name") or starters.free_name(of.name[:LONGEST_BEGINNING])
+        copy = Job(**same | {"name": name, "is_active": False})
+        copy.store(now=self.now, by=asking(request))
+        return Response(
+            JobSerializer(copy, context={"may_edit": may(request, "edit")}).data,
+            status=201,
+            headers={"Location": reverse("api:job", args=[copy.pk])},
+        )
 
 
 def _told(starter: starters.Starter) -> dict[str, Any]:

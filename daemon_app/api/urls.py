@@ -60,6 +60,7 @@ urlpatterns = [
     path("jobs/overview", figures.JobsOverview.as_view(), name="jobs-overview"),
     path("jobs/check", schedules.CheckJob.as_view(), name="check-job"),
     path("jobs/<int:pk>", jobs.OneJob.as_view(), name="job"),
+    path("jobs/<int:pk>/copy", starters.CopyJob.as_view(), name="copy"),
     path("jobs/<int:pk>/check", schedules.CheckChange.as_view(), name="check-change"),
     path("jobs/<int:pk>/toggle", jobs.ToggleJob.as_view(), name="toggle"),
     path("jobs/<int:pk>/pause", jobs.PauseJob.as_view(), name="pause"),

@@ -31,6 +31,7 @@ OPERATIONS = (
     ("GET", "jobs/overview", "view"),
     ("GET", "jobs/{job}/figures", "view"),
     ("POST", "jobs/check", "edit"),
+    ("POST", "jobs/{job}/copy", "edit"),
     ("POST", "jobs/{job}/check", "edit"),
     ("GET", "jobs/{job}/mute", "view"),
     ("PUT", "jobs/{job}/mute", "operate"),

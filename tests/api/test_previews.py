@@ -208,3 +208,43 @@ def test_those_of_the_first_minute_are_made_once_and_switched_off(admin: Caller)
     assert {each["is_active"] for each in made} == {False}
     assert again == []
     assert Run.objects.count() == 0
+
+
+def test_a_job_is_copied_with_all_its_rules_and_switched_off(admin: Caller) -> None:
+    Pool(name="gpu", size=2).store(now=timezone.now(), by="anna")
+    of = job(
+        "backup",
+        job_type="cron",
+        schedule="0 3 * * *",
+        environment={"KEY": "value"},
+        pools={"gpu": 1},
+        max_retries=2,
+        retry_exit_codes=[75],
+        only_when_idle=True,
+        on_presence="cancel",
+    )
+
+    copied = admin("POST", f"jobs/{of.pk}/copy")
+    named = admin("POST", f"jobs/{of.pk}/copy", {"name": "other"})
+    taken = admin("POST", f"jobs/{of.pk}/copy", {"name": "other"})
+
+    assert copied.status_code == 201, copied.json()
+    told, whole = copied.json(), admin("GET", f"jobs/{of.pk}").json()
+    own = {"id", "name", "is_active", "version", "next_due_at", "next_run"}
+    own |= {name for name in told if name.startswith(("created_", "updated_"))}
+    assert {name for name in told if told[name] != whole[name]} <= own
+    assert (told["name"], told["is_active"]) == ("backup-2", False)
+    assert copied["Location"] == f"/api/daemon/jobs/{told['id']}"
+    assert named.json()["name"] == "other"
+    assert [*taken.json()["error"]["fields"]] == ["name"]
+    assert admin("POST", "jobs/999/copy").status_code == 404
+
+
+def test_the_job_of_a_skill_is_not_copied(admin: Caller) -> None:
+    of = job("a")
+    Job.objects.filter(pk=of.pk).update(skill="validate_configs")
+
+    answer = admin("POST", f"jobs/{of.pk}/copy")
+
+    assert answer.status_code == 409
+    assert answer.json()["error"]["code"] == "of_a_skill"

@@ -34,6 +34,7 @@ def test_it_names_every_address_and_its_rules() -> None:
         "jobs/overview",
         "jobs/{id}/figures",
         "jobs/check",
+        "jobs/{id}/copy",
         "jobs/{id}/check",
         "jobs/{id}/mute",
         "jobs/{id}/upcoming",

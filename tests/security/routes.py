@@ -81,6 +81,7 @@ INTERFACE = {
     "api/daemon/jobs/overview": {"GET": READ},
     "api/daemon/jobs/<int:pk>/figures": {"GET": READ},
     "api/daemon/jobs/check": {"POST": EDIT},
+    "api/daemon/jobs/<int:pk>/copy": {"POST": EDIT},
     "api/daemon/jobs/<int:pk>/check": {"POST": EDIT},
     "api/daemon/jobs/<int:pk>/mute": {"GET": READ, "PUT": OPERATE, "DELETE": OPERATE},
     "api/daemon/jobs/<int:pk>/upcoming": {"GET": READ},
