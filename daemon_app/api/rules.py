@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils.translation import gettext as _t
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -155,8 +156,9 @@ class ReadPool(Endpoint):
             there = Pool.objects.select_for_update().filter(name=name).first()
             present = preconditions.version_of_pool(there) if there else None
             preconditions.require(request, present)
-            if there is None:
-                _require_name(name)
+            if there is None and name != name.lower():
+                # It would be kept in small letters, at another address than this one.
+                raise refused({"name": [_t("Write the name of a pool in small letters.")]})
             pool = _apply(there or Pool(name=name), values, wrong)
             pool.store(now=self.now, by=asking(request))
         answer = _shown(self, pool, status=200 if there else 201)
@@ -199,14 +201,6 @@ class ReadPool(Endpoint):
         with transaction.atomic():
             _locked(request, name).remove()
         return Response({"name": name, "impossible_jobs": _too_big(name, 0)})
-
-
-def _require_name(name: str) -> None:
-    """Refuse a name that a pool would not keep as it stands: it is its address, too."""
-    try:
-        Pool._meta.get_field("name").run_validators(name)  # noqa: SLF001 - Django's public face
-    except ValidationError as error:
-        raise refused({"name": list(error.messages)}) from error
 
 
 def _writable(of: Strict) -> list[str]:
