@@ -32,21 +32,28 @@ LONGEST_NAME = 80
     examples=(
         ("bach daemon login", ""),
         ("bach daemon login --print", ""),
+        ("bach daemon login --json", ""),
     ),
     short_help=_("Sign in to the web pages."),
 )
 @click.option("--print", "only_print", is_flag=True, help=_("Print the link, and nothing else."))
-def login(only_print: bool) -> int:
+@click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
+def login(only_print: bool, as_json: bool) -> int:
     """Make a one-time link, and open or print it."""
     with project.database(queue=False):
         from django.utils import timezone
 
         from daemon_app.models import Account, Ticket
+        from daemon_app.models.access import TICKET_LIFE
 
         servers = project.web_servers()
         pages = servers[0].address if servers else f"{project.origin()}/daemon"
-        ticket = Ticket.issue(Account.owner(), timezone.now())
+        now = timezone.now()
+        ticket = Ticket.issue(Account.owner(), now)
         link = f"{pages}/login/#t={ticket}"
+    if as_json:
+        terminal.say_json({"url": link, "expires_at": now + TICKET_LIFE, "web": bool(servers)})
+        return Code.OK
     if not servers:
         terminal.note(
             _("The web pages are not running as far as can be seen. Start them: %(bach)s up")
@@ -227,11 +234,15 @@ def list_(as_json: bool) -> int:
 
 @token.command(
     help=_("Revoke a token: what uses it is refused from now on."),
-    examples=(("bach daemon token revoke 3", ""),),
+    examples=(
+        ("bach daemon token revoke 3", ""),
+        ("bach daemon token revoke 3 --json", ""),
+    ),
     short_help=_("Revoke a token."),
 )
 @click.argument("number", metavar=_("ID"))
-def revoke(number: str) -> int:
+@click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
+def revoke(number: str, as_json: bool) -> int:
     """End a token's validity."""
     # Somebody may paste the token itself.
     written = re.fullmatch(r"(?:bach_)?([0-9]{1,18})(?:_.*)?", number.strip())
@@ -247,7 +258,12 @@ def revoke(number: str) -> int:
                 _("All tokens: %(bach)s daemon token list") % {"bach": project.program()},
                 code=Code.NOT_FOUND,
             )
-        revoked = found.revoke(timezone.now())
+        now = timezone.now()
+        revoked = found.revoke(now)
+        if as_json:
+            found.refresh_from_db()
+            terminal.say_json(_as_json(found, now))
+            return Code.OK
         name = {"name": found.name, "id": found.pk}
         terminal.say(
             _("Token %(id)s (%(name)s) is revoked.") % name

@@ -1,6 +1,5 @@
 """`bach daemon audit`: what was asked for, whether the log is whole, and the log as a file."""
 
-import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -186,16 +185,19 @@ def verify(head: str, as_json: bool) -> int:
         from daemon_app.models import change
 
         spoken = language.current()
-        shows = sys.stderr.isatty() and not as_json
-
-        def tell(rows: int) -> None:
-            if shows:
-                click.echo(f"\r{formats.number(rows, spoken)}", err=True, nl=False)
-
         noted = witness.noted()
-        found = change.verify(head, each=tell, noted=noted)
-        if shows and found.rows >= change.PER_PIECE:
-            click.echo("", err=True)
+        count = change.Change.objects.count()
+        is_long = count >= change.PER_PIECE and not as_json
+        with terminal.progress(_("Rows"), count, is_long=is_long) as told:
+            # It tells how many there were by then.
+            done = 0
+
+            def tell(rows: int) -> None:
+                nonlocal done
+                told(rows - done)
+                done = rows
+
+            found = change.verify(head, each=tell, noted=noted)
         is_whole = found.broken is None and found.knows_head
         if as_json:
             terminal.say_json(
@@ -278,7 +280,15 @@ def export(only_digest: bool, **wanted: Any) -> int:
                 raise Refusal(_("The log is empty."), code=Code.NOT_FOUND)
             terminal.say(f"{row.pk} {row.told()['at']} {row.digest}")
             return Code.OK
-        with terminal.output() as write:
-            for text in change.lines(Change.objects.chosen(_asked(wanted))):
+        rows = Change.objects.chosen(_asked(wanted))
+        # What is written to a terminal shows itself how far it is.
+        is_long = not terminal.is_terminal() and rows.count() >= change.PER_PIECE
+        length = rows.count() if is_long else 0
+        with (
+            terminal.progress(_("Rows"), length, is_long=is_long) as told,
+            terminal.output() as write,
+        ):
+            for text in change.lines(rows):
                 write(text.encode())
+                told(text.count("\n"))
     return Code.OK

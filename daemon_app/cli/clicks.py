@@ -17,6 +17,7 @@ from daemon_app.cli.outcome import Code, Refusal
 
 # Digits; a number in the database has 64 bits.
 LONGEST_NUMBER = 19
+LONGEST_LINE = 100  # characters, of help
 
 # What Click itself says, so that the catalogue has it. `tests/cli` looks for English in German
 # help and errors, should a new Click put it otherwise.
@@ -85,7 +86,10 @@ def write_examples(examples: Examples, formatter: click.HelpFormatter) -> None:
     with formatter.section(gettext("Examples")):
         for line, purpose in examples:
             indent = " " * formatter.current_indent
-            formatter.write(f"{indent}{line:<{width}}  {purpose}".rstrip() + "\n")
+            if formatter.current_indent + width + 2 + len(purpose) > LONGEST_LINE:
+                formatter.write(f"{indent}{line}\n{indent}    {purpose}\n")
+            else:
+                formatter.write(f"{indent}{line:<{width}}  {purpose}".rstrip() + "\n")
 
 
 class Command(click.Command):

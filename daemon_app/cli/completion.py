@@ -94,9 +94,9 @@ complete --no-files --keep-order --command bach --arguments '(__bach_complete)'
         "It is read when the shell starts; the examples say where it belongs."
     ),
     examples=(
+        ("bach completion fish > ~/.config/fish/completions/bach.fish", _("once")),
         ('eval "$(bach completion bash)"', _("in ~/.bashrc")),
         ('eval "$(bach completion zsh)"', _("in ~/.zshrc")),
-        ("bach completion fish > ~/.config/fish/completions/bach.fish", _("once")),
     ),
     short_help=_("Print what makes a shell complete commands."),
 )

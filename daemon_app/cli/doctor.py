@@ -35,7 +35,8 @@ def doctor(as_json: bool) -> int:
 
     from daemon_app import doctor as practice
 
-    found = practice.examine(timezone.now())
+    with terminal.progress(_("Checks"), len(practice.CHECKS), is_long=not as_json) as told:
+        found = practice.examine(timezone.now(), told)
     code = practice.exit_code(found)
     if as_json:
         terminal.say_json({"ok": code == 0, "findings": [finding.__dict__ for finding in found]})

@@ -431,11 +431,10 @@ def _apply(plan: "Plan", *, active: bool, now: "datetime", before: "Past | None"
     from daemon_app.intake.plan import OutdatedError
 
     runs = sum(len(step.draft.past) for step in plan.of("new"))
-    with contextlib.ExitStack() as shown:
-        if before is not None and runs >= MANY_RUNS and sys.stderr.isatty():
-            label = _("Runs")
-            bar = shown.enter_context(click.progressbar(length=runs, label=label, file=sys.stderr))
-            before.told = bar.update
+    is_long = before is not None and runs >= MANY_RUNS
+    with terminal.progress(_("Runs"), runs, is_long=is_long) as told:
+        if before is not None:
+            before.told = told
         try:
             intake.carry_out(plan, active=active, now=now, by=project.user()[:150], before=before)
         except OutdatedError as error:

@@ -93,17 +93,24 @@ def start(background: bool) -> int:
         "running again. With BACH_ON_STOP=drain they get BACH_DRAIN_SECONDS and are then ended. "
         "Nothing to stop is no error."
     ),
-    examples=(("bach daemon stop", ""),),
+    examples=(
+        ("bach daemon stop", ""),
+        ("bach daemon stop --json", ""),
+    ),
     short_help=_("Stop the daemon; running commands go on."),
 )
-def stop() -> int:
+@click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
+def stop(as_json: bool) -> int:
     """Ask the daemon to end, and wait until it has."""
     project.configure_models(queue=False)
     from daemon_app import pidfile
 
     running = pidfile.holder(project.daemon_file())
     if running is None:
-        terminal.say(_("The daemon is not running."))
+        if as_json:
+            terminal.say_json({"stopped": False, "pid": None, "web": False, "running_runs": None})
+        else:
+            terminal.say(_("The daemon is not running."))
         return Code.OK
     # `bach up` is one process for all: with the daemon its web server ends.
     pages = any(server.pid == running.pid for server in project.web_servers())
@@ -122,15 +129,19 @@ def stop() -> int:
                 _("As a last resort, kill -9 %(pid)s ends it; running commands go on then too.")
                 % {"pid": running.pid},
             )
+    from daemon_app.models import Run
+
+    with project.database(queue=False):
+        count = Run.objects.running().count()
+    if as_json:
+        told = {"stopped": True, "pid": running.pid, "web": pages, "running_runs": count}
+        terminal.say_json(told)
+        return Code.OK
     terminal.say(
         _("The daemon has stopped, and the web pages with it.")
         if pages
         else _("The daemon has stopped.")
     )
-    from daemon_app.models import Run
-
-    with project.database():
-        count = Run.objects.running().count()
     if count:
         terminal.say(runs_go_on(count))
     return Code.OK

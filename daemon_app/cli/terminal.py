@@ -74,6 +74,19 @@ def _as_json(value: Any) -> str:
     return str(value)
 
 
+@contextmanager
+def progress(label: str, length: int, *, is_long: bool = True) -> Iterator[Callable[[int], None]]:
+    """Give what is told how many more steps are done: a bar on standard error, if people watch it.
+
+    Nothing is shown of what is not `is_long`: it would only flicker.
+    """
+    if not is_long or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda _steps: None
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update
+
+
 Cell = str | tuple[str, str]  # the text, or text and tone
 
 

@@ -23,12 +23,15 @@ from django.conf import settings
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.management import call_command
+from django.core.management.commands.migrate import Command as Migrate
 from django.db import connections, transaction
+from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 from django.utils.translation import gettext as _t
 
 from daemon_app import alarms, database, doorbell, pidfile, processes, systemd
+from daemon_app.cli import terminal
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +62,29 @@ def prepare() -> None:
     if ours and (trouble := database.examine(file, folder)):
         raise UnfitError(_way_out(trouble, file, folder))
     _refuse_newer(file)
-    call_command("migrate", interactive=False, verbosity=0)
+    _migrate()
     if ours:
         database.adopt(file, folder)
     for part in folder.glob("bach.sqlite3*"):
         part.chmod(0o600)
+
+
+def _migrate() -> None:
+    """Bring the tables up to date, and show how far it is: with much data it takes its time."""
+    executor = MigrationExecutor(connections["default"])
+    steps = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    # A database that is only being made is ready at once.
+    is_long = bool(steps) and bool(executor.loader.applied_migrations)
+    with terminal.progress(_t("Updating the database"), len(steps), is_long=is_long) as told:
+
+        class Told(Migrate):
+            """Tells of each step that is done."""
+
+            def migration_progress_callback(self, action: str, *_which: object) -> None:
+                if action == "apply_success":
+                    told(1)
+
+        call_command(Told(), interactive=False, verbosity=0)
 
 
 def _way_out(trouble: database.Trouble, file: Path, folder: Path) -> str:

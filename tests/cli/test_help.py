@@ -113,6 +113,9 @@ def test_help_is_german_with_an_example(bach: Bach, path: str) -> None:
     assert answer.stdout.startswith(f"Aufruf: {path} ")
     assert f"Beispiele:\n  {path}" in answer.stdout or "Beispiele:\n  bach" in answer.stdout
     assert not ENGLISH.findall(answer.stdout)
+    assert max(map(len, answer.stdout.splitlines())) <= 100
+    # Between the first line and the options it says what it is for.
+    assert len(answer.stdout.split("\n\n")[1].split()) >= 2
 
 
 @pytest.mark.parametrize("path", sorted(OFFERED))
@@ -122,6 +125,7 @@ def test_help_is_english_where_the_terminal_asks_for_it(bach: Bach, path: str) -
     assert answer.returncode == 0
     assert answer.stdout.startswith(f"Usage: {path} ")
     assert "Examples:" in answer.stdout
+    assert max(map(len, answer.stdout.splitlines())) <= 100
     assert not re.search(r"[äöüßÄÖÜ]|\b(und|der|die|das)\b", answer.stdout)
 
 
