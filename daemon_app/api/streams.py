@@ -1,18 +1,19 @@
 """A run's output as it is written, until the run ends: one answer that goes on.
 
-A view judges the request and leaves a `Follower` in the scope (`follow`); its answer then goes on.
-`Followed` stands around Django, waits until that has let go of the request with its thread and its
-connection to the database, and sends what the run writes. Nothing is kept for a slow reader: the
-next bytes are read when the server has room for them (`web`).
+A view judges the request and leaves a `Follower` in its `Place` (`follow`). `Followed` stands
+around Django, waits until that has let go of the request with its thread and its connection to the
+database, and then sends what the run writes. Nothing is kept for a slow reader: the next bytes are
+read when the server has room for them (`web`).
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from threading import Lock
+from typing import Final
 
 from django.conf import settings
 from django.utils import timezone
@@ -32,7 +33,8 @@ PIECE = 65_536  # bytes
 LOOK = 1.0  # seconds; so often at least: whether it still may, and whether the run goes on
 COME_BACK = 10  # seconds
 
-_open: Counter[str] = Counter()
+_open: Counter[str] = Counter()  # by caller
+_lock = Lock()
 
 
 # ── What a view does ─────────────────────────────────────────────────────────────────────────────
@@ -42,23 +44,49 @@ def follow(request: Request, run: Run, offset: int, attempt: int | None) -> bool
     Of one attempt, or of all that come. False where nothing serves such answers. Raises Problem
     when too many go on already (429 of this caller, 503 in all).
     """
-    scope: MutableMapping[str, Any] = getattr(request._request, "scope", {})  # noqa: SLF001
-    if PLACE not in scope:
+    place: Place | None = getattr(request._request, "scope", {}).get(PLACE)  # noqa: SLF001
+    if place is None:
         return False
     who = request.auth or request.user
     assert isinstance(who, Account | Token)
-    caller = f"{type(who).__name__} {who.pk}"
-    _refuse_too_many(caller)
     account = who.account if isinstance(who, Token) else who
-    scope[PLACE] = Follower(
-        run=run.pk,
-        caller=caller,
-        account=account.pk,
-        offset=offset,
-        attempt=attempt,
-        may=_check(request),
+    return place.take(
+        Follower(
+            run=run.pk,
+            caller=f"{type(who).__name__} {who.pk}",
+            account=account.pk,
+            offset=offset,
+            attempt=attempt,
+            may=_check(request),
+        )
     )
-    return True
+
+
+class Place:
+    """Room for what follows one request: taken in the view's thread, left when all is sent."""
+
+    def __init__(self) -> None:
+        self.follower: Follower | None = None
+        self._is_over = False
+
+    def take(self, follower: "Follower") -> bool:
+        """Count one more; False when whoever asked is gone. Raises Problem without room."""
+        with _lock:
+            if self._is_over:
+                return False
+            _refuse_too_many(follower.caller)
+            _open[follower.caller] += 1
+            self.follower = follower
+        return True
+
+    def leave(self) -> None:
+        """Make room."""
+        with _lock:
+            self._is_over = True
+            if self.follower is not None:
+                _open.subtract([self.follower.caller])
+                if not _open[self.follower.caller]:
+                    del _open[self.follower.caller]
 
 
 def _refuse_too_many(caller: str) -> None:
@@ -183,32 +211,35 @@ class Followed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and go on with the answer until there is no more or nobody is there."""
-        scope = {**scope, PLACE: None}
-        is_gone = asyncio.Event()
+        place = Place()
+        is_gone = goes_on = False
 
         async def received() -> Message:
+            nonlocal is_gone
             message = await receive()
-            if message["type"] == "http.disconnect":
-                is_gone.set()
+            is_gone = is_gone or message["type"] == "http.disconnect"
             return message
 
         async def sent(message: Message) -> None:
-            if scope[PLACE] is not None:
-                if message["type"] == "http.response.start":
+            nonlocal goes_on
+            if message["type"] == "http.response.start":
+                goes_on = place.follower is not None and message["status"] == 200
+                if goes_on:
                     headers = [h for h in message["headers"] if h[0].lower() != b"content-length"]
                     message = {**message, "headers": headers}
-                else:
-                    message = {**message, "more_body": True}
+            elif goes_on:
+                message = {**message, "more_body": True}
             await send(message)
 
-        await self.app(scope, received, sent)
-        follower: Follower | None = scope[PLACE]
-        if follower is not None and not is_gone.is_set():
-            await _go_on(follower, receive, send)
+        try:
+            await self.app({**scope, PLACE: place}, received, sent)
+            if place.follower is not None and goes_on and not is_gone:
+                await _go_on(place.follower, receive, send)
+        finally:
+            place.leave()
 
 
 async def _go_on(follower: Follower, receive: Receive, send: Send) -> None:
-    _open[follower.caller] += 1
     sending = asyncio.create_task(_send(follower, send))
     leaving = asyncio.ensure_future(receive())  # after the request only its end can come
     try:
@@ -217,8 +248,6 @@ async def _go_on(follower: Follower, receive: Receive, send: Send) -> None:
         for task in (sending, leaving):
             task.cancel()
         await asyncio.gather(sending, leaving, return_exceptions=True)
-        _open[follower.caller] -= 1
-        _open.__iadd__(Counter())  # forgets who has none
 
 
 async def _send(follower: Follower, send: Send) -> None:

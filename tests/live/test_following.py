@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -225,6 +226,18 @@ def test_one_token_follows_ten_outputs_and_whoever_leaves_makes_room(web: Web, t
         assert place_is_free(web, run, other)
 
     assert until(lambda: place_is_free(web, run, token))
+
+
+def test_of_many_who_ask_at_once_no_more_are_let_in(web: Web, token: str) -> None:
+    run = web.tell("running('is asked for by many')")
+    with ExitStack() as open_streams, ThreadPoolExecutor(20) as pool:
+        wanted = [
+            pool.submit(open_streams.enter_context, following(web, run, bearer(token)))
+            for _n in range(20)
+        ]
+        statuses = [each.result().status_code for each in wanted]
+
+    assert sorted(statuses) == [200] * 10 + [429] * 10
 
 
 def test_only_so_many_outputs_are_followed_at_one_time_and_none_keeps_a_thread(web: Web) -> None:
