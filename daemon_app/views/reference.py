@@ -27,7 +27,7 @@ Schema = dict[str, Any]
 ROOT: Final = "/api/daemon"
 # In this order; what has another name comes after them.
 TITLES: Final = {
-    "daemon": _("State of the daemon"),
+    "daemon": _("Daemon"),
     "jobs": _("Jobs"),
     "runs": _("Runs"),
     "queue": _("Queue"),
@@ -124,6 +124,8 @@ def _groups(told: Schema) -> list[Group]:
             name = operation.get("tags", [""])[0]
             group = groups.setdefault(name, Group(name, name.capitalize()))
             group.operations.append(_operation(told, method.upper(), path, operation))
+    for group in groups.values():
+        group.operations.sort(key=lambda each: not each.path.startswith(f"/{group.name}"))
     return [group for group in groups.values() if group.operations]
 
 
