@@ -35,7 +35,7 @@ from daemon_app.intake.definitions import (
 from daemon_app.intake.drafts import came_from
 from daemon_app.intake.plan import OutdatedError
 from daemon_app.models import Job, Policy, Pool
-from daemon_app.models.change import difference, differing
+from daemon_app.models.change import difference, differing, told_last
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -333,7 +333,7 @@ def carry_out(
     `each` is called with 1 for every move. Raises OutdatedError when something of it was changed
     since the plan was made.
     """
-    with transaction.atomic():
+    with transaction.atomic(), told_last():
         _compare(found, prune=prune)
         try:
             for move in found.moves:

@@ -102,6 +102,7 @@ TOLD: dict[tuple[str, str], tuple[Any, str, str]] = {
     ("api/daemon/jobs/<int:pk>/copy", "POST"): ({}, "job", "created"),
     ("api/daemon/jobs/<int:pk>", "PATCH"): ({"environment": {"A": SECRET}}, "job", "edited"),
     ("api/daemon/jobs/<int:pk>", "DELETE"): (None, "job", "deleted"),
+    ("api/daemon/jobs/<int:pk>/copy", "POST"): ({}, "job", "created"),
     ("api/daemon/jobs/<int:pk>/toggle", "PUT"): ({"is_active": False}, "job", "off"),
     ("api/daemon/jobs/<int:pk>/pause", "POST"): ({"until": TOMORROW}, "job", "paused"),
     ("api/daemon/jobs/<int:pk>/mute", "PUT"): ({"until": TOMORROW}, "job", "muted"),
