@@ -99,7 +99,6 @@ TOLD: dict[tuple[str, str], tuple[Any, str, str]] = {
     # ── REST ─────────────────────────────────────────────────────────────────────────────────────
     ("api/daemon/jobs", "POST"): (BODY, "job", "created"),
     ("api/daemon/starters/begin", "POST"): ({}, "job", "created"),
-    ("api/daemon/jobs/<int:pk>/copy", "POST"): ({}, "job", "created"),
     ("api/daemon/jobs/<int:pk>", "PATCH"): ({"environment": {"A": SECRET}}, "job", "edited"),
     ("api/daemon/jobs/<int:pk>", "DELETE"): (None, "job", "deleted"),
     ("api/daemon/jobs/<int:pk>/copy", "POST"): ({}, "job", "created"),
