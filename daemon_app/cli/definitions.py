@@ -1,6 +1,5 @@
 """`bach export` and `bach apply`: jobs as files that can live in git."""
 
-import contextlib
 import difflib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,9 @@ from daemon_app.cli.language import ngettext, pgettext
 from daemon_app.cli.outcome import Code, Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from daemon_app.intake.applying import Move, Plan
     from daemon_app.intake.definitions import Definition, Fault
     from daemon_app.intake.folder import Arrangement
@@ -227,14 +229,9 @@ def _warn_of_values(jobs: "list[Job]") -> None:
         )
 
 
-@contextlib.contextmanager
-def _bar(length: int) -> "Iterator[Any]":
-    """Show how far long work is, on a terminal; give what tells of a step."""
-    if length < MANY or not sys.stderr.isatty():
-        yield lambda _count: None
-        return
-    with click.progressbar(length=length, label=_("Jobs"), file=sys.stderr) as bar:
-        yield bar.update
+def _bar(steps: int) -> "AbstractContextManager[Callable[[int], None]]":
+    """Show how far long work is; give what tells of a step."""
+    return terminal.progress(_("Jobs"), steps, is_long=steps >= MANY)
 
 
 # ── In ───────────────────────────────────────────────────────────────────────────────────────────

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 LONGEST: Final = 13_000_000  # characters of one file
 MOST: Final = 10_000  # jobs of one file
 MOST_FAULTS: Final = 100
+LONGEST_WHY: Final = 600  # characters: values are cited in it
+# More than any field takes; what the model would look at for minutes.
+LONGEST_TEXT: Final = 40_000
+MOST_ENTRIES: Final = 1_000
 # What is said of a job: all that its form sets, in the order in which it is written.
 FIELDS: Final = (
     *("name", "description", "job_type", "schedule", "timezone", "is_active"),
@@ -76,8 +80,8 @@ class DefinitionError(Exception):
     """Files that can't be applied, with all that is wrong in them."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("\n".join(map(str, faults)))
+        self.faults = tuple(Fault(each.where, each.why[:LONGEST_WHY]) for each in faults)
+        super().__init__("\n".join(map(str, self.faults)))
 
 
 # ── Writing ──────────────────────────────────────────────────────────────────────────────────────
@@ -255,11 +259,17 @@ class _Reading:
         if "name" in defaults:
             self.refuse(defaults.lines["name"], _t("Each job has a name of its own."))
         pools = self._mapping(said, "pools")
+        if len(pools) > MOST_ENTRIES:
+            self.refuse(said.lines["pools"], _too_much(pools))
+            return
         for name, value in pools.items():
             size = value if isinstance(value, Lined) else Lined(pools.lines[name])
             if not isinstance(value, Lined):
                 size["size"] = value
-            pool = {"name": name, **self._checked(size, POOL, ("size", "description"))}
+            pool = {
+                "name": name[:LONGEST_TEXT],
+                **self._checked(size, POOL, ("size", "description")),
+            }
             lines = size.lines | {"name": pools.lines[name]}
             yield Definition(pool, self.file, pools.lines[name], lines, kind=POOL)
         if "policy" in said:
@@ -292,9 +302,10 @@ class _Reading:
         whole.update({**defaults, **said})
         whole.lines = {**getattr(defaults, "lines", {}), **said.lines}
         formerly = whole.pop(FORMERLY, "") or ""
+        faults = len(self.faults)
         values = self._checked(whole, JOB, FIELDS)
         values["name"] = name = " ".join(str(values.get("name", "")).split())
-        if not name:
+        if not name and len(self.faults) == faults:
             self.refuse(said.line, _t("A name is missing."))
         if "\n" in values.get("command", ""):
             values["command"] = values["command"].strip()
@@ -335,6 +346,9 @@ class _Reading:
             if not (value is None and field_.null) and type(value) is not wanted:
                 self.refuse(line, _wrong_type(name, wanted, value))
                 continue
+            if why := _too_much(value):
+                self.refuse(line, f"{name}: {why}")
+                continue
             found[name] = value
         return found
 
@@ -366,6 +380,19 @@ def _taken(value: Any, wanted: type, *, is_text_of: bool) -> Any:
             for name, each in value.items()
         }
     return value
+
+
+def _too_much(value: object) -> str:
+    """Return why a value is more than anybody looks at; "" when it is not."""
+    if isinstance(value, list | dict):
+        if len(value) > MOST_ENTRIES:
+            return _t("At most %(n)s entries.") % {"n": MOST_ENTRIES}
+        texts = [*value, *value.values()] if isinstance(value, dict) else value
+    else:
+        texts = [value]
+    if any(isinstance(each, str) and len(each) > LONGEST_TEXT for each in texts):
+        return _t("It is longer than %(n)s characters.") % {"n": LONGEST_TEXT}
+    return ""
 
 
 def _wrong_type(name: str, wanted: type, value: object) -> str:

@@ -163,6 +163,22 @@ def test_a_file_that_is_too_long_is_not_read(monkeypatch: pytest.MonkeyPatch) ->
     assert faults("# " + "x" * 100)[0][0] == "a.yaml"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        *({name: "x" * 2_000_000} for name in ("name", "arguments", "job_type", "schedule")),
+        {"environment": {"A": "x" * 2_000_000}},
+        {"pools": {"x" * 2_000_000: 1}},
+        {"retry_exit_codes": [1] * 200_000},
+        {"x" * 1000: 1},
+    ],
+)
+def test_what_is_too_big_is_answered_at_once_and_in_short(said: dict[str, Any]) -> None:
+    ((_where, why),) = faults(json.dumps({"name": "a", **said}))
+
+    assert len(why) < 700
+
+
 def test_numbers_are_text_where_text_is_wanted() -> None:
     (said,) = definitions.read(
         "name: 2026\nenvironment: {PORT: 8080, DEBUG: true, KEEP: }\npools: {gpu: 1}\n"
