@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from daemon_app.api.schema import description
 from daemon_app.models import Job, Policy, Pool
 from tests.api.caller import Caller, Maker
 from tests.jobs import NOON, job, run
@@ -251,3 +252,28 @@ def test_what_is_no_tag_is_refused(admin: Caller, header: str) -> None:
         assert name in answer.json()["error"]["fields"]
     there.refresh_from_db()
     assert there.nice == 0
+
+
+def test_that_there_is_nothing_is_said_whatever_the_conditions(admin: Caller) -> None:
+    for method in ("GET", "PUT", "DELETE"):
+        body: Any = {} if method == "PUT" else None
+        answer = admin(method, "nowhere", body, headers={"If-Match": "*"})
+
+        assert answer.status_code == 404
+
+
+def test_the_description_tells_which_changes_heed_conditions() -> None:
+    paths = description()["paths"]
+
+    def asked(path: str, method: str) -> set[str]:
+        parameters = paths[f"/api/daemon/{path}"][method].get("parameters", [])
+        return {each["name"] for each in parameters if each["in"] == "header"}
+
+    both = {"If-Match", "If-None-Match"}
+    for path, method in (("jobs/{id}", "patch"), ("jobs/{id}/toggle", "put"), ("policy", "put")):
+        assert both <= asked(path, method)
+        assert "412" in paths[f"/api/daemon/{path}"][method]["responses"]
+    assert not both & asked("jobs", "post")
+    assert "412" not in paths["/api/daemon/jobs"]["post"]["responses"]
+    assert asked("jobs/{id}", "get") == {"If-None-Match"}
+    assert asked("runs/{id}/log", "get") == {"If-None-Match", "Range", "If-Range"}
