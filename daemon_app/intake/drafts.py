@@ -98,11 +98,11 @@ def named(drafts: Iterable[Draft]) -> list[Draft]:
     found = []
     for draft in drafts:
         fit = fit_name(draft.name)
-        name, count = fit, counts.get(fit, 1)
+        name, count = fit, counts.get(fit.casefold(), 1)
         while name.casefold() in taken:
             count += 1
             name = f"{fit[: LONGEST_NAME - 6]}-{count}"
-        counts[fit] = count
+        counts[fit.casefold()] = count
         taken.add(name.casefold())
         renamed = (Remark("renamed", {"name": draft.name[:120]}),) if fit != draft.name else ()
         found.append(replace(draft, name=name, remarks=(*draft.remarks, *renamed)))
