@@ -19,6 +19,8 @@ from daemon_app.cli.times import Clock
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from django.db.models import QuerySet
+
     from daemon_app.models import Job, Run
 
 STATES = ("running", "failed", "waiting", "paused")  # those of the page (tiles.jobs.STATES)
@@ -92,7 +94,8 @@ def job() -> None:
 def list_(*, ids: bool, as_json: bool, **wanted: Any) -> int:
     """Show the jobs that were asked for."""
     with project.database(queue=False):
-        found = _chosen(**wanted)
+        chosen = _chosen(**wanted)
+        found = list(chosen if as_json else chosen.only(*jobs.SHOWN))
         if ids:
             for each in found:
                 terminal.say(str(each.pk))
@@ -105,7 +108,7 @@ def list_(*, ids: bool, as_json: bool, **wanted: Any) -> int:
 
 def _chosen(  # noqa: PLR0913 - a choice for each option
     *, state: str | None, kind: str | None, search: str, pool: str | None, sort: str, reverse: bool
-) -> "list[Job]":
+) -> "QuerySet[Job]":
     from django.db.models import F, OuterRef, Subquery
     from django.utils import timezone
 
@@ -125,7 +128,7 @@ def _chosen(  # noqa: PLR0913 - a choice for each option
     else:
         column = F({"next": "next_due_at", "id": "pk"}.get(sort, sort))
         order = column.desc(nulls_first=True) if reverse else column.asc(nulls_last=True)
-    return list(chosen.order_by(order, "name"))
+    return chosen.order_by(order, "name")
 
 
 @click.command(

@@ -103,7 +103,7 @@ def test_a_database_of_an_earlier_version_is_told_apart_from_a_fault(bach: Bach)
     bach.migrate()
     bach.python(
         "from django.db import connection\n"
-        "connection.cursor().execute('ALTER TABLE daemon_jobs RENAME COLUMN nice TO niceness')"
+        "connection.cursor().execute('ALTER TABLE daemon_jobs RENAME COLUMN schedule TO plan')"
     )
 
     answer = bach("daemon", "jobs")
