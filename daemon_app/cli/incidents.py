@@ -6,6 +6,7 @@ from daemon_app.cli import clicks, project, terminal
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import gettext_noop, ngettext, pgettext
 from daemon_app.cli.outcome import Code, Refusal
+from daemon_app.cli.spared import serializers
 from daemon_app.cli.times import Clock
 
 JSON = click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for programs."))
@@ -42,13 +43,12 @@ def incidents(context: click.Context, every: bool, as_json: bool) -> int:
     with project.database(queue=False):
         from django.utils import timezone
 
-        from daemon_app.api.serializers import IncidentSerializer
         from daemon_app.models import Incident
 
         chosen = Incident.objects.all() if every else Incident.objects.unseen()
         found = list(chosen.order_by("-id")[:SHOWN])
         if as_json:
-            terminal.say_json(list(IncidentSerializer(found, many=True).data))
+            terminal.say_json(list(serializers().IncidentSerializer(found, many=True).data))
             return Code.OK
         if not found:
             terminal.say(_("Nothing has happened.") if every else _("Nothing new has happened."))
@@ -93,7 +93,6 @@ def seen(numbers: tuple[str, ...], as_json: bool) -> int:
     with project.database(queue=False):
         from django.utils import timezone
 
-        from daemon_app.api.serializers import IncidentSerializer
         from daemon_app.models import Incident
 
         if "all" in numbers:
@@ -113,7 +112,7 @@ def seen(numbers: tuple[str, ...], as_json: bool) -> int:
         if as_json:
             for one in chosen:
                 one.refresh_from_db()
-            terminal.say_json(list(IncidentSerializer(chosen, many=True).data))
+            terminal.say_json(list(serializers().IncidentSerializer(chosen, many=True).data))
         else:
             said = ngettext(
                 "%(n)s incident is marked as seen.", "%(n)s incidents are marked as seen.", count

@@ -14,6 +14,7 @@ from daemon_app.cli.clicks import Command, is_number
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import pgettext
 from daemon_app.cli.outcome import Code, Refusal
+from daemon_app.cli.spared import serializers
 from daemon_app.cli.times import Clock
 
 if TYPE_CHECKING:
@@ -392,10 +393,9 @@ def jobs_as_json(
     found: "list[Job]", latest: "dict[int, list[Run]]", now: datetime
 ) -> list[dict[str, Any]]:
     """Return the facts of jobs for programs, each with its newest run."""
-    from daemon_app.api.serializers import JobSerializer, RunSerializer
-
+    shapes = serializers()
     # For each object a serializer would build all its fields anew: 3 ms.
-    told, last = JobSerializer(), RunSerializer(context={"now": now})
+    told, last = shapes.JobSerializer(), shapes.RunSerializer(context={"now": now})
     return [
         {
             **told.to_representation(job),
@@ -412,6 +412,4 @@ def job_as_json(job: "Job", runs: "list[Run]", shared: dict[str, Any]) -> dict[s
 
 def run_as_json(run: "Run", now: datetime) -> dict[str, Any]:
     """Return the facts of a run for programs; its output is not among them."""
-    from daemon_app.api.serializers import RunSerializer
-
-    return {**RunSerializer(run, context={"now": now}).data}
+    return {**serializers().RunSerializer(run, context={"now": now}).data}

@@ -10,6 +10,7 @@ from daemon_app.cli.jobs import run_as_json
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import ngettext, pgettext
 from daemon_app.cli.outcome import Code, Refusal
+from daemon_app.cli.spared import serializers
 from daemon_app.cli.times import Clock
 
 if TYPE_CHECKING:
@@ -46,10 +47,14 @@ def queue(as_json: bool) -> int:
         now, policy = timezone.now(), Policy.current()
         line, running = admission.line(now), Run.objects.running().count()
         if as_json:
-            from daemon_app.api.serializers import Queue
-
-            facts = {"held": policy, "parallel": policy.parallel, "running": running}
-            terminal.say_json(Queue({**facts, "length": len(line), "waiting": line}).data)
+            facts: dict[str, Any] = {
+                "held": policy,
+                "parallel": policy.parallel,
+                "running": running,
+            }
+            terminal.say_json(
+                serializers().Queue({**facts, "length": len(line), "waiting": line}).data
+            )
             return Code.OK
         if policy.is_held:
             _say_held(policy)
@@ -338,6 +343,4 @@ def _say_held(policy: "Policy") -> None:
 
 
 def _hold_as_json(policy: "Policy") -> dict[str, Any]:
-    from daemon_app.api.serializers import Hold
-
-    return {**Hold(policy).data}
+    return {**serializers().Hold(policy).data}

@@ -9,6 +9,7 @@ from daemon_app.cli.clicks import Command, Group, WholeNumber
 from daemon_app.cli.language import gettext as _
 from daemon_app.cli.language import ngettext, pgettext
 from daemon_app.cli.outcome import Code, Refusal
+from daemon_app.cli.spared import serializers
 
 if TYPE_CHECKING:
     from django.core.exceptions import ValidationError
@@ -90,11 +91,10 @@ JSON = click.option("--json", "as_json", is_flag=True, help=_("Write JSON, for p
 @JSON
 def policy(as_json: bool, *, no_config_folders: bool, **wanted: Any) -> int:
     """Show the rules, after changing what was asked for."""
-    with project.database():
+    with project.database(queue=False):
         from django.core.exceptions import ValidationError
         from django.utils import timezone
 
-        from daemon_app.api.serializers import PolicySerializer
         from daemon_app.models import Policy
 
         rules = Policy.current()
@@ -123,7 +123,7 @@ def policy(as_json: bool, *, no_config_folders: bool, **wanted: Any) -> int:
                     % {"folders": ", ".join(map(terminal.shown, missing))}
                 )
         if as_json:
-            terminal.say_json({**PolicySerializer(rules).data})
+            terminal.say_json({**serializers().PolicySerializer(rules).data})
             return Code.OK
         terminal.table(
             (pgettext("column", "Rule"), pgettext("column", "Value")),
@@ -181,16 +181,17 @@ def pools(context: click.Context, as_json: bool) -> int:
     """Show every pool, when no command about pools follows."""
     if context.invoked_subcommand:
         return Code.OK
-    with project.database():
+    with project.database(queue=False):
         from daemon_app import admission
-        from daemon_app.api.serializers import PoolSerializer
         from daemon_app.models import Pool
 
         found = list(Pool.objects.all())
         room, _running = admission.current_room()
         if as_json:
             shared = {"taken": room.of_pool}
-            terminal.say_json(list(PoolSerializer(found, many=True, context=shared).data))
+            terminal.say_json(
+                list(serializers().PoolSerializer(found, many=True, context=shared).data)
+            )
             return Code.OK
         if not found:
             terminal.say(
@@ -231,7 +232,7 @@ def pools(context: click.Context, as_json: bool) -> int:
 @JSON
 def set_(name: str, size: int, description: str | None, as_json: bool) -> int:
     """Store a pool."""
-    with project.database():
+    with project.database(queue=False):
         from django.core.exceptions import ValidationError
         from django.utils import timezone
 
@@ -264,7 +265,7 @@ def set_(name: str, size: int, description: str | None, as_json: bool) -> int:
 @JSON
 def remove(name: str, as_json: bool) -> int:
     """Delete a pool."""
-    with project.database():
+    with project.database(queue=False):
         from daemon_app.models import Pool
 
         pool = Pool.objects.filter(name=name.strip().lower()).first()
@@ -290,10 +291,9 @@ def _refused(error: "ValidationError") -> Refusal:
 
 def _pool_as_json(pool: "Pool") -> dict[str, Any]:
     from daemon_app import admission
-    from daemon_app.api.serializers import PoolSerializer
 
     room, _running = admission.current_room()
-    told = PoolSerializer(pool, context={"taken": room.of_pool}).data
+    told = serializers().PoolSerializer(pool, context={"taken": room.of_pool}).data
     return {**told, "impossible_jobs": _too_big(pool.name, pool.size)}
 
 

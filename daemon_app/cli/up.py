@@ -13,11 +13,9 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 from django.conf import settings
 from django.core.handlers.base import BaseHandler
@@ -32,6 +30,7 @@ from django.utils.translation import gettext as _t
 
 from daemon_app import alarms, database, doorbell, pidfile, processes, systemd
 from daemon_app.cli import terminal
+from daemon_app.cli.spared import spared
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +174,7 @@ def _load(parts: set[str]) -> None:
     import daemon_app.daemon
 
     if "web" in parts:
-        with _without(NOT_NEEDED):
+        with spared():
             from django.urls import get_resolver
             from twisted.internet import asyncioreactor  # noqa: F401
 
@@ -183,30 +182,6 @@ def _load(parts: set[str]) -> None:
             import daemon_app.web  # noqa: F401
 
             get_resolver().url_patterns  # noqa: B018 - imports every view
-
-
-# What Twisted, Autobahn and REST framework load although nothing of ours uses it, and can do
-# without: 18 MB and 0.4 s. None: as if not installed.
-NOT_NEEDED: dict[str, Any] = {
-    "OpenSSL": None,  # TLS ends at the proxy
-    "_nvx_utf8validator": None,  # speeds up large frames, which browsers don't send us
-    "autobahn.twisted.wamp": SimpleNamespace(ApplicationSession=None),  # with all of cryptography
-    "cbor2": None,
-    "pygments": None,  # colours source on pages that we don't have
-    "yaml": None,
-}
-
-
-@contextlib.contextmanager
-def _without(modules: dict[str, Any]) -> Iterator[None]:
-    """Let what is imported meanwhile find these instead of modules that are not loaded yet."""
-    instead = {name: module for name, module in modules.items() if name not in sys.modules}
-    sys.modules.update(instead)
-    try:
-        yield
-    finally:
-        for name in instead:
-            del sys.modules[name]
 
 
 def _rehearse(parts: set[str]) -> None:

@@ -56,7 +56,6 @@ def why(
         from django.utils import timezone
 
         from daemon_app import why as explaining
-        from daemon_app.api.why import told
 
         now = timezone.now()
         if run is not None:
@@ -67,6 +66,8 @@ def why(
             end = explaining.whole_minute(then, at) if then and at else None
             found = explaining.of_job(jobs.find(job), now, at=then, end=end)
         if as_json:
+            from daemon_app.api.why import told
+
             terminal.say_json(told(found))
         else:
             _say(found, now)

@@ -200,3 +200,46 @@ def test_every_exit_code_stands_in_the_documentation() -> None:
 
     ours = {str(int(code)) for code in Code} - {str(int(Code.TIMED_OUT))}  # a command's own
     assert set(rows) == ours
+
+
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [
+        *[
+            (
+                words,
+                {
+                    "rest_framework",
+                    "django_q",
+                    "django.contrib.admin",
+                    "rich.console",
+                    "jsonschema",
+                },
+            )
+            for words in ("jobs", "status", "queue", "policy")
+        ],
+        ("logs", {"django.db"}),
+        ("run 99", {"rest_framework", "django.contrib.admin", "rich.console", "jsonschema"}),
+        ("jobs --json", {"django.contrib.admin", "django_q", "jsonschema"}),
+    ],
+)
+def test_a_simple_command_loads_only_what_it_uses(
+    shared: Bach, words: str, without: set[str]
+) -> None:
+    code = (
+        "import sys; from daemon_app.cli import run\n"
+        f"run(['daemon', *{words.split()!r}])\n"
+        f"print(sorted({without!r} & {{name for name in sys.modules}}), file=sys.stderr)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**shared.environment, "LANG": "en_GB.UTF-8"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stderr.splitlines()[-1] == "[]"
