@@ -407,6 +407,7 @@ class _Told:
         self.plan, self.prune = plan, prune
         # Before it is done: then they are gone.
         self.runs = _runs_of(plan.of("extra")) if prune else {}
+        self.ids = {move.name: move.row.pk for move in plan.of("extra")}
 
     def show(self) -> None:
         """Write the table, and what it amounts to."""
@@ -482,6 +483,11 @@ class _Told:
         count = self.runs.get(move.row.pk, 0)
         return ngettext("with %(n)s run", "with %(n)s runs", count) % {"n": count}
 
+    def _id_of(self, move: "Move") -> int | None:
+        if move.kind == "policy":
+            return None
+        return self.ids.get(move.name) if move.what == "extra" else move.row.pk
+
     def as_json(self, *, is_applied: bool) -> dict[str, Any]:
         """Return the same for programs."""
         plan = self.plan
@@ -491,7 +497,7 @@ class _Told:
                 "kind": move.kind,
                 "name": move.name,
                 "where": move.where,
-                "id": None if move.kind == "policy" else move.row.pk,
+                "id": self._id_of(move),
                 "changes": {**move.changes},
                 "other_values": [*move.values_changed],
             }

@@ -194,10 +194,13 @@ def test_deleting_wants_a_yes_where_nobody_can_be_asked(door: Door, tmp_path: Pa
     would, _said, _error = door("apply", file, "--prune", "--check")
     refused, _said, why = door("apply", file, "--prune")
     assert names() == ["a", "b", "by-hand"]
-    done, _said, _error = door("apply", file, "--prune", "--yes")
+    gone = Job.objects.get(name="b").pk
+    done = door.facts("apply", file, "--prune", "--yes")
 
     assert "--prune" in kept
-    assert (would, refused, done) == (Code.WOULD_CHANGE, Code.USAGE, Code.OK)
+    assert (would, refused) == (Code.WOULD_CHANGE, Code.USAGE)
+    assert [(move["what"], move["id"]) for move in done["moves"]][1:] == [("extra", gone)]
+    assert (done["deleted"], done["others"]) == (1, 1)
     assert "--yes" in why
     assert names() == ["a", "by-hand"]
 
