@@ -36,7 +36,7 @@ from tests.security.site import Person, Site
 
 Request = Case[Any]
 PATIENCE = 30.0  # seconds; only a test that fails waits so long
-EACH = 4  # requests to an operation that are well formed, and as many that are not
+EACH = 3  # requests to an operation that are well formed, and as many that are not
 ANOTHER_SEED = 20
 THERE = 8  # of each kind, so many things to ask for
 ALWAYS = st.just(True)
