@@ -115,7 +115,7 @@ def prepare(root: click.Group) -> None:
     """Let Click answer a shell: in our form, and with names of the database for `root`."""
     for shell in (Bash, Zsh, Fish):
         add_completion_class(shell)
-    for path, command in _commands(root, ""):
+    for path, command in commands(root, ""):
         for parameter in command.params:
             find = _finder(path, parameter)
             if find:
@@ -202,11 +202,12 @@ Finder = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 ACTIVE_ALONE = {"cancel", "drop", "force", "move"}
 
 
-def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield a command and all below it, each with its path: "daemon run"."""
     yield path, command
     if isinstance(command, click.Group):
         for name, each in command.commands.items():
-            yield from _commands(each, f"{path} {name}".strip())
+            yield from commands(each, f"{path} {name}".strip())
 
 
 def _finder(path: str, parameter: click.Parameter) -> Finder | None:

@@ -183,7 +183,7 @@ def test_looking_takes_neither_django_nor_a_library_for_tables(shared: Bach) -> 
 def test_every_job_run_pool_and_token_is_completed() -> None:
     wanted = {gettext(word) for word in ("ID|NAME", "[ID|NAME]", "RUN")}
     completion.prepare(root)
-    for path, command in completion._commands(root, ""):
+    for path, command in completion.commands(root, ""):
         for parameter in command.params:
             if parameter.metavar in wanted:
                 assert parameter._custom_shell_complete, f"{path}: {parameter.name}"

@@ -13,9 +13,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 
+from daemon_app.cli import bach as root
 from daemon_app.cli import terminal
+from daemon_app.cli.completion import commands
 from daemon_app.cli.outcome import Code
 from tests.cli.bach import COMMAND, ROOT, Bach
 
@@ -243,3 +246,20 @@ def test_a_simple_command_loads_only_what_it_uses(
     )
 
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+WITHOUT_JSON = {
+    *("up", "gui start", "daemon start", "demo gpu-service", "demo ollama"),
+    *("daemon log", "daemon logs", "job logs", "daemon unit", "daemon audit export"),
+    *("progress", "completion"),
+}
+
+
+def test_every_other_command_answers_as_json() -> None:
+    silent = set()
+    for path, command in commands(root, ""):
+        is_group = isinstance(command, click.Group) and not command.invoke_without_command
+        if not is_group and not any("--json" in each.opts for each in command.params):
+            silent.add(path)
+
+    assert silent == WITHOUT_JSON
