@@ -312,6 +312,12 @@ def displacement(rounds: int) -> Iterable[Figure]:
     yield from by_script("displacement.py", "--rounds", str(20 * rounds), "--short")
 
 
+# ── Commands ─────────────────────────────────────────────────────────────────────────────────────
+def commands(rounds: int) -> Iterable[Figure]:
+    """How long commands take beside an empty start of Django: `bench/cli.py`."""
+    yield from by_script("cli.py", "--rounds", str(max(rounds, 3)))
+
+
 def by_script(name: str, *arguments: str) -> Iterable[Figure]:
     """Return what a script beside this one prints as lines of name, tab, value."""
     command = [sys.executable, str(Path(__file__).parent / name), *arguments]
@@ -423,6 +429,7 @@ MEASURES: dict[str, Callable[[int], Iterable[Figure]]] = {
     "line": line,
     "retention": retention,
     "displacement": displacement,
+    "commands": commands,
 }
 
 if __name__ == "__main__":
