@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pytest_django import DjangoAssertNumQueries
 
 from daemon_app.models import Job, Run
 from tests.jobs import NOON, job, run
@@ -53,7 +54,9 @@ def test_a_run_that_waits_has_ended_or_is_being_stopped_has_none() -> None:
     assert running(stop_requested_at=NOON).eta(NOON + MINUTE, 3 * MINUTE) is None
 
 
-def test_usual_is_the_median_of_the_last_twenty_that_succeeded() -> None:
+def test_usual_is_the_median_of_the_last_twenty_that_succeeded(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
     there = job()
     for _n in range(11):
         ended(there, 1000)
@@ -63,9 +66,13 @@ def test_usual_is_the_median_of_the_last_twenty_that_succeeded() -> None:
         ended(there, 10)
     for _n in range(5):
         ended(there, 5000, state=Run.State.FAILED)
-    ended(job("other"), 7)
+    other, new = job("other"), job("new")
+    ended(other, 7)
 
     assert there.median_duration() == timedelta(seconds=10)
+    with django_assert_num_queries(2):
+        usual = Job.objects.filter(pk__in=[there.pk, other.pk, new.pk]).usual_durations()
+    assert usual == {there.pk: timedelta(seconds=10), other.pk: timedelta(seconds=7)}
 
 
 def test_a_job_that_did_not_succeed_lately_has_no_usual_duration() -> None:

@@ -7,7 +7,6 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from daemon_app import admission
 from daemon_app.api.endpoint import Endpoint, may
 from daemon_app.api.fields import Strict, Text
 from daemon_app.api.schema import answers
@@ -52,10 +51,9 @@ class Find(Endpoint):
         """
         jobs, runs = finds.looked_up(self.query.get("q", ""))
         rights = {"may_edit": may(request, "edit")}
-        shared = {"now": self.now, "line": admission.waiting_among(runs, self.now)}
         return Response(
             {
                 "jobs": JobSerializer(jobs, many=True, context=rights).data,
-                "runs": RunSerializer(runs, many=True, context=shared).data,
+                "runs": RunSerializer(runs, many=True, context={"now": self.now}).data,
             }
         )

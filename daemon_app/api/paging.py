@@ -7,15 +7,17 @@ does.
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BinasciiError
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from django.db.models import F, Model, Q, QuerySet
+from django.db.models import CharField, DateTimeField, F, Field, IntegerField, Model, Q, QuerySet
 from django.utils.translation import gettext as _t
 
 from daemon_app.api.errors import refused
 
 LONGEST_CURSOR = 600
+# What stands in a cursor for each kind of field that lists are sorted by.
+KINDS = ((DateTimeField, datetime), (IntegerField, int), (CharField, str))
 Row = TypeVar("Row", bound=Model)
 
 
@@ -30,7 +32,8 @@ def page_of(rows: QuerySet[Row], order: str, limit: int, cursor: str) -> tuple[l
     first = F(field).desc(nulls_last=True) if down else F(field).asc(nulls_last=True)
     rows = rows.order_by(first, "pk")
     if cursor:
-        rows = rows.filter(_after(field, *_place(cursor, order), down=down))
+        sorted_by: Any = getattr(rows.model, field).field
+        rows = rows.filter(_after(field, *_place(cursor, order, sorted_by), down=down))
     found = list(rows[: limit + 1])
     shown = found[:limit]
     if len(found) <= limit:
@@ -53,22 +56,30 @@ def _cursor(order: str, value: Any, pk: int) -> str:
     return urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _place(cursor: str, order: str) -> tuple[Any, int]:
+def _place(cursor: str, order: str, field: "Field[Any, Any]") -> tuple[Any, int]:
     """Return the value and the number that a cursor says."""
     try:
         padded = cursor[:LONGEST_CURSOR] + "=" * (-len(cursor) % 4)
         of, value, pk = json.loads(urlsafe_b64decode(padded.encode("ascii")))
         if isinstance(value, dict):
             value = datetime.fromisoformat(value["at"])
-            value.astimezone()  # one with a zone, and within what can be told
-        sound = value is None or (isinstance(value, str) and "\0" not in value)
-        sound |= isinstance(value, datetime) or _is_number(value)
-        if of == order and sound and _is_number(pk):
+        if of == order and _fits(value, field) and _is_number(pk):
             return value, pk
     except (ValueError, KeyError, TypeError, OverflowError, BinasciiError, RecursionError):
         pass
     said = _t("This is no place in this list. Begin at the first page, without “cursor”.")
     raise refused({"cursor": [said]})
+
+
+def _fits(value: Any, field: "Field[Any, Any]") -> bool:
+    """Return whether `field` can hold a value; raises as arithmetic does for one beyond time."""
+    if value is None:
+        return field.null
+    if not any(isinstance(field, of) and type(value) is kind for of, kind in KINDS):
+        return False
+    if isinstance(value, datetime):
+        return value.astimezone(UTC) is not None and value.tzinfo is not None
+    return "\0" not in value if isinstance(value, str) else _is_number(value)
 
 
 def _is_number(value: Any) -> bool:

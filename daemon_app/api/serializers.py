@@ -350,7 +350,7 @@ class WaitingSerializer(serializers.Serializer[admission.Waiting]):
 
 
 class RunSerializer(original.RunNames, serializers.ModelSerializer[Run]):
-    """A run. The context holds `now`, and keeps what several runs of an answer need."""
+    """A run. The context holds `now`, and keeps what is asked at once for all runs of a list."""
 
     serializer_field_mapping: ClassVar[dict[Any, Any]] = {
         **serializers.ModelSerializer.serializer_field_mapping,
@@ -459,12 +459,12 @@ class RunSerializer(original.RunNames, serializers.ModelSerializer[Run]):
         return None if left is None else round(left.total_seconds(), 1)
 
     def _usual(self, run: Run) -> timedelta | None:
-        # One question per job that runs right now, and these are few.
         shared: Any = self.context
-        known: dict[int, timedelta | None] = shared.setdefault("usual", {})
-        if run.job_id not in known:
-            known[run.job_id] = run.job.median_duration()
-        return known[run.job_id]
+        if "usual" not in shared:
+            jobs = {each.job_id for each in self._told(run) if each.state == Run.State.RUNNING}
+            shared["usual"] = Job.objects.filter(pk__in=jobs).usual_durations()
+        usual: timedelta | None = shared["usual"].get(run.job_id)
+        return usual
 
     @extend_schema_field(WaitingSerializer(allow_null=True))
     def get_waiting(self, run: Run) -> dict[str, Any] | None:
@@ -472,10 +472,14 @@ class RunSerializer(original.RunNames, serializers.ModelSerializer[Run]):
             return None
         shared: Any = self.context
         if "line" not in shared:
-            line = admission.line(shared["now"])
-            shared["line"] = {waiting.run.pk: waiting for waiting in line}
+            shared["line"] = admission.waiting_among(self._told(run), shared["now"])
         waiting = shared["line"].get(run.pk)
         return None if waiting is None else {**WaitingSerializer(waiting).data}
+
+    def _told(self, run: Run) -> list[Run]:
+        """Return all runs that are told together with this one, and itself."""
+        among: Any = self.parent
+        return [*among.instance] if among else [run]
 
 
 class AttemptSerializer(serializers.ModelSerializer[Attempt]):

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from daemon_app import admission, notices
+from daemon_app import notices
 from daemon_app.api import glance, serializers
 from daemon_app.api.endpoint import Endpoint, may
 from daemon_app.api.schema import answers
@@ -54,7 +54,7 @@ class ReadStatus(Endpoint):
         if known:
             status["notices"] = serializers.Notice(found, many=True).data
             last = list(Run.objects.order_by("-id")[:LAST_RUNS])
-            context = {"now": self.now, "line": admission.waiting_among(last, self.now)}
+            context = {"now": self.now}
             status["last_runs"] = serializers.RunSerializer(last, many=True, context=context).data
         return Response(status)
 

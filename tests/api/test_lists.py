@@ -114,6 +114,11 @@ def test_a_job_that_is_deleted_meanwhile_moves_no_row_of_a_sorted_list(viewer: C
         "cursor=" + paging._cursor("id", 1, 2**70),
         "cursor=" + paging._cursor("id", [1], 1),
         "cursor=" + paging._cursor("id", {"at": "x"}, 1),
+        "sort=-priority&cursor=" + paging._cursor("-priority", "x", 1),
+        "sort=priority&cursor=" + paging._cursor("priority", None, 1),
+        "sort=next_due_at&cursor=" + paging._cursor("next_due_at", 5, 1),
+        "sort=next_due_at&cursor=" + paging._cursor("next_due_at", NOON.replace(tzinfo=None), 1),
+        "sort=name&cursor=" + paging._cursor("name", NOON, 1),
     ],
 )
 def test_a_place_that_is_none_is_refused(viewer: Caller, query: str) -> None:
@@ -213,3 +218,8 @@ def test_a_list_asks_the_database_as_often_however_long_it_is(
         assert len(names(viewer("GET", "jobs?state=failed&sort=-name&q=job"))) == 20
     with django_assert_max_num_queries(12):
         assert len(ids(viewer("GET", "runs?state=unhappy&q=job"))) == 20
+    Run.objects.update(state=State.RUNNING, started_at=NOON, ended_at=None)
+    for n in range(20):
+        run(Job.objects.get(name=f"job-{n}"), now=timezone.now())
+    with django_assert_max_num_queries(12):
+        assert len(ids(viewer("GET", "runs?state=active"))) == 40
