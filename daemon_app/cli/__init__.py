@@ -5,6 +5,7 @@ at once. Exit codes stand in `outcome.Code`.
 """
 
 import contextlib
+import errno
 import os
 import sys
 from typing import NoReturn
@@ -35,7 +36,7 @@ from daemon_app.cli import (
     why,
 )
 from daemon_app.cli.language import gettext as _
-from daemon_app.cli.outcome import Code
+from daemon_app.cli.outcome import Code, Refusal
 
 clicks.translate_click()
 
@@ -124,28 +125,51 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run a command; return its exit code. What went wrong has been said by then."""
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that can't show "→" shows "?"; it is no reason to fail.
-        with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    _open_streams()
     if completion.is_asked():
         completion.prepare(bach)
     try:
         code = bach.main(original.with_topic(arguments), prog_name="bach", standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as asked:
-        asked.show()
-        return Code.USAGE
-    except click.ClickException as error:
-        error.show()
-        return getattr(error, "code", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return Code.INTERRUPTED
     except BrokenPipeError:
-        # `| head` has seen enough. Python flushes at its end and must find somebody who listens.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()  # `| head` has seen enough
         return Code.PIPE_CLOSED
+    except (click.ClickException, OSError, UnicodeEncodeError) as error:
+        refusal = _refusal(error, arguments)
+        refusal.show()
+        return getattr(refusal, "code", refusal.exit_code)
     except SystemExit as ended:
         # Click's own answer to a closed pipe is 1; 0 ends what completes words in a shell.
         return Code.PIPE_CLOSED if ended.code else Code.OK
     return code if isinstance(code, int) else Code.OK
+
+
+def _open_streams() -> None:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # somebody closed it: `>&-`
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show "→" shows "?"; it is no reason to fail.
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
+def _write_no_more() -> None:
+    """Let standard output go nowhere: Python flushes it at its end, and would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refusal(error: Exception, arguments: list[str]) -> click.ClickException:
+    """Return what is said of an error that nobody here can help; raise it if it is ours."""
+    if isinstance(error, click.ClickException):
+        return error
+    # Paths may be any bytes; what is kept, or looked for in the database, is text.
+    is_half = any("\udc80" <= letter <= "\udcff" for letter in "".join(arguments))
+    if isinstance(error, UnicodeEncodeError) and is_half:
+        return Refusal(_("What you typed is no text in UTF-8."), code=Code.USAGE)
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        _write_no_more()
+        return Refusal(_("It can't be written: there is no room left."), str(error.filename or ""))
+    raise error

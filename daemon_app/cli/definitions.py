@@ -83,6 +83,8 @@ def export(  # noqa: PLR0913 - what may be asked for
     """Write what there is."""
     if schema:
         return _write_schema()
+    if "" in {file, folder}:
+        raise click.UsageError(_("The name of a file or folder is empty."))
     if file and folder:
         raise click.UsageError(_("Give either a file or a folder, not both."))
     if prune and (not folder or jobs):
@@ -98,9 +100,9 @@ def export(  # noqa: PLR0913 - what may be asked for
         else:
             said = definitions.of_all(chosen, values=not no_values)
         if folder:
-            _fill(Path(folder).expanduser(), said, prune=prune, as_json=as_json)
+            _fill(moving.place(folder), said, prune=prune, as_json=as_json)
         elif file and file != STDIN:
-            _save(Path(file).expanduser(), _text_of(said, as_json=as_json))
+            _save(moving.place(file), _text_of(said, as_json=as_json))
         else:
             click.echo(_text_of(said, as_json=as_json), nl=False)
         if not no_values and (file or folder):
@@ -197,14 +199,20 @@ def _tell_of(found: "Arrangement", *, prune: bool, is_whole: bool, as_json: bool
             "same": found.same,
             "removed": left if prune else [],
             "left": [] if prune else left,
+            "unread": found.unread,
         }
         terminal.say_json({key: sorted(map(str, value)) for key, value in paths.items()})
         return
+    if found.unread:
+        terminal.note(
+            _("These files can't be read as jobs, and stay as they are: %(files)s")
+            % {"files": _named(found.unread)}
+        )
     facts = {"written": len(found.texts), "same": len(found.same)}
     terminal.say(_("Files written: %(written)s. As they were: %(same)s.") % facts)
     if not left:
         return
-    names = ", ".join(terminal.shown(str(path)) for path in left[:5]) + (" …" if left[5:] else "")
+    names = _named(left)
     if prune:
         terminal.say(_("Removed, for their jobs are gone: %(files)s") % {"files": names})
     else:
@@ -212,6 +220,11 @@ def _tell_of(found: "Arrangement", *, prune: bool, is_whole: bool, as_json: bool
             _("The jobs of these files are not here; --prune removes them: %(files)s")
             % {"files": names}
         )
+
+
+def _named(paths: "list[Path]") -> str:
+    names = (terminal.shown(str(path)) for path in paths[:5])
+    return ", ".join(names) + (" …" if paths[5:] else "")
 
 
 def _warn_of_values(jobs: "list[Job]") -> None:
@@ -346,14 +359,16 @@ def _texts(paths: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     most = moving.LONGEST
     for path in paths:
+        if not path:  # a variable that is not set; it does not mean this folder
+            raise click.UsageError(_("The name of a file or folder is empty."))
         if path == STDIN:
             try:
                 found[STDIN] = files.whole(sys.stdin.buffer.read(most + 1), most)
             except files.FileError as error:
                 raise moving.unreadable(error, path) from error
-        elif Path(path).expanduser().is_dir():
+        elif moving.place(path).is_dir():
             try:
-                inside = folder.inside(Path(path).expanduser())
+                inside = folder.inside(moving.place(path))
             except OSError as error:
                 raise Refusal(
                     _("%(path)s can't be read: %(error)s")

@@ -19,6 +19,7 @@ from daemon_app.cli.language import gettext as _
 from daemon_app.cli.outcome import Code, Refusal
 
 EDITORS = ("editor", "nano", "vim", "vi")
+LONGEST_NAME = 40  # characters of a file's name, of which each may have four bytes
 COMMENT, REASON = "#", "#!"  # begin the lines that say nothing, and those that say what is wrong
 
 LINE = re.compile(r"\w+ (\d{1,7}):")
@@ -56,7 +57,7 @@ def ask(name: str, text: str, take: Callable[[str], T]) -> T | None:
     """
     editor = _editor()
     folder = Path(tempfile.mkdtemp(prefix="bach-edit-"))  # nobody else may look into it
-    file = folder / f"{name.replace('/', '-') or 'job'}.yaml"
+    file = folder / f"{name.replace('/', '-')[:LONGEST_NAME] or 'job'}.yaml"
     shown, refused = text, UnfitError()
     try:
         while True:

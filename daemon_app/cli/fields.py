@@ -4,6 +4,7 @@ Names, meanings, choices and rules are the form's (`forms.JobForm`); here is onl
 becomes an option, and how what was typed gets back into the form.
 """
 
+import re
 from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from daemon_app.forms import JobForm
     from daemon_app.models import Job
 
+DATE = re.compile(r"\s*\d+[-./]\d+[-./]\d+")  # begins what is meant as one
 PREFIX = "field_"  # of the parameters that are fields
 OPTION_WIDTH = 34  # columns of help; longer ones stand on a line of their own
 # Units that the value is written with, so that the option needs none.
@@ -262,6 +264,8 @@ def _with_kind(typed: Mapping[str, Any], job: "Job") -> dict[str, Any]:
         except ScheduleError:
             continue
     # It is nothing yet: what is wrong with it is told by what it was meant to be.
+    if DATE.match(text):
+        return typed | {"job_type": Job.Kind.ONCE}
     looks_like_cron = len(text.split()) > 2
     return typed | {"job_type": Job.Kind.CRON if looks_like_cron else Job.Kind.INTERVAL}
 

@@ -208,7 +208,7 @@ def timers(folder: str | None, system: bool, **asked: Any) -> int:
 
         from daemon_app.intake import from_timers
 
-        where = Path(folder).expanduser() if folder else None
+        where = place(folder) if folder else None
         if where is not None and not where.is_dir():
             raise Refusal(_("%(path)s is no folder.") % {"path": terminal.shown(str(where))})
         system = system or (where is not None and where.resolve() in SYSTEM_UNITS)
@@ -282,7 +282,7 @@ def database(file: str, no_runs: bool, **asked: Any) -> int:
         from daemon_app.intake.past import Past
         from daemon_app.models import Policy
 
-        path = Path(file).expanduser()
+        path = place(file)
         zone = settings.TIME_ZONE
         try:
             with legacy.opened(path, own_database()) as source:
@@ -315,12 +315,17 @@ def own_database() -> Path | None:
     return Path(name) if connection.vendor == "sqlite" and ":" not in name else None
 
 
+def place(path: str) -> Path:
+    """Return the path that somebody has typed, from home where it begins so: --output=~/x."""
+    return Path(path).expanduser() if path.startswith("~/") else Path(path)
+
+
 def text_of(file: str, *, is_utf8: bool = False) -> str:
     """Return what stands in a file that somebody has named. Raises Refusal."""
     from daemon_app.intake import files
 
     try:
-        return files.text(Path(file).expanduser(), LONGEST, own_database(), is_utf8=is_utf8)
+        return files.text(place(file), LONGEST, own_database(), is_utf8=is_utf8)
     except files.FileError as error:
         raise unreadable(error, file) from error
 

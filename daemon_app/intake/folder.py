@@ -33,11 +33,15 @@ class TakenError(Exception):
 
 @dataclass
 class Arrangement:
-    """What writing would do: texts by file, files that say the same, and jobs that are gone."""
+    """What writing would do: texts by file, files that say the same, and jobs that are gone.
+
+    `unread` are files that hold no definitions, or such that can't be read.
+    """
 
     texts: dict[Path, str] = field(default_factory=dict)
     same: list[Path] = field(default_factory=list)
     left: list[Path] = field(default_factory=list)
+    unread: list[Path] = field(default_factory=list)
 
 
 def inside(folder: Path) -> list[Path]:
@@ -72,7 +76,8 @@ def arrange(folder: Path, jobs: Iterable[Mapping[str, Any]], shared: str, most: 
         try:
             known[path] = definitions.read_all(files.text(path, most, is_utf8=True), str(path))
         except (DefinitionError, files.FileError):
-            known[path] = []  # none of ours; nobody writes over it
+            known[path] = []  # nobody writes over it
+            found.unread.append(path)
             continue
         for each in known[path]:
             if each.kind == JOB:
@@ -82,7 +87,7 @@ def arrange(folder: Path, jobs: Iterable[Mapping[str, Any]], shared: str, most: 
     for said in jobs:
         name = said["name"]
         named.add(name)
-        path = there.get(name) or _free(folder, name, taken)
+        path = there.get(name) or _free(folder, name, taken, found.unread)
         text = definitions.as_text(said)
         (wanted,) = definitions.read(text)
         before = next((each for each in known.get(path, []) if each.name == name), None)
@@ -116,11 +121,16 @@ def _arrange_shared(
         found.texts[path] = text
 
 
-def _free(folder: Path, name: str, taken: set[str]) -> Path:
-    """Return a file for a job that has none yet, also where capital letters count for nothing."""
+def _free(folder: Path, name: str, taken: set[str], unread: Iterable[Path]) -> Path:
+    """Return a file for a job that has none yet, also where capital letters count for nothing.
+
+    Raises TakenError when that can't be read: it may be the job's, with the marks of a conflict.
+    """
     stem = UNFIT.sub("-", name)[:LONGEST_STEM].strip("-.") or "job"
     file, count = f"{stem}.yaml", 1
-    while file.casefold() in taken:
+    if folder / file in unread:
+        raise TakenError(str(folder / file))
+    while file.casefold() in taken or (folder / file).is_dir():
         count += 1
         file = f"{stem}-{count}.yaml"
     taken.add(file.casefold())
@@ -128,7 +138,18 @@ def _free(folder: Path, name: str, taken: set[str]) -> Path:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a new one is for its owner alone. Raises OSError."""
+    """Write a file whole or not at all; a new one is for its owner alone. Raises OSError.
+
+    Of a link it is what the link leads to.
+    """
+    path = Path(os.path.realpath(path))
+    try:
+        _write(path, text)
+    except OSError as error:  # the name of a file that is gone again helps nobody
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write(path: Path, text: str) -> None:
     mode = path.stat().st_mode & 0o777 if path.is_file() else 0o600
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(

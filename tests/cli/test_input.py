@@ -11,7 +11,7 @@ from tests.cli.bach import Bach
     [
         (["nonsense"], "Den Befehl 'nonsense' gibt es nicht."),
         (["daemon", "strat"], "Meinten Sie"),
-        (["daemon", "session", "start"], "Den Befehl 'session' gibt es nicht."),
+        (["daemon", "session", "start"], "Diese Version startet noch keine Sitzungen."),
         (["daemon"], "Aufruf: bach daemon"),
         (["daemon", "run"], "Es fehlt das Argument"),
         (["daemon", "run", "a", "b"], "Ein Argument zu viel: b"),

@@ -158,6 +158,13 @@ def test_a_schedule_says_itself_of_which_kind_it_is(
     assert stored("new").schedule == stored("other").schedule == text
 
 
+def test_a_date_that_can_not_be_is_refused_as_a_date(bach: Door) -> None:
+    for typed in ("9999-12-31 23:59", "31.2.2097 12:00"):
+        _code, _said, error = bach("add", "new", "--schedule", typed, "--", "true")
+        assert "--schedule: " in error
+        assert "24h" not in error
+
+
 def test_words_after_two_dashes_come_to_the_command_as_they_were(bach: Door) -> None:
     bach("add", "many", "--", "printf", "%s\\n", "two words", "--json", "$HOME")
     bach("add", "line", "--", "echo a | wc -c")
@@ -235,6 +242,37 @@ def test_all_that_is_wrong_is_said_at_once_beside_its_option(bach: Door) -> None
     for option in ("--timeout:", "--schedule:", "--pools:", "--name:", "--nice:"):
         assert option in error
     assert values(stored("kept")) == values(before)
+
+
+def test_arguments_far_too_long_are_refused_without_being_taken_apart(
+    bach: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    monkeypatch.setattr("shlex.split", lambda text: lengths.append(len(text)))
+
+    code, _said, error = bach("add", "new", "--command", "true", "--arguments", "x" * 20_000)
+
+    assert code == Code.USAGE
+    assert "--arguments: " in error
+    assert sum(lengths) == 0
+
+
+def test_words_that_are_no_text_are_refused_wherever_they_stand(bach: Door) -> None:
+    kept = job_of("kept")
+    half = b"\xff".decode(errors="surrogateescape")
+
+    for words in (
+        ["add", half],
+        ["add", "new", "--", "echo", half],
+        ["edit", "kept", "--environment", f"A={half}"],
+        ["pause", "kept", "--note", half],
+        ["list", "--search", half],
+    ):
+        code, said, error = bach(*words)
+        assert (code, said) == (Code.USAGE, ""), words
+        assert error
+    assert [*Job.objects.all()] == [kept]
+    assert stored("kept").version == kept.version
 
 
 def test_of_a_skill_only_that_can_be_changed_which_is_not_the_skills(bach: Door) -> None:
@@ -341,6 +379,13 @@ def test_a_new_job_is_written_in_the_editor_too(bach: Door, editor: Editor) -> N
     editor("printf 'command: |\\n  one\\n  two\\n' >> \"$1\"")
 
     assert bach.facts("add", "new")["command"] == "one\ntwo"
+
+
+@pytest.mark.parametrize("name", ["\N{PARTY POPPER}" * 80, "x" * 400])
+def test_a_name_may_be_longer_than_that_of_a_file(bach: Door, editor: Editor, name: str) -> None:
+    editor("sed -i 's/^name: .*/name: new/; $a command: one' \"$1\"")
+
+    assert bach.facts("add", name)["name"] == "new"
 
 
 def test_what_is_refused_comes_back_with_the_reason_above_its_line(

@@ -160,6 +160,22 @@ def test_whoever_reads_may_go_away(shared: Bach, words: list[str]) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.parametrize(
+    ("output", "code"), [(">/dev/full", Code.FAILED), (">&-", Code.OK), ("<&- >&- 2>&-", Code.OK)]
+)
+def test_a_full_disk_is_told_and_a_closed_output_needs_nobody(
+    shared: Bach, output: str, code: Code
+) -> None:
+    words = ["sh", "-c", f'"$@" {output}', "sh", *COMMAND, "daemon", "jobs"]
+    done = subprocess.run(
+        words, env=shared.environment, cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
+
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+    assert bool(done.stderr) == bool(code)
+
+
 def test_long_work_shows_a_bar_on_a_terminal_and_nothing_in_a_pipe(shared: Bach) -> None:
     said = on_terminal(shared, *COMMAND, "daemon", "doctor")
 

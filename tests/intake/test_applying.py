@@ -431,6 +431,19 @@ def test_names_that_would_be_the_same_file_get_two(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_or_a_link_in_the_place_of_a_file_stays_one(tmp_path: Path) -> None:
+    elsewhere, (first, second) = tmp_path / "elsewhere", (job("a"), job("b"))
+    elsewhere.write_text("timezone: UTC\nname: a\nschedule: 1d\ncommand: other\n")
+    (tmp_path / "jobs/b.yaml").mkdir(parents=True)
+    (tmp_path / "jobs/a.yaml").symlink_to(elsewhere)
+
+    found = arranged(tmp_path / "jobs", first, second)
+
+    assert sorted(path.name for path in found.texts) == ["a.yaml", "b-2.yaml"]
+    assert (tmp_path / "jobs/a.yaml").is_symlink()
+    assert elsewhere.read_text() == definitions.written([first])
+
+
 def test_a_file_that_says_more_is_not_written_over(tmp_path: Path) -> None:
     first, second = job("a"), job("b")
     (tmp_path / "all.yaml").write_text(definitions.written([first, second]))

@@ -121,11 +121,29 @@ def test_what_can_not_be_written_is_named(door: Door, tmp_path: Path) -> None:
     assert door("export", "--folder", "x", "--output", "y")[0] == Code.USAGE
     assert door("export", "--prune")[0] == Code.USAGE
     assert door("export", "a", "--folder", "x", "--prune")[0] == Code.USAGE
+    for nothing in (["export", "--folder", ""], ["export", "--output", ""], ["apply", ""]):
+        assert door(*nothing)[0] == Code.USAGE
     assert (tmp_path / "file").read_text() == "x"
-    # A file that is none of ours gives way to nobody.
-    assert door("export", "--folder", "jobs")[0] == Code.OK
-    assert (tmp_path / "jobs/a.yaml").read_text() == "else: [\n"
-    assert (tmp_path / "jobs/a-2.yaml").read_text() == ONE
+
+
+def test_a_file_that_can_not_be_read_is_told_and_gives_way_to_nobody(
+    door: Door, tmp_path: Path
+) -> None:
+    job("a")
+    (tmp_path / "other.yaml").write_text("else: [\n")
+    assert "~other.yaml" in door("apply", "~other.yaml")[2]
+
+    _code, _said, why = door("export", "--folder", ".")
+    (tmp_path / "a.yaml").write_text(f"<<<<<<< HEAD\n{ONE}=======\n{ONE}>>>>>>> theirs\n")
+    code, _said, _why = door("export", "--folder", ".")
+
+    assert "other.yaml" in why
+    assert code == Code.FAILED
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "_rules.yaml",
+        "a.yaml",
+        "other.yaml",
+    ]
 
 
 # ── Apply ────────────────────────────────────────────────────────────────────────────────────────
