@@ -12,6 +12,7 @@ into the runtime directory, whoever has news rings by name:
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import select
@@ -199,6 +200,12 @@ def _sender(patience: float) -> socket.socket:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
         _senders[key] = sender
     return _senders[key]
+
+
+@atexit.register
+def _close_senders() -> None:
+    while _senders:
+        _senders.popitem()[1].close()
 
 
 def _forget(directory: str, name: str) -> None:

@@ -1,6 +1,7 @@
 """JSON bodies, within bounds and of one meaning."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import IO, Any, NoReturn
 
@@ -72,8 +73,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
-    names = [name for name, _value in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
+    twice = Counter(name for name, _value in pairs).most_common(1)[0][0]
     shown = twice[:SHOWN_CHARACTERS].encode(errors="replace").decode()
     raise Problem(
         400,

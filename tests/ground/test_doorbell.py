@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -49,6 +51,15 @@ def test_a_bell_with_a_star_is_called_after_its_process(runtime):
 def test_ringing_where_nobody_listens_reaches_nobody_and_harms_nobody(runtime, tmp_path, name):
     assert ring(runtime, name, b"hello?") == 0
     assert ring(tmp_path / "missing", name, b"hello?") == 0
+
+
+def test_who_has_rung_leaves_no_socket_open_at_the_end(runtime):
+    rung = f"from daemon_app import doorbell; doorbell.ring({str(runtime)!r}, 'daemon')"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", rung], capture_output=True, text=True, check=True
+    )
+
+    assert done.stderr == ""
 
 
 def test_a_payload_that_is_too_big_for_a_datagram_is_not_delivered(runtime):
