@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from django.utils import timezone, translation
 
-from daemon_app import output, tiles
+from daemon_app import output
 from daemon_app.cli import fields, job, run, times
 from daemon_app.cli.outcome import Code
 from daemon_app.forms import JobForm
 from daemon_app.models import Change, Job, Pool, Run
+from daemon_app.tiles import jobs as tile
 from tests.jobs import job as job_of
 from tests.jobs import run as run_of
 
@@ -113,6 +114,11 @@ def bach(
     for name in ("VISUAL", "EDITOR"):
         monkeypatch.delenv(name, raising=False)
     return Door(capsys)
+
+
+@pytest.fixture(autouse=True)
+def _runs_dir(tmp_path: Path, settings: Any) -> None:
+    settings.RUNS_DIR = tmp_path / "runs"  # a run of another test may have left its output
 
 
 def stored(name: str) -> Job:
@@ -581,7 +587,7 @@ def test_jobs_are_chosen_and_sorted(
 
 
 def test_what_can_be_chosen_is_what_there_is() -> None:
-    assert job.STATES == tiles.jobs.STATES
+    assert job.STATES == tile.STATES
     assert {*job.KINDS} == {*Job.Kind.values}
 
 

@@ -57,12 +57,6 @@ cli.run(["import", file, "--apply", "--yes"])
 """
 
 
-@pytest.fixture(autouse=True)
-def _runs_dir(tmp_path: Path, settings: Any) -> None:
-    settings.RUNS_DIR = tmp_path / "runs"
-    settings.RUNS_DIR.mkdir()
-
-
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A database of an original BACH: two jobs with ten runs that are not too old to keep."""
