@@ -1,5 +1,6 @@
 """What is going to start: the calendar, and the next times of one job."""
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from rest_framework.response import Response
 from daemon_app import forecast
 from daemon_app.api.endpoint import Endpoint, following
 from daemon_app.api.errors import Fields, refused
-from daemon_app.api.fields import Count, Instant, InstantWord, Strict
+from daemon_app.api.fields import Count, Instant, InstantWord, Strict, Text
 from daemon_app.api.glance import iso
 from daemon_app.api.schema import answers
 from daemon_app.forecast import HOUR, Forecast, Plan, Start
@@ -42,9 +43,7 @@ class CalendarQuery(Strict):
     limit = Count(
         min_value=1, max_value=MOST_STARTS, required=False, help_text=f"{STARTS} unless given."
     )
-    after = Count(
-        max_value=LOOKED_AT, required=False, help_text="Without the first so many; see next."
-    )
+    cursor = Text(required=False, help_text="The place in the list that next names.")
 
 
 class PlannedStart(serializers.Serializer[Any]):
@@ -147,8 +146,9 @@ class ReadCalendar(Endpoint):
         bounds = [begin, *([begin + HOUR] if end > begin + HOUR else []), end]
         spans = forecast.planned_by_span(bounds, LOOKED_AT)
         starts, cut = _listed(spans, since)
-        skip, limit = self.query.get("after", 0), self.query.get("limit", STARTS)
-        shown = starts[skip : skip + limit]
+        skip = self._passed(starts)
+        upto = skip + self.query.get("limit", STARTS)
+        shown = starts[skip:upto]
         usual = forecast.usual_lengths(start.plan.id for start in shown)
         hours = [(begin + n * HOUR, count) for n, count in enumerate(_per_hour(spans))]
         counts = Counter[Plan]()
@@ -170,7 +170,7 @@ class ReadCalendar(Endpoint):
                     }
                     for start in shown
                 ],
-                "next": self._next(request, skip + limit, len(starts), cut),
+                "next": self._next(request, (since, until), starts, upto, cut),
                 "frequent": [
                     {"job_id": plan.id, "job_name": plan.name, "count": counts[plan]}
                     for plan in frequent[:MOST_FREQUENT]
@@ -199,16 +199,46 @@ class ReadCalendar(Endpoint):
             raise refused(wrong)
         return since, until
 
-    def _next(self, request: Request, after: int, there: int, cut: datetime | None) -> str | None:
-        """Return where the starts after these are; None when there are none."""
-        if after < there:
-            return following(request, after=after)
+    def _passed(self, starts: Sequence[Start]) -> int:
+        """Return how many starts lie before the place that is asked for. Raises Problem."""
+        if "cursor" not in self.query:
+            return 0
+        at, _tilde, number = self.query["cursor"].partition("~")
+        try:
+            last, told = InstantWord().to_internal_value(at), Count().to_internal_value(number)
+        except serializers.ValidationError:
+            said = _t("This is no place in this list. Begin at the first page, without “cursor”.")
+            raise refused({"cursor": [said]}) from None
+        low, high = (side(starts, last, key=_at) for side in (bisect_left, bisect_right))
+        return min(low + told, high)
+
+    def _next(
+        self,
+        request: Request,
+        span: tuple[datetime, datetime],
+        starts: Sequence[Start],
+        upto: int,
+        cut: datetime | None,
+    ) -> str | None:
+        """Return where the starts behind the first `upto` are; None when there are none.
+
+        What has started meanwhile is gone from the list: the place is a time, not a number.
+        """
+        since, until = map(iso, span)
+        if upto < len(starts):
+            last = starts[upto - 1].at
+            place = f"{iso(last)}~{upto - bisect_left(starts, last, key=_at)}"
+            return following(request, since=str(since), until=str(until), cursor=place)
         if cut is None:
             return None
-        query = {"since": iso(cut), "until": iso(self._time()[1])}
+        query = {"since": iso(cut), "until": until}
         if "limit" in self.query:
             query["limit"] = self.query["limit"]
         return f"{request.path}?{urlencode(query)}"
+
+
+def _at(start: Start) -> datetime:
+    return start.at
 
 
 def _hour(at: datetime) -> datetime:

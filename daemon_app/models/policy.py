@@ -390,8 +390,8 @@ class Pool(models.Model):
 
     def clean(self) -> None:
         """Refuse a name that can't be written as `name=weight`."""
-        self.name = self.name.strip().lower()
-        if self.name and not POOL_NAME.fullmatch(self.name):
+        written, self.name = self.name, self.name.strip().lower()
+        if written and not POOL_NAME.fullmatch(self.name):
             raise ValidationError(
                 {
                     "name": _t(

@@ -90,6 +90,22 @@ def test_many_starts_come_in_pages_and_none_is_missing_or_told_twice(
     assert found == [(f"job-{n}", begin + hours * HOUR) for hours in (0, 4, 8) for n in range(5)]
 
 
+def test_what_starts_while_pages_are_read_hides_no_other(
+    viewer: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(4):
+        job(f"job-{n}", job_type="cron", schedule=f"{10 * n} 3 * * *", timezone="UTC")
+    first = viewer("GET", "calendar?limit=2").json()
+    (_name, begun), (_next, last) = starts(first)
+
+    monkeypatch.setattr(timezone, "now", lambda: begun + timedelta(seconds=1))
+    second = viewer("GET", first["next"].removeprefix("/api/daemon/")).json()
+
+    assert starts(second)[0][1] > last
+    assert starts(second)[0][1] - last < 24 * HOUR
+    assert len({name for name, _at in [*starts(first), *starts(second)]}) == 4
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [
@@ -98,6 +114,9 @@ def test_many_starts_come_in_pages_and_none_is_missing_or_told_twice(
         ("until=2020-01-01T00:00:00Z", "until"),
         ("until=9998-01-01T00:00:00Z", "until"),
         ("limit=501", "limit"),
+        ("cursor=x", "cursor"),
+        ("cursor=2026-11-24T03:00:00~1", "cursor"),
+        ("cursor=2026-11-24T03:00:00Z~x", "cursor"),
         ("day=2026-11-22", "day"),
     ],
 )

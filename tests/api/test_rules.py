@@ -210,6 +210,17 @@ def test_a_job_that_needs_more_than_there_is_is_refused_beside_the_field(admin: 
         assert "pools" in answer.json()["error"]["fields"]
 
 
+def test_a_pool_can_not_be_called_by_a_blank(admin: Caller) -> None:
+    pool("gpu")
+
+    for method, path in (("POST", "pools"), ("PATCH", "pools/gpu")):
+        answer = admin(method, path, {"name": " "})
+        assert answer.status_code == 400
+        assert [*answer.json()["error"]["fields"]] == ["name"]
+
+    assert [each.name for each in Pool.objects.all()] == ["gpu"]
+
+
 @pytest.mark.parametrize("name", ["GPU", "1gpu", "-gpu", "gpu" * 30])
 def test_no_pool_is_put_at_an_address_it_could_not_keep(admin: Caller, name: str) -> None:
     answer = admin("PUT", f"pools/{name}", {"size": 1})
