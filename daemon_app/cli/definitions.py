@@ -296,7 +296,7 @@ def apply(  # noqa: PLR0913 - what may be asked for
         from daemon_app.intake import applying
         from daemon_app.intake.definitions import DefinitionError
 
-        of_set = of_set or applying.USUAL_SET
+        of_set = applying.USUAL_SET if of_set is None else of_set
         if not applying.SET_NAME.fullmatch(of_set):
             raise click.UsageError(
                 _("A set is named by up to 20 of a-z, 0-9, - and _, for example “web”.")
@@ -408,11 +408,7 @@ def _carry_out(plan: "Plan", *, prune: bool) -> None:
                 plan, prune=prune, now=timezone.now(), by=project.user()[:150], each=step
             )
     except OutdatedError as error:
-        raise Refusal(
-            _("“%(name)s” has come or changed meanwhile; nothing has been done.")
-            % {"name": terminal.shown(error.name)},
-            _("Do it again."),
-        ) from error
+        raise moving.outdated(error) from error
 
 
 class _Told:

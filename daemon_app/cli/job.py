@@ -96,7 +96,9 @@ def list_(*, ids: bool, as_json: bool, **wanted: Any) -> int:
     with project.database(queue=False):
         chosen = _chosen(**wanted)
         found = list(chosen if as_json else chosen.only(*jobs.SHOWN))
-        if ids:
+        if ids and as_json:
+            terminal.say_json([each.pk for each in found])
+        elif ids:
             for each in found:
                 terminal.say(str(each.pk))
         elif found or as_json:
@@ -361,8 +363,11 @@ def history(job: str, count: int, *, state: str | None, changes: bool, as_json: 
             terminal.say_json([{**each} for each in told])
         elif newest:
             _say_runs(newest, Clock.here(now))
-        else:
+        elif state:
             terminal.note(_("There is no such run."))
+        else:
+            said = _("%(job)s has not run yet.")
+            terminal.note(said % {"job": terminal.shown(found.name)})
     return Code.OK
 
 

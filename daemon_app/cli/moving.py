@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from daemon_app.intake import Draft, Plan
     from daemon_app.intake.definitions import DefinitionError
     from daemon_app.intake.past import Past
+    from daemon_app.intake.plan import OutdatedError
 
 PATIENCE = 20.0  # seconds for `crontab -l`
 LONGEST = 13_000_000  # bytes of a file
@@ -338,6 +339,15 @@ def faulty(error: "DefinitionError") -> Refusal:
     return Refusal("\n".join(told), _("Nothing has been changed."))
 
 
+def outdated(error: "OutdatedError") -> Refusal:
+    """Return what is said when something is not as it was when the plan was made."""
+    return Refusal(
+        _("“%(name)s” has come or changed meanwhile; nothing has been done.")
+        % {"name": terminal.shown(error.name)},
+        _("Do it again."),
+    )
+
+
 def unreadable(error: Any, file: str) -> Refusal:
     """Return why a file can't be read, and what to do."""
     why = {
@@ -443,11 +453,7 @@ def _apply(plan: "Plan", *, active: bool, now: "datetime", before: "Past | None"
         try:
             intake.carry_out(plan, active=active, now=now, by=project.user()[:150], before=before)
         except OutdatedError as error:
-            raise Refusal(
-                _("“%(name)s” has come or changed meanwhile; nothing has been done.")
-                % {"name": terminal.shown(error.name)},
-                _("Do it again."),
-            ) from error
+            raise outdated(error) from error
         except OSError as error:
             raise Refusal(
                 _("The output of earlier runs can't be written (%(error)s); nothing has been done.")

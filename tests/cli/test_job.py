@@ -584,6 +584,7 @@ def test_jobs_are_chosen_and_sorted(
     code, said, _error = bach("list", *options, "--ids")
     assert code == Code.OK
     assert said.split() == [str(several[name].pk) for name in names.split()]
+    assert bach.facts("list", *options, "--ids") == [several[name].pk for name in names.split()]
 
 
 def test_what_can_be_chosen_is_what_there_is() -> None:

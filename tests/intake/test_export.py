@@ -246,7 +246,8 @@ def test_a_file_can_be_piped_in(
 def test_a_set_has_a_name_of_its_own(door: Door, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(ONE)
 
-    assert door("apply", "a.yaml", "--set", "A set!")[0] == Code.USAGE
+    for wrong in ("A set!", ""):  # also of a variable that is not set
+        assert door("apply", "a.yaml", "--set", wrong)[0] == Code.USAGE
     door("apply", "a.yaml", "--set", "web")
 
     assert Job.objects.get().origin == "+web"
