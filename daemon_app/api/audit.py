@@ -16,7 +16,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from daemon_app import witness
-from daemon_app.api.endpoint import Endpoint, following
+from daemon_app.api import paging
+from daemon_app.api.endpoint import Endpoint
 from daemon_app.api.errors import Problem, refused
 from daemon_app.api.fields import Choice, Count, Instant, InstantWord, Strict, Text
 from daemon_app.api.plain import PlainText
@@ -179,23 +180,11 @@ class ChangesOfJob(Endpoint):
 
 
 def _changes(request: Request, rows: ChangeQuerySet, query: Mapping[str, Any]) -> dict[str, Any]:
-    shown, following_page = _page(request, rows, query)
+    shown, there = paging.newest_first(request, rows, query)
     told = [
         {name: getattr(row, name) for name in OF_JOBS} | {"job_id": row.subject_id} for row in shown
     ]
-    return {"changes": JobChange(told, many=True).data, "next": following_page}
-
-
-def _page(
-    request: Request, rows: ChangeQuerySet, query: Mapping[str, Any]
-) -> tuple[list[Change], str | None]:
-    """Return the rows of a page, newest first, and the address of the next one."""
-    limit = query.get("limit", 50)
-    if "before" in query:
-        rows = rows.filter(pk__lt=query["before"])
-    found = list(rows.order_by("-id")[: limit + 1])
-    shown = found[:limit]
-    return shown, following(request, before=shown[-1].pk) if len(found) > limit else None
+    return {"changes": JobChange(told, many=True).data, "next": there}
 
 
 # ── The whole log ────────────────────────────────────────────────────────────────────────────────
@@ -214,9 +203,9 @@ class Audit(Endpoint):
     )
     def get(self, request: Request) -> Response:
         """Return who has asked for what, newest first."""
-        shown, following_page = _page(request, _chosen(self.query), self.query)
+        shown, there = paging.newest_first(request, _chosen(self.query), self.query)
         rows = [json.loads(change.line(row)) for row in shown]
-        return Response({"entries": rows, "next": following_page})
+        return Response({"entries": rows, "next": there})
 
 
 class ExportAudit(Endpoint):

@@ -266,6 +266,11 @@ class Strict(serializers.Serializer[Any]):
         return found
 
 
+def one_line(text: str) -> str:
+    """Return a name fit to be shown: on one line, without controls."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def nearest(word: str, known: Iterable[object]) -> str | None:
     """Return the one of the known words that somebody may have meant; None for none like it."""
     found = difflib.get_close_matches(word[:SHOWN_CHARACTERS], [str(k) for k in known], n=1)

@@ -7,8 +7,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from daemon_app.api import glance, machine
-from daemon_app.api.endpoint import Endpoint, following, may
+from daemon_app.api import glance, machine, paging
+from daemon_app.api.endpoint import Endpoint, may
 from daemon_app.api.schema import answers
 from daemon_app.models import Displacement
 
@@ -93,18 +93,14 @@ class Displacements(Endpoint):
     )
     def get(self, request: Request) -> Response:
         """Return when runs made way for somebody, newest first, and how fast they do."""
-        limit = self.query.get("limit", 50)
         about = {name: self.query[name] for name in ("job_id",) if name in self.query}
-        found = Displacement.objects.filter(**about).order_by("-id")
-        if "before" in self.query:
-            found = found.filter(pk__lt=self.query["before"])
-        page = list(found[: limit + 1])
-        shown = page[:limit]
+        found = Displacement.objects.filter(**about)
+        shown, there = paging.newest_first(request, found, self.query)
         return Response(
             {
                 "times": glance.displacements_told(self.now, **about),
                 "displacements": machine.MadeWay(shown, many=True).data,
-                "next": following(request, before=shown[-1].pk) if len(page) > limit else None,
+                "next": there,
             }
         )
 

@@ -7,8 +7,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from daemon_app.api import serializers
-from daemon_app.api.endpoint import Endpoint, asking, following
+from daemon_app.api import paging, serializers
+from daemon_app.api.endpoint import Endpoint, asking
 from daemon_app.api.errors import refused
 from daemon_app.api.fields import Strict
 from daemon_app.api.schema import answers
@@ -31,18 +31,14 @@ class Incidents(Endpoint):
     )
     def get(self, request: Request) -> Response:
         """Return incidents, newest first."""
-        limit = self.query.get("limit", 50)
-        incidents = Incident.objects.order_by("-id")
+        incidents = Incident.objects.all()
         if "unseen" in self.query:
             incidents = incidents.filter(acknowledged_at__isnull=self.query["unseen"])
-        if "before" in self.query:
-            incidents = incidents.filter(pk__lt=self.query["before"])
-        page = list(incidents[: limit + 1])
-        shown = page[:limit]
+        shown, there = paging.newest_first(request, incidents, self.query)
         return Response(
             {
                 "incidents": IncidentSerializer(shown, many=True).data,
-                "next": following(request, before=shown[-1].pk) if len(page) > limit else None,
+                "next": there,
             }
         )
 

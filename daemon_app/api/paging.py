@@ -7,18 +7,36 @@ does.
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BinasciiError
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from django.db.models import CharField, DateTimeField, F, Field, IntegerField, Model, Q, QuerySet
 from django.utils.translation import gettext as _t
+from rest_framework.request import Request
 
+from daemon_app.api.endpoint import following
 from daemon_app.api.errors import refused
 
 LONGEST_CURSOR = 600
 # What stands in a cursor for each kind of field that lists are sorted by.
 KINDS = ((DateTimeField, datetime), (IntegerField, int), (CharField, str))
 Row = TypeVar("Row", bound=Model)
+
+
+def newest_first(
+    request: Request, rows: QuerySet[Row], query: Mapping[str, Any]
+) -> tuple[list[Row], str | None]:
+    """Return the rows that `before` and `limit` of a query ask for, 50 unless it says how many.
+
+    And the address of the next page; None: there is none.
+    """
+    limit = query.get("limit", 50)
+    if "before" in query:
+        rows = rows.filter(pk__lt=query["before"])
+    found = list(rows.order_by("-pk")[: limit + 1])
+    shown = found[:limit]
+    return shown, following(request, before=shown[-1].pk) if len(found) > limit else None
 
 
 def page_of(rows: QuerySet[Row], order: str, limit: int, cursor: str) -> tuple[list[Row], str]:

@@ -15,7 +15,7 @@ from rest_framework.throttling import BaseThrottle
 from daemon_app.api import glance, machine
 from daemon_app.api.endpoint import Endpoint, asking
 from daemon_app.api.errors import Fields, by_field, refused
-from daemon_app.api.fields import Choice, Instant, Strict, Text, Whole
+from daemon_app.api.fields import Choice, Instant, Strict, Text, Whole, one_line
 from daemon_app.api.schema import answers
 from daemon_app.middleware import arrived
 from daemon_app.models import Node, Policy, Token
@@ -68,7 +68,7 @@ class Tell(Endpoint):
             raise refused(wrong)
         token = request.auth
         default = token.name if isinstance(token, Token) else asking(request)
-        who, program = _shown(values.get("who", "")), _shown(values.get("program", ""))
+        who, program = (one_line(values.get(name, "")) for name in ("who", "program"))
         named = f"{who} ({program})" if who and program else who or program or default
         key = f"{request.user.pk} {named}"
         notebook.note(key, who=named, signal=PROGRAM, at=arrived(request))
@@ -183,8 +183,3 @@ def _told(now: datetime) -> dict[str, Any]:
         "active_at": glance.iso(node.active_at if node else None),
         "host": node.host if node else None,
     }
-
-
-def _shown(text: str) -> str:
-    """Return a name fit to be shown: on one line, without controls."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

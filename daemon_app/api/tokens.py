@@ -12,9 +12,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from daemon_app.api.endpoint import Endpoint, following
+from daemon_app.api import paging
+from daemon_app.api.endpoint import Endpoint
 from daemon_app.api.errors import Fields, refused
-from daemon_app.api.fields import Choice, Count, FlagWord, Instant, Strict, Text, Whole
+from daemon_app.api.fields import Choice, Count, FlagWord, Instant, Strict, Text, Whole, one_line
 from daemon_app.api.schema import answers
 from daemon_app.models import Account, Token
 from daemon_app.models.access import Role
@@ -116,20 +117,16 @@ class AllTokens(Endpoint):
     )
     def get(self, request: Request) -> Response:
         """Return tokens of all accounts, newest first, never their secrets."""
-        limit = self.query.get("limit", 50)
-        tokens = Token.objects.select_related("account").order_by("-id")
+        tokens = Token.objects.select_related("account")
         if "is_live" in self.query:
             valid = Q(expires_at=None) | Q(expires_at__gt=self.now)
             live = valid & Q(revoked_at=None, account__is_active=True)
             tokens = tokens.filter(live if self.query["is_live"] else ~live)
-        if "before" in self.query:
-            tokens = tokens.filter(pk__lt=self.query["before"])
-        page = list(tokens[: limit + 1])
-        shown = page[:limit]
+        shown, there = paging.newest_first(request, tokens, self.query)
         return Response(
             {
                 "tokens": TokenSerializer(shown, many=True, context={"now": self.now}).data,
-                "next": following(request, before=shown[-1].pk) if len(page) > limit else None,
+                "next": there,
             }
         )
 
@@ -153,7 +150,7 @@ class AllTokens(Endpoint):
     def post(self, request: Request) -> Response:
         """Make a token for whoever asks; its text is in the answer and nowhere else."""
         values, wrong = MakeToken().read(request.data)
-        name = _shown(values.get("name", ""))
+        name = one_line(values.get("name", ""))
         if "name" not in wrong and not name:
             wrong["name"] = [_t("Say what it is for, for example “monitoring”.")]
         elif len(values.get("name", "")) > LONGEST_NAME:
@@ -233,8 +230,3 @@ class RevokeToken(Endpoint):
         token.revoke(self.now)
         token.refresh_from_db(fields=["revoked_at"])
         return Response(TokenSerializer(token, context={"now": self.now}).data)
-
-
-def _shown(text: str) -> str:
-    """Return a name fit to be shown: on one line, without controls."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
