@@ -44,6 +44,9 @@ class Lined(dict[str, Any]):
 # libyaml where it comes with PyYAML: ten times as fast.
 LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+HALVES = re.compile(
+    r"(?<!\\)((?:\\\\)*)(\\u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})"
+)
 # As in YAML 1.2: "yes" is text, and "010" and "22:00" are no numbers.
 WORDS: Final[dict[str, bool | None]] = {
     "": None,
@@ -67,7 +70,7 @@ def documents(text: str) -> list[tuple[Any, int]]:
             _t("There is a character here that no text holds: %(code)s") % {"code": _code(found)},
         )
     try:
-        return list(_Reader(text).documents())
+        return list(_Reader(_joined(text)).documents())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         # What is open at the end is told of the last line, and not of one behind it.
@@ -78,6 +81,13 @@ def documents(text: str) -> list[tuple[Any, int]]:
         raise YamlError(line, _problem(said)) from error
     except yaml.YAMLError as error:
         raise YamlError(1, str(error).splitlines()[0]) from error
+
+
+def _joined(text: str) -> str:
+    """Return JSON without halves of characters: it may write one beyond U+FFFF as two escapes."""
+    if not text.lstrip().startswith(("{", "[")):
+        return text
+    return HALVES.sub(lambda pair: pair[1] + json.loads(f'"{pair[2]}"'), text)
 
 
 def _code(found: re.Match[str]) -> str:

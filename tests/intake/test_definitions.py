@@ -45,6 +45,17 @@ def test_so_is_a_list_of_mappings(said: list[dict[str, Any]]) -> None:
     assert plain_yaml.documents(text)[0][0] == {"jobs": said}
 
 
+@bounded(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(TEXT | AWKWARD, VALUES, min_size=1, max_size=4),
+    st.sampled_from([None, 2, "\t"]),
+)
+def test_json_of_other_programs_is_read_as_it_was(said: dict[str, Any], indent: Any) -> None:
+    text = json.dumps(said, indent=indent)  # rare characters as two halves
+
+    assert [read for read, _line in plain_yaml.documents(text)] == [said]
+
+
 def test_nothing_in_a_text_is_invisible() -> None:
     (line,) = plain_yaml.lines({"command": "ls \u202e\x1b[2J\xa0\U000e0001"})
 
