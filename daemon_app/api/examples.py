@@ -469,6 +469,12 @@ ASKED: Final[dict[str, Any]] = {
     "before_line": 200,
     "around": 120,
 }
+# (operation, name) → where it is something else than elsewhere.
+ASKED_OF: Final[dict[tuple[str, str], Any]] = {
+    ("read_calendar", "since"): NEXT_NIGHT,
+    ("read_calendar", "until"): "2026-11-24T00:00:00Z",
+    ("read_calendar", "cursor"): f"{NEXT_NIGHT}~2",
+}
 TEXT: Final = "Ordner 1 von 36\nOrdner 2 von 36\n"
 # Operation → answer that an example of its shape would tell wrongly.
 ANSWERS: Final[dict[tuple[str, str], dict[str, Any]]] = {
@@ -553,7 +559,9 @@ def operations(described: Schema) -> Iterator[Schema]:
 
 def _fill_request(operation: Schema, shapes: Mapping[str, Schema]) -> None:
     for parameter in operation.get("parameters", []):
-        value = ASKED.get(parameter["name"], _first(parameter["schema"]))
+        name = parameter["name"]
+        usual = ASKED.get(name, _first(parameter["schema"]))
+        value = ASKED_OF.get((operation["operationId"], name), usual)
         if value is not None and not {"example", "examples"} & parameter.keys():
             parameter["example"] = value
     body = operation.get("requestBody", {}).get("content", {}).get("application/json")
