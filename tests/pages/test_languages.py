@@ -22,6 +22,7 @@ PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|<[^>]*>|\{\w*\}")
 # What a person reads or hears; the rest of a page is for machines.
 READ = {"title", "alt", "aria-label", "placeholder", "aria-description", "aria-roledescription"}
 UNREAD = {"script", "style", "code", "pre", "kbd"}
+VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 # Names, and words that are the same in both languages or quoted in the other.
 NEUTRAL = {"deutsch", "english"}
 # Pages of a kind: of those with a number one for each state, of others some filters.
@@ -47,22 +48,28 @@ MORE = [
 
 
 class Words(HTMLParser):
-    """The words of a page that people read, those in attributes and templates included."""
+    """The words of a page that people read, those in attributes and templates included.
+
+    What the page says to be in another language is quoted.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.words: set[str] = set()
         self.links: set[str] = set()
-        self.open: list[str] = []
+        self.open: list[tuple[str, str]] = []  # tag, language
         self.language = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         if tag == "html":
             self.language = given.get("lang", "")
-        if tag in UNREAD:
-            self.open.append(tag)
-        if given.get("lang", "") and tag != "html":
+        language = given.get("lang") or (self.open[-1][1] if self.open else self.language)
+        if tag not in VOID:
+            self.open.append((tag, language))
+        if tag == "a" and given.get("href", "").startswith(("/daemon/", "?")):
+            self.links.add(given["href"].partition("#")[0])
+        if language != self.language:
             return
         if "mono" in given.get("class", ""):
             given.pop("placeholder", "")  # a command
@@ -70,15 +77,14 @@ class Words(HTMLParser):
             spoken = name.startswith("data-") and " " in value and name != "data-columns"
             if name in READ or spoken:
                 self.take(value)
-        if tag == "a" and given.get("href", "").startswith(("/daemon/", "?")):
-            self.links.add(given["href"].partition("#")[0])
 
     def handle_endtag(self, tag: str) -> None:
-        if self.open and self.open[-1] == tag:
-            self.open.pop()
+        while self.open and self.open.pop()[0] != tag:
+            pass
 
     def handle_data(self, data: str) -> None:
-        if not self.open:
+        is_read = not any(tag in UNREAD for tag, _ in self.open)
+        if is_read and (not self.open or self.open[-1][1] == self.language):
             self.take(data)
 
     def take(self, text: str) -> None:
