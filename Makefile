@@ -8,10 +8,11 @@ TEMPLATES = $$(find templates -name '*.html' -o -name '*.txt' | sort)
 TESTED = 3.11 3.13
 ON_EACH = tests/ground tests/schedules tests/health tests/presence tests/skills daemon_app \
   tests/test_daemon.py tests/test_runner.py tests/test_cluster.py tests/test_executor.py
-# Two halves that take about as long, and the browser's: they wait more than they compute.
-HALF = tests/cli tests/ground tests/schedules tests/live tests/health tests/skills daemon_app
-REST = $$(ls -d tests/*/ tests/test_*.py | grep -v -x -F -e tests/browser/ -e tests/nvml/ \
-  -e tests/__pycache__/ $(patsubst %,-e %/,$(HALF)) | tr '\n' ' ')
+# Three parts that take about as long, and the browser's: they wait more than they compute.
+COMMANDS = tests/cli tests/ground tests/schedules tests/live tests/health tests/skills daemon_app
+SITE = $$(ls -d tests/*/ | grep -v -x -F -e tests/browser/ -e tests/nvml/ -e tests/__pycache__/ \
+  $(patsubst %,-e %/,$(COMMANDS)) | tr '\n' ' ')
+DAEMON = $$(ls tests/test_*.py | tr '\n' ' ')
 
 .PHONY: help run test lint format bench faults messages lock clean
 .DEFAULT_GOAL = help
@@ -27,7 +28,8 @@ run: ## install what is needed and start BACH at http://localhost:8000/daemon
 test: ## install what the tests need, a browser included, and run them all
 	@.ci/venv $(VENV) requirements-dev.txt
 	@$(PYTHON) tests/browser/chromium.py
-	$(PYTHON) tests/side_by_side.py "$(PYTHON) -m pytest $(HALF)" "$(PYTHON) -m pytest $(REST)"
+	$(PYTHON) tests/side_by_side.py "$(PYTHON) -m pytest $(COMMANDS)" "$(PYTHON) -m pytest $(SITE)" \
+	  "$(PYTHON) -m pytest $(DAEMON)"
 	@set -e; \
 	here=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	others=; \
