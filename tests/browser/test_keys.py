@@ -68,6 +68,12 @@ def test_the_palette_knows_the_pages_and_what_can_be_done_on_this_one(author: Pa
     start.click()
     expect(author.locator("[data-toast]")).to_contain_text("palette-tut gestartet")
     assert author.url.endswith("/settings/")
+
+    author.keyboard.press("Control+k")
+    ask.fill("tok")
+    expect(chosen(author)).to_have_text("Token")
+    ask.press("Enter")
+    author.wait_for_url("**/daemon/tokens/")
     author.goto(job)
     expect(author.locator("[id^=run-row-]")).to_have_count(1)
 

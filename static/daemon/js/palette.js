@@ -42,6 +42,7 @@ function ofThePage() {
   take('here', '#content .head .actions > :is(a, button)');
   take('here', '#content .situation .actions :is(a, button)');
   take('pages', '.sidebar .nav a');
+  take('pages', '#palette-pages a');
   take('actions', '.topbar a.button.primary');
   take('actions', '.topbar [data-theme-switch]');
   items.push({ group: 'actions', label: words.keys, icon: ICON.keys, act: () => document.dispatchEvent(new CustomEvent('daemon:keys')) });
