@@ -344,7 +344,7 @@ MOMENT = 10  # seconds
 # A number of seconds, or of megabytes, in a sentence.
 LENGTH = re.compile(r"%\((\w+)\)s s\b")
 SIZE = re.compile(r"%\((\w+)\)s MB\b")
-TWO_DOTS = re.compile(r"(?<=\w)\.\.(?![\w./])")
+SECOND_DOT = re.compile(r"(?<=\w[.?!])\.(?![\w./])")
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)")
 
 
@@ -367,12 +367,14 @@ def filled(text: str, facts: Mapping[str, object], now: datetime | None = None) 
 
 
 def one_dot(text: str) -> str:
-    """Return `text` without a second full stop where an abbreviation's dot ends the sentence.
+    """Return `text` without a full stop after an abbreviation's dot or a question that ends it.
 
     >>> one_dot("Zuletzt vor 5 Min.. Nichts von ../x, 1..5 oder ...")
     'Zuletzt vor 5 Min. Nichts von ../x, 1..5 oder ...'
+    >>> one_dot("Stimmt der Pfad?.")
+    'Stimmt der Pfad?'
     """
-    return TWO_DOTS.sub(".", text)
+    return SECOND_DOT.sub("", text)
 
 
 def _told(name: str, value: object, now: datetime, language: str) -> object:
