@@ -39,7 +39,7 @@ REMARKS: Final = {
     ),
     "timer_stays": _(
         "Timers are only read. Switch one off before you switch its job on: "
-        "systemctl --user disable --now NAME.timer"
+        "systemctl --user disable --now NAME.timer; those of the machine as root, without --user"
     ),
     "bach_keep": _(
         "Runs that ended more than %(days)s days ago stay where they are: here they would be "
