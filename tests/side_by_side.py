@@ -2,8 +2,8 @@
 
     python tests/side_by_side.py "pytest tests/cli" "pytest tests/api"
 
-Most tests wait for processes, so that three parts take little longer than one. Exit code: 0 when all
-of them ended with 0, else 1; all are run to their end.
+Most tests wait for processes, so that three parts take little longer than one. Exit code: 0 when
+all of them ended with 0, else 1; each is run to its end.
 """
 
 import subprocess
