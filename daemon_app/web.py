@@ -7,7 +7,7 @@ requests by itself, without our headers.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from autobahn.exception import Disconnected
 from daphne import http_protocol, ws_protocol
@@ -17,13 +17,18 @@ from daemon_app.guard import FIXED, NO_STORE, Application
 
 # So long may a client leave what it is sent unread, in seconds.
 STALLED = 60.0
+# So many bytes may lie unread by all of them together, before who has waited longest is left.
+MOST_UNREAD = 256 * 1024 * 1024
 
 
 class Request(http_protocol.WebRequest):
     """A request of which no more is kept than the guard accepts, and no more sent than is read."""
 
     kept = 0
+    left = 0  # bytes of the answer that are still to be sent, as far as its length is known
     flow: "Flow | None" = None
+    # Whose client has yet to read how much, who has waited longest first.
+    unread: ClassVar[dict["Request", int]] = {}
 
     def handle_reply(self, message: Any) -> None:
         """Send a part of the answer; from the first on, learn how fast the client reads."""
@@ -33,19 +38,35 @@ class Request(http_protocol.WebRequest):
             with suppress(AttributeError):  # not every transport is a socket
                 # A peer that is gone without a word is noticed although nothing is sent.
                 self.channel.transport.setTcpKeepAlive(True)
+        given = dict(message.get("headers", ()))
+        self.left = int(given.get(b"content-length", self.left)) - len(message.get("body", b""))
         super().handle_reply(message)
 
     async def drained(self) -> None:
-        """Return when there is room for more; a client that reads nothing for long is left."""
+        """Return when there is room for more.
+
+        A client that reads nothing for long is left, and earlier where many leave much unread.
+        """
         flow = self.flow
         if flow is None or flow.has_room.is_set():
             return
+        self.unread[self] = self.left
+        while len(self.unread) > 1 and sum(self.unread.values()) > MOST_UNREAD:
+            longest = next(iter(self.unread))
+            del self.unread[longest]
+            longest.leave()
         try:
             async with asyncio.timeout(STALLED):
                 await flow.has_room.wait()
         except TimeoutError:
-            if self.channel is not None:
-                self.channel.transport.abortConnection()
+            self.leave()
+        finally:
+            self.unread.pop(self, None)
+
+    def leave(self) -> None:
+        """End the connection to a client that does not read."""
+        if self.channel is not None:
+            self.channel.transport.abortConnection()
 
     def finish(self) -> None:
         """End the answer."""

@@ -1,5 +1,6 @@
 """A run's output over REST, as it is written: complete, in order, until the run ends."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -261,22 +262,47 @@ def test_only_so_many_outputs_are_followed_at_one_time_and_none_keeps_a_thread(w
         assert until(lambda: server.num_threads() <= threads + 10)
 
 
+class Transport:
+    is_there = True
+
+    def abortConnection(self) -> None:  # noqa: N802 - Twisted's name
+        self.is_there = False
+
+
+def answering() -> tuple[server.Request, server.Flow, Transport]:
+    request = object.__new__(server.Request)
+    transport, flow = Transport(), server.Flow()
+    request.channel, request.flow = SimpleNamespace(transport=transport), flow
+    return request, flow, transport
+
+
+async def test_of_many_clients_that_read_nothing_who_has_waited_longest_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "MOST_UNREAD", 250)
+    requests = [answering() for _n in range(3)]
+    waiting = []
+    for request, flow, _transport in requests:
+        flow.pauseProducing()
+        request.left = 100
+        waiting.append(asyncio.create_task(request.drained()))
+        await asyncio.sleep(0)
+
+    assert [transport.is_there for _request, _flow, transport in requests] == [False, True, True]
+
+    for _request, flow, _transport in requests:
+        flow.stopProducing()
+    await asyncio.gather(*waiting)
+    assert not server.Request.unread
+
+
 async def test_a_client_that_reads_nothing_for_long_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Transport:
-        is_there = True
-
-        def abortConnection(self) -> None:  # noqa: N802 - Twisted's name
-            self.is_there = False
-
-    request = object.__new__(server.Request)
-    transport = Transport()
-    request.channel = SimpleNamespace(transport=transport)
-    request.flow = server.Flow()
+    request, flow, transport = answering()
     await request.drained()
     assert transport.is_there
-    request.flow.pauseProducing()
+    flow.pauseProducing()
 
     monkeypatch.setattr(server, "STALLED", 0.01)
     await request.drained()
