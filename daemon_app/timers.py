@@ -131,7 +131,7 @@ def timer(text: str) -> Timer:
     if calendars:
         kind, (schedule, zone) = "cron", calendar(calendars[0])
     elif active or inactive:
-        kind, schedule, zone = "interval", f"{span([*active, *inactive][0])}s", ""
+        kind, schedule, zone = "interval", _in_units(span([*active, *inactive][0])), ""
     else:
         raise UnreadableError("timer_boot" if told else "timer_none")
     return Timer(
@@ -248,6 +248,13 @@ def _for_shell(word: str) -> str:
         return shlex.quote(word)
     parts.append(re.sub(r'([\\"`$])', r"\\\1", word[end:]))
     return f'"{"".join(parts)}"'
+
+
+def _in_units(seconds: int) -> str:
+    for size, unit in ((3600, "h"), (60, "m")):
+        if seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
 
 
 def span(text: str) -> int:

@@ -256,6 +256,7 @@ def _what_keeps(run: "Run") -> str:
 # ── Following ────────────────────────────────────────────────────────────────────────────────────
 def followed(run: "Run", *, as_json: bool, offset: int = 0) -> int:
     """Show the output of `run` from `offset` on until its end; return its command's exit code."""
+    from django.core.exceptions import ObjectDoesNotExist
     from django.utils import timezone
 
     try:
@@ -275,6 +276,11 @@ def followed(run: "Run", *, as_json: bool, offset: int = 0) -> int:
             % {"bach": project.program(), "n": run.pk}
         )
         return Code.INTERRUPTED
+    except ObjectDoesNotExist:
+        raise Refusal(
+            _("Run %(n)s is gone: it was deleted with its job, or tidied away.") % {"n": run.pk},
+            code=Code.NOT_FOUND,
+        ) from None
     if as_json:
         terminal.say_json(run_as_json(run, timezone.now()))
     else:

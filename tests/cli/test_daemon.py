@@ -201,6 +201,19 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(daemon: Bach) -> None:
     assert f"/daemon/runs/{active[0]['id']}/" in again.stderr
 
 
+def test_a_run_that_is_deleted_while_it_is_followed_says_so(daemon: Bach) -> None:
+    daemon.add_jobs(doomed="echo begun; sleep 600")
+    with daemon.open("daemon", "run", "doomed", "--follow") as process:
+        assert next(lines(process)) == "begun"
+
+        assert daemon("job", "delete", "doomed", "--yes").returncode == Code.OK
+
+        _rest, said = process.communicate(timeout=20)
+    assert process.returncode == Code.NOT_FOUND
+    assert "gibt es nicht mehr" in said
+    assert "Traceback" not in said
+
+
 def test_changes_of_one_job_at_once_lose_nothing(daemon: Bach) -> None:
     changes = {"description": "both", "priority": "7", "keep-runs": "5"}
 

@@ -61,8 +61,8 @@ def test_the_times_of_a_timer_are_read() -> None:
     every = timer("[Timer]\nOnBootSec=15min\nOnUnitActiveSec=1d\n")
     after = timer("[Timer]\nOnUnitInactiveSec=1h 30min\nRandomizedDelaySec=5m\nPersistent=yes\n")
 
-    assert (every.kind, every.schedule, every.is_random) == ("interval", "86400s", False)
-    assert (after.schedule, after.is_after_end, after.is_random) == ("5400s", True, True)
+    assert (every.kind, every.schedule, every.is_random) == ("interval", "24h", False)
+    assert (after.schedule, after.is_after_end, after.is_random) == ("90m", True, True)
     assert after.is_persistent
 
 
