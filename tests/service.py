@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,7 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 from daemon_app import output, scheduler
-from daemon_app.models import Job, Run
+from daemon_app.models import Job, Node, Run
 from tests.jobs import job
 
 PATIENCE = 30.0  # seconds; the machine may be busy
@@ -74,14 +75,14 @@ class Service:
             self.stop()
 
 
-def until(answer: Callable[[], Any], what: str = "it") -> Any:
-    """Return the first true answer; fail when there is none in good time."""
+def until(answer: Callable[[], Any], what: str = "it", why: Callable[[], object] = str) -> Any:
+    """Return the first true answer; fail when there is none in good time, with what `why` says."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if found := answer():
             return found
         time.sleep(0.02)
-    raise AssertionError(f"{what} did not happen within {PATIENCE:.0f} s")
+    raise AssertionError(f"{what} did not happen within {PATIENCE:.0f} s {why()}")
 
 
 def ended(run: Run) -> Run:
@@ -101,7 +102,15 @@ def running(run: Run) -> Run:
         run.refresh_from_db()
         return run if run.state == Run.State.RUNNING and output.size(run.folder) else None
 
-    return until(look, f"the start of {run!r}")
+    return until(look, f"the start of {run!r}", lambda: keeping(run))
+
+
+def keeping(run: Run) -> str:
+    """Return what is known of why a run does not go on, for whoever reads a failure."""
+    run.refresh_from_db()
+    nodes = Node.objects.values("idle", "idle_reasons", "seen_at")
+    log = Path(settings.LOGS_DIR, "daemon.log").read_text(errors="replace")[-2000:]
+    return f"({run.state}: {run.reason})\n{list(nodes)}\n{log}"
 
 
 def started(of: Job, **wishes: Any) -> Run:

@@ -247,10 +247,7 @@ def test_when_a_run_ended_is_never_before_it_began_and_never_to_come(
 
 
 @pytest.mark.django_db
-def test_output_beyond_what_there_is_room_for_stays_the_oldest_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(settings, "RUNS_DIR", tmp_path / "runs")
+def test_output_beyond_what_there_is_room_for_stays_the_oldest_first(tmp_path: Path) -> None:
     path = database(tmp_path / "bach.db", {"name": "a"})
     add_runs(path, 30)
 
