@@ -41,7 +41,7 @@ def test_an_idle_machine_works_until_somebody_comes_and_again_when_they_have_gon
         on_presence=Job.Presence.DISPLACE,
     )
     run = running(started(works))
-    assert Node.objects.get().idle
+    until(lambda: Node.objects.get().idle, "writing down that nobody is here")
 
     Notebook(settings.DATA_DIR).note(
         "session", who="anna", signal="request", at=timezone.now().timestamp()
