@@ -23,10 +23,8 @@ def test_the_audit_log_and_the_tokens_are_sound_in_every_view(
 ) -> None:
     complaints.tolerate("status of 422")
     author = signed_in(page)
-    job = make_job(author, "ein-langer-name-der-auf-keinem-telefon-platz-hat", "true", start=True)
-    author.goto("/daemon/jobs/")
-    author.get_by_role("link", name="ein-langer-name").first.click()
-    job = author.url.partition("?")[0]
+    name = "protokolliert-unter-einem-namen-der-auf-keinem-telefon-platz-hat"
+    job = make_job(author, name, "true")
     author.goto(f"{job}edit/")
     author.get_by_label("Befehl", exact=True).fill(f"{LONG} '{HOSTILE}'")
     author.get_by_role("button", name="Speichern").first.click()
