@@ -256,3 +256,12 @@ def test_german_is_written_with_its_letters() -> None:
     words = r"\b\w*(?:fuer|ueber|koenn|moegl|muess|naechst|laeuf|loesch|pruef|aender|zurueck)\w*"
 
     assert re.findall(words, german) == []
+
+
+def test_no_two_tests_in_the_browser_name_a_job_alike() -> None:
+    """Most of them share one product, in any order; the second job of a name is refused."""
+    given = re.compile(r'make_job\(\w+, "([^"]+)"|label\("Name"[^)]*\)\.fill\("([^"]+)"\)')
+    texts = [path.read_text() for path in (ROOT / "tests/browser").glob("*.py")]
+    names = ["".join(found) for text in texts for found in given.findall(text)]
+
+    assert sorted(names) == sorted(set(names))
