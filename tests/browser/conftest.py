@@ -225,3 +225,31 @@ def overflow() -> Callable[[Page], int]:
         return moved
 
     return measure
+
+
+@pytest.fixture
+def unsound(
+    axe: Callable[[Page], list[str]],
+    in_all_views: Callable[[Page], Iterator[str]],
+    overflow: Callable[[Page], int],
+    screenshot: Callable[..., Path],
+) -> Callable[[Page, str], list[str]]:
+    """`unsound(page, name)` returns what is wrong with the open page, in all views, narrow, large.
+
+    Leaves pictures under that name, and the page with large text.
+    """
+
+    def look(page: Page, name: str) -> list[str]:
+        found = []
+        for view in in_all_views(page):
+            screenshot(page, f"{name}-{view}")
+            found += [f"{name} {view}: {one}" for one in axe(page)]
+            found += [f"{name} {view}: moves sideways"] if overflow(page) else []
+        page.set_viewport_size({"width": 320, "height": 640})
+        found += [f"{name} at 320: moves sideways"] if overflow(page) else []
+        page.evaluate("document.documentElement.style.fontSize = '200%'")
+        page.set_viewport_size({"width": 640, "height": 900})
+        found += [f"{name} with large text: moves sideways"] if overflow(page) else []
+        return found
+
+    return look

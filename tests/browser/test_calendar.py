@@ -49,10 +49,7 @@ def planner(page: Page, stack: Stack, signed_in: Callable[[Page], Page]) -> Iter
 
 def test_the_calendar_is_sound_in_every_view(
     planner: Page,
-    axe: Callable[[Page], list[str]],
-    in_all_views: Callable[[Page], Iterator[str]],
-    overflow: Callable[[Page], int],
-    screenshot: Callable[..., Path],
+    unsound: Callable[[Page, str], list[str]],
 ) -> None:
     day = planner.locator(".day h3 a").nth(2).get_attribute("href")
     found = []
@@ -62,15 +59,7 @@ def test_the_calendar_is_sound_in_every_view(
         ("runs-time", "/daemon/runs/?time=7d"),
     ):
         planner.goto(address)
-        for view in in_all_views(planner):
-            screenshot(planner, f"{name}-{view}")
-            found += [f"{name} {view}: {one}" for one in axe(planner)]
-            found += [f"{name} {view}: moves sideways"] if overflow(planner) else []
-        planner.set_viewport_size({"width": 320, "height": 640})
-        found += [f"{name} at 320: moves sideways"] if overflow(planner) else []
-        planner.evaluate("document.documentElement.style.fontSize = '200%'")
-        planner.set_viewport_size({"width": 640, "height": 900})
-        found += [f"{name} with large text: moves sideways"] if overflow(planner) else []
+        found += unsound(planner, name)
 
     assert found == []
 

@@ -224,10 +224,7 @@ def test_a_start_that_meets_a_running_run_may_be_made_beside_it(
 
 def test_the_new_pages_are_sound_in_every_view(
     owner: Page,
-    axe: Callable[[Page], list[str]],
-    in_all_views: Callable[[Page], Iterator[str]],
-    overflow: Callable[[Page], int],
-    screenshot: Callable[..., Path],
+    unsound: Callable[[Page, str], list[str]],
 ) -> None:
     owner.goto("/daemon/settings/")
     owner.get_by_label("Name", exact=True).fill("gpu")
@@ -246,15 +243,7 @@ def test_the_new_pages_are_sound_in_every_view(
     found = []
     for name, address in pages.items():
         owner.goto(str(address))
-        for view in in_all_views(owner):
-            screenshot(owner, f"{name}-{view}")
-            found += [f"{name} {view}: {one}" for one in axe(owner)]
-            found += [f"{name} {view}: moves sideways"] if overflow(owner) else []
-        owner.set_viewport_size({"width": 320, "height": 640})
-        found += [f"{name} at 320: moves sideways"] if overflow(owner) else []
-        owner.evaluate("document.documentElement.style.fontSize = '200%'")
-        owner.set_viewport_size({"width": 640, "height": 900})
-        found += [f"{name} with large text: moves sideways"] if overflow(owner) else []
+        found += unsound(owner, name)
 
     assert found == []
 
